@@ -1,0 +1,102 @@
+"""A fixed, seeded sample of each group's coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+__all__ = ["CoordinateSample", "sample_coordinates"]
+
+
+@dataclass(frozen=True)
+class CoordinateSample:
+    """Where the sampled coordinates lie in the parameters, and which of them belong to a group.
+
+    A draw is gathered into one row: for each parameter the coordinates ``indices[name]`` of its flattened gradient,
+    parameter after parameter. A coordinate that two groups sampled is gathered once.
+
+    Attributes:
+        indices: Per parameter, the sorted flat indices to gather.
+        slices: Per parameter, its columns in the row.
+        columns: Per group, its columns in the row.
+        sizes: Per group, the number of coordinates that it has in all.
+    """
+
+    indices: Mapping[str, Tensor]
+    slices: Mapping[str, slice]
+    columns: Mapping[str, Tensor]
+    sizes: Mapping[str, int]
+
+    @property
+    def width(self) -> int:
+        """Number of columns of a row."""
+        return sum(len(index) for index in self.indices.values())
+
+
+def _sample_without_replacement(population: int, count: int, generator: torch.Generator) -> Tensor:
+    if count * 4 >= population:
+        return torch.randperm(population, generator=generator)[:count]
+    # a permutation of a hundred million coordinates to choose a thousand would take a gigabyte
+    chosen = torch.empty(0, dtype=torch.long)
+    while len(chosen) < count:
+        more = torch.randint(population, (2 * count,), generator=generator)
+        chosen = torch.unique(torch.cat([chosen, more]))
+    return chosen[torch.randperm(len(chosen), generator=generator)[:count]]
+
+
+def _choose(names: tuple[str, ...], sizes: Mapping[str, int], limit: int | None, seed: int) -> dict[str, Tensor]:
+    """Chooses a group's coordinates uniformly and returns them by parameter, as flat indices."""
+    total = sum(sizes[name] for name in names)
+    generator = torch.Generator().manual_seed(seed)
+    count = total if limit is None else min(limit, total)
+    chosen = _sample_without_replacement(total, count, generator).sort().values
+    ends = torch.tensor([sizes[name] for name in names]).cumsum(0)
+    owner = torch.searchsorted(ends, chosen, right=True)
+    starts = torch.cat([ends.new_zeros(1), ends[:-1]])
+    return {name: chosen[owner == i] - starts[i] for i, name in enumerate(names)}
+
+
+@lru_cache(maxsize=4)
+def sample_coordinates(
+    sizes: tuple[tuple[str, int], ...],
+    groups: tuple[tuple[str, tuple[str, ...]], ...],
+    max_coordinates: int | None,
+    seed: int,
+) -> CoordinateSample:
+    """Samples coordinates of each group, the same for the same arguments.
+
+    Args:
+        sizes: Name and number of real coordinates of each measured parameter.
+        groups: Name of each group and the names of its parameters.
+        max_coordinates: Coordinates sampled per group, uniformly and without replacement; None for every one.
+        seed: Seed of the choice.
+
+    Returns:
+        The sample.
+    """
+    size_of = dict(sizes)
+    chosen = {group: _choose(names, size_of, max_coordinates, seed) for group, names in groups}
+    indices: dict[str, Tensor] = {}
+    slices: dict[str, slice] = {}
+    columns: dict[str, list[Tensor]] = {group: [] for group in chosen}
+    start = 0
+    for name in size_of:
+        owners = [group for group, by_name in chosen.items() if name in by_name]
+        if not owners:
+            continue
+        wanted = torch.cat([chosen[group][name] for group in owners])
+        indices[name], position = torch.unique(wanted, return_inverse=True)
+        slices[name] = slice(start, start + len(indices[name]))
+        for group, part in zip(owners, position.split([len(chosen[group][name]) for group in owners]), strict=True):
+            columns[group].append(part + start)
+        start += len(indices[name])
+    return CoordinateSample(
+        indices=indices,
+        slices=slices,
+        columns={group: torch.cat(parts) for group, parts in columns.items()},
+        sizes={group: sum(size_of[name] for name in names) for group, names in groups},
+    )

@@ -1,0 +1,157 @@
+"""Which parameters are measured, and which of them together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from torch import nn
+from torch.nn.parameter import UninitializedParameter
+
+__all__ = ["GROUPINGS", "WHOLE_MODEL", "compile_patterns", "group_names", "measured_parameters", "resolve_grouping"]
+
+WHOLE_MODEL = "whole_model"
+"""Name of the group of all measured parameters; no submodule is called so, while many are called ``model``."""
+
+Grouping = Callable[[str], str]
+
+
+def by_module(parameter_name: str) -> str:
+    """Groups the parameters of one submodule.
+
+    Args:
+        parameter_name: Dotted name of a parameter.
+
+    Returns:
+        The module's path; the parameter's own name where it belongs to the root, whose path is empty.
+
+    Example:
+        >>> by_module("encoder.conv1.weight"), by_module("temperature")
+        ('encoder.conv1', 'temperature')
+    """
+    return parameter_name.rpartition(".")[0] or parameter_name
+
+
+def by_parameter(parameter_name: str) -> str:
+    """Makes each parameter a group of its own.
+
+    Args:
+        parameter_name: Dotted name of a parameter.
+
+    Returns:
+        The name.
+    """
+    return parameter_name
+
+
+def by_model(parameter_name: str) -> str:
+    """Measures the whole model and nothing finer.
+
+    Args:
+        parameter_name: Dotted name of a parameter.
+
+    Returns:
+        The name of the group of all parameters.
+    """
+    return WHOLE_MODEL
+
+
+GROUPINGS: Mapping[str, Grouping] = {"module": by_module, "parameter": by_parameter, "model": by_model}
+
+
+def resolve_grouping(group_by: str | Grouping) -> Grouping:
+    """Finds a grouping by its name.
+
+    Args:
+        group_by: One of the names in :data:`GROUPINGS`, or a function from a parameter's name to its group's.
+
+    Returns:
+        The function.
+
+    Raises:
+        ValueError: If no grouping has that name.
+    """
+    if callable(group_by):
+        return group_by
+    if group_by not in GROUPINGS:
+        raise ValueError(f"group_by must be one of {sorted(GROUPINGS)} or a function, got {group_by!r}.")
+    return GROUPINGS[group_by]
+
+
+def compile_patterns(parameters: str | Sequence[str] | None) -> tuple[re.Pattern[str], ...]:
+    """Compiles the regular expressions that choose parameters.
+
+    Args:
+        parameters: One expression, several, or None for every parameter.
+
+    Returns:
+        The compiled expressions; none of them stands for every parameter.
+
+    Raises:
+        ValueError: If an expression is not valid, or the list is empty.
+    """
+    if parameters is None:
+        return ()
+    expressions = (parameters,) if isinstance(parameters, str) else tuple(parameters)
+    if not expressions:
+        raise ValueError("parameters must be None or at least one regular expression, got an empty list.")
+    for expression in expressions:
+        try:
+            re.compile(expression)
+        except re.error as error:
+            raise ValueError(f"parameters must be regular expressions, got {expression!r}: {error}.") from error
+    return tuple(re.compile(expression) for expression in expressions)
+
+
+def measured_parameters(module: nn.Module, patterns: Iterable[re.Pattern[str]] = ()) -> dict[str, nn.Parameter]:
+    """Lists the parameters whose gradients are measured.
+
+    Frozen parameters have no gradient and lazy ones no shape yet; shared (tied) ones are listed once, under the first
+    of their names.
+
+    Args:
+        module: The module.
+        patterns: Expressions, one of which has to be found in a parameter's name; none for every parameter.
+
+    Returns:
+        The parameters by name, in the order of the module.
+
+    Raises:
+        ValueError: If nothing is left to measure.
+    """
+    wanted = tuple(patterns)
+    trainable = {
+        name: parameter
+        for name, parameter in module.named_parameters()
+        if parameter.requires_grad and not isinstance(parameter, UninitializedParameter)
+    }
+    chosen = {n: p for n, p in trainable.items() if not wanted or any(pattern.search(n) for pattern in wanted)}
+    if not chosen:
+        rule = f" that match {[pattern.pattern for pattern in wanted]}" if wanted else ""
+        raise ValueError(
+            f"{type(module).__name__} has no trainable parameters{rule} to measure; it has {list(trainable)[:8]}."
+        )
+    return chosen
+
+
+def group_names(parameter_names: Iterable[str], grouping: Grouping) -> dict[str, tuple[str, ...]]:
+    """Collects the parameters of each group; the whole model comes last, always.
+
+    Args:
+        parameter_names: Names of the measured parameters.
+        grouping: Function from a parameter's name to its group's.
+
+    Returns:
+        The names of the parameters of each group.
+
+    Example:
+        >>> group_names(["a.weight", "a.bias", "b.weight"], by_module)["a"]
+        ('a.weight', 'a.bias')
+    """
+    names = tuple(parameter_names)
+    groups: dict[str, tuple[str, ...]] = {}
+    for name in names:
+        group = grouping(name)
+        groups[group] = (*groups.get(group, ()), name)
+    groups.pop(WHOLE_MODEL, None)
+    return {**groups, WHOLE_MODEL: names}

@@ -1,0 +1,154 @@
+"""From a stream of loader batches to minibatches: what one optimizer step consumes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count, islice
+
+from torch import Tensor
+
+__all__ = ["LoaderBatch", "Minibatch", "SweepPlan", "guess_size", "plan_minibatches"]
+
+
+@dataclass(frozen=True)
+class LoaderBatch:
+    """What a loader yields at once.
+
+    Attributes:
+        data: The batch.
+        size: Number of samples in it; None where nobody knows.
+    """
+
+    data: object
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Minibatch:
+    """What one optimizer step consumes.
+
+    Attributes:
+        batches: Its loader batches, as many as gradients are accumulated over.
+        weight: Its samples, the weight of its gradient in the full gradient.
+        is_draw: Whether its gradient is a draw of the noise.
+        in_full_gradient: Whether its gradient counts in the full gradient.
+        sweep: The sweep over the training data that it belongs to, from 0; draws of later ones repeat samples.
+    """
+
+    batches: tuple[object, ...]
+    weight: int
+    is_draw: bool
+    in_full_gradient: bool
+    sweep: int = 0
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """How many minibatches a measurement takes, and from what.
+
+    Attributes:
+        num_minibatches: Noise draws.
+        full_gradient_batches: Minibatches averaged into the full gradient; None for a whole sweep.
+        sweep_length: Loader batches in one sweep over the training data.
+        accumulation: Loader batches that an optimizer step consumes.
+        batch_size: Samples in a complete loader batch; None where nobody knows.
+    """
+
+    num_minibatches: int
+    full_gradient_batches: int | None
+    sweep_length: int
+    accumulation: int = 1
+    batch_size: int | None = None
+
+    @property
+    def step_batches(self) -> int:
+        """Loader batches in a minibatch; Lightning steps at the end of an epoch, however short."""
+        return min(self.accumulation, self.sweep_length)
+
+    @property
+    def sweep_minibatches(self) -> int:
+        """Minibatches in a sweep, an incomplete last one included."""
+        return -(-self.sweep_length // self.step_batches)
+
+    @property
+    def num_full(self) -> int:
+        """Minibatches averaged into the full gradient; more than one sweep would say nothing new."""
+        wanted = self.full_gradient_batches
+        return self.sweep_minibatches if wanted is None else min(wanted, self.sweep_minibatches)
+
+    @property
+    def num_passes(self) -> int:
+        """Minibatch passes of a measurement: the draws are part of the sweep, nothing is computed twice."""
+        return max(self.num_minibatches, self.num_full)
+
+    def is_complete(self, batches: tuple[LoaderBatch, ...]) -> bool:
+        """Whether loader batches make a full minibatch, as most optimizer steps see it."""
+        sizes = [batch.size for batch in batches if batch.size is not None]
+        # where a step consumes the whole sweep, that is the only size there is
+        is_cut = self.sweep_length > self.step_batches and self.batch_size is not None
+        is_short = is_cut and any(size < (self.batch_size or 0) for size in sizes)
+        return len(batches) == self.step_batches and not is_short
+
+
+def guess_size(data: object) -> int | None:
+    """Guesses the number of samples in a batch: the first dimension of its first tensor.
+
+    Args:
+        data: A tensor, or a mapping, sequence or dataclass with tensors somewhere inside.
+
+    Returns:
+        The number, or None where there is no tensor.
+
+    Example:
+        >>> import torch
+        >>> guess_size({"image": torch.zeros(5, 3), "label": torch.zeros(5)})
+        5
+    """
+    if isinstance(data, Tensor):
+        return len(data) if data.ndim else 1
+    if dataclasses.is_dataclass(data) and not isinstance(data, type):
+        data = list(vars(data).values())
+    items = data.values() if isinstance(data, Mapping) else data if isinstance(data, (list, tuple)) else ()
+    return next((size for size in map(guess_size, items) if size is not None), None)
+
+
+def _sweeps(batches: Iterable[LoaderBatch], plan: SweepPlan) -> Iterator[tuple[int, int, tuple[LoaderBatch, ...]]]:
+    """Cuts the stream into minibatches: (sweep, position in the sweep, loader batches)."""
+    stream = iter(batches)
+    for sweep in count():
+        for position in range(plan.sweep_minibatches):
+            left = plan.sweep_length - position * plan.step_batches
+            chunk = tuple(islice(stream, min(plan.step_batches, left)))
+            if not chunk:
+                return
+            yield sweep, position, chunk
+
+
+def plan_minibatches(batches: Iterable[LoaderBatch], plan: SweepPlan) -> Iterator[Minibatch]:
+    """Says of each minibatch what it is used for, and stops as soon as nothing more is needed.
+
+    The first sweep gives the full gradient, and its first complete minibatches are the draws. Where it has fewer than
+    the draws asked for, further sweeps follow. An incomplete minibatch counts in the full gradient and is no draw.
+
+    Args:
+        batches: The training data in random order, shuffle after shuffle, each of ``plan.sweep_length`` loader batches.
+        plan: What is wanted.
+
+    Yields:
+        The minibatches that have to be computed.
+    """
+    draws = 0
+    for sweep, position, chunk in _sweeps(batches, plan):
+        if sweep == 1 and draws == 0:
+            return  # no sweep will ever have a complete minibatch
+        in_full_gradient = sweep == 0 and position < plan.num_full
+        is_draw = draws < plan.num_minibatches and plan.is_complete(chunk)
+        draws += is_draw
+        if is_draw or in_full_gradient:
+            weight = sum(1 if batch.size is None else batch.size for batch in chunk)
+            yield Minibatch(tuple(batch.data for batch in chunk), weight, is_draw, in_full_gradient, sweep)
+        is_full_done = sweep > 0 or position + 1 >= plan.num_full
+        if is_full_done and draws == plan.num_minibatches:
+            return

@@ -1,0 +1,135 @@
+"""What the package says: frozen records, and nothing that computes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+__all__ = ["Histogram", "Measurement", "Report", "TailIndexEstimate"]
+
+
+@dataclass(frozen=True)
+class TailIndexEstimate:
+    """A tail index with its uncertainty and its fit, one per series or one for all of them.
+
+    Attributes:
+        alpha: Tail index, shape ``[...]`` (``[]`` where the series were pooled); NaN where the data gave none.
+        low: Lower end of the 95 % interval of ``alpha``, same shape.
+        high: Upper end of the 95 % interval of ``alpha``, same shape.
+        scale: Scale of each series in the unit of the data, shape ``[...]`` of the series.
+        log_likelihood: Maximal log-likelihood, shape of ``alpha``; NaN for estimators that have none.
+        gain: Mean log-likelihood of a value above that of the best Gaussian, in nats, shape of ``alpha``.
+        num_values: Finite, non-zero values behind ``alpha``, same shape.
+        zero_share: Share of exact zeros among the values, in [0, 1], same shape.
+        effective_series: Effective number of independent series behind a pooled ``alpha``; NaN otherwise.
+        note: What a reader has to know of this estimate, in words; empty where nothing is special.
+    """
+
+    alpha: Tensor
+    low: Tensor
+    high: Tensor
+    scale: Tensor
+    log_likelihood: Tensor
+    gain: Tensor
+    num_values: Tensor
+    zero_share: Tensor
+    effective_series: Tensor
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts of values in bins, with what a logger needs beside them.
+
+    Attributes:
+        edges: Edges of the bins, ascending, one more than there are bins.
+        counts: Values in each bin; values beyond the edges are counted in the first and last bin.
+        total: Sum of the values, as counted.
+        total_squares: Sum of the squares of the values, as counted.
+    """
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+    total: float
+    total_squares: float
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one estimator says of one group's gradient noise at one step.
+
+    Attributes:
+        group: Name of the group.
+        estimator: Name of the estimator.
+        alpha: Tail index of the noise, pooled over the group's coordinates; NaN where there was no usable draw.
+        low: Lower end of its 95 % interval, which knows that coordinates share their minibatches.
+        high: Upper end of its 95 % interval.
+        gaussian_alpha: The same estimate for Gaussian noise with the same empirical covariance.
+        scale: Median over the coordinates of the noise's scale, in the unit of the gradient.
+        num_draws: Minibatches whose gradients were draws.
+        num_coordinates: Coordinates that were measured.
+        group_size: Coordinates that the group has.
+        effective_coordinates: Effective number of independent coordinates, often far below ``num_coordinates``.
+        zero_share: Share of exact zeros among the values, which were left out.
+        gradient_norm: Norm of the full gradient over all coordinates of the group.
+        noise_norm: Root mean square norm of the noise over all coordinates of the group.
+        gain: Mean log-likelihood of a value under the stable law above that under the best Gaussian, in nats.
+        gaussian_gain: The same for the Gaussian surrogate.
+        note: What a reader has to know of these numbers, in words; empty where nothing is special.
+        coordinate_alphas: Histogram of each coordinate's own tail index.
+        standardized_noise: Histogram of the noise, each coordinate centred and divided by its scale.
+    """
+
+    group: str
+    estimator: str
+    alpha: float
+    low: float
+    high: float
+    gaussian_alpha: float
+    scale: float
+    num_draws: int
+    num_coordinates: int
+    group_size: int
+    effective_coordinates: float
+    zero_share: float
+    gradient_norm: float
+    noise_norm: float
+    gain: float
+    gaussian_gain: float
+    note: str
+    coordinate_alphas: Histogram = field(repr=False)
+    standardized_noise: Histogram = field(repr=False)
+
+    @property
+    def signal_to_noise(self) -> float:
+        """Norm of the full gradient over the root mean square norm of the noise."""
+        return self.gradient_norm / self.noise_norm if self.noise_norm > 0 else math.nan
+
+
+@dataclass(frozen=True)
+class Report:
+    """One measurement of a model: every group by every estimator.
+
+    Attributes:
+        step: Optimizer steps taken before it.
+        measurements: Group after group, the whole model last; estimator after estimator within a group.
+        num_full_minibatches: Minibatches averaged into the full gradient.
+        minibatch_size: Samples in a minibatch; 0 where nobody knows.
+        seconds: Wall time that measuring took.
+        note: What holds of all the measurements, in words; empty where nothing is special.
+    """
+
+    step: int
+    measurements: tuple[Measurement, ...]
+    num_full_minibatches: int
+    minibatch_size: int
+    seconds: float
+    note: str = ""
+
+    @property
+    def whole_model(self) -> Measurement:
+        """What the first estimator says of the whole model."""
+        last = self.measurements[-1].group
+        return next(measurement for measurement in self.measurements if measurement.group == last)

@@ -1,0 +1,91 @@
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from lightning_tailindex.noise.copying import copy_data, reachable
+from lightning_tailindex.noise.shadow import alias_shadow
+
+
+class Holder:
+    def __init__(self) -> None:
+        self.array = np.zeros(3)
+        self.tensor = torch.zeros(3)
+        self.long = list(range(5000))
+        self.short = [1, 2]
+        self.lock = threading.Lock()
+        self.random = np.random.default_rng(0)
+
+
+def test_data_is_shared_and_state_is_copied() -> None:
+    original = Holder()
+    copied = copy_data(original)
+    assert copied is not original
+    assert all(getattr(copied, name) is getattr(original, name) for name in ("array", "tensor", "long", "lock"))
+    copied.short.append(3)
+    copied.random.normal()
+    assert original.short == [1, 2]
+    assert original.random.normal() == np.random.default_rng(0).normal()
+
+
+def test_what_cannot_be_copied_is_returned_as_it_is() -> None:
+    holder = SimpleNamespace(stream=(i for i in range(3)))
+    assert copy_data(holder) is holder
+
+
+def test_named_objects_are_shared() -> None:
+    shared = Holder()
+    assert copy_data(SimpleNamespace(part=shared), share=(shared,)).part is shared
+
+
+def test_walking_ends_in_cycles() -> None:
+    item: list[object] = []
+    item.append(item)
+    assert list(reachable(item, lambda _: False)) == [item]
+
+
+class Busy(nn.Module):
+    """Holds what a plain deepcopy trips over or copies needlessly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+        self.tied = self.layer
+        self.frozen = nn.Parameter(torch.ones(2), requires_grad=False)
+        self.register_buffer("count", torch.zeros(()))
+        self.activations = self.layer(torch.ones(1, 3))  # not a leaf: deepcopy refuses it
+        self.lock = threading.Lock()
+        self.data = TensorDataset(torch.zeros(5))
+        self.forward = torch.nn.Module.forward  # as torch.compile leaves it
+
+
+def test_a_shadow_shares_trainable_weights_and_nothing_else() -> None:
+    module = Busy()
+    shadow = alias_shadow(module)
+    assert shadow.layer.weight.data_ptr() == module.layer.weight.data_ptr()
+    assert shadow.layer.weight is not module.layer.weight
+    assert shadow.tied is shadow.layer
+    assert shadow.frozen.data_ptr() != module.frozen.data_ptr()
+    assert shadow.count.data_ptr() != module.count.data_ptr()
+    assert shadow.data is module.data
+    assert "forward" not in vars(shadow)
+    torch.autograd.backward(shadow.layer(torch.ones(1, 3)).sum())
+    assert module.layer.weight.grad is None
+    assert shadow.layer.weight.grad is not None
+
+
+def test_attributes_of_a_parameter_come_along() -> None:
+    module = nn.Linear(2, 2)
+    module.weight.decay = 0.1  # type: ignore[attr-defined]
+    assert alias_shadow(module).weight.decay == 0.1
+
+
+def test_what_python_cannot_copy_is_named() -> None:
+    module = nn.Linear(2, 2)
+    module.stream = (i for i in range(3))  # type: ignore[assignment]
+    with pytest.raises(TypeError, match="generator"):
+        alias_shadow(module)

@@ -1,0 +1,194 @@
+"""The engine's gradients against an obvious loop, and what it must survive."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from lightning_tailindex import gradient_noise
+from lightning_tailindex.noise.coordinates import sample_coordinates
+from lightning_tailindex.noise.engine import NoiseObservation, observe_noise, real_coordinates
+from lightning_tailindex.noise.groups import group_names, measured_parameters, resolve_grouping
+from lightning_tailindex.noise.minibatches import LoaderBatch, SweepPlan, plan_minibatches
+
+
+def square_loss(module: nn.Module, batch: Any) -> Tensor:
+    return module(batch).square().mean()
+
+
+def reference(module: nn.Module, batches: list[Tensor], name: str) -> Tensor:
+    """Each minibatch's gradient of one parameter, by a fresh copy and a plain backward."""
+    rows = []
+    for batch in batches:
+        own = copy.deepcopy(module)
+        torch.autograd.backward(square_loss(own, batch))
+        gradient = dict(own.named_parameters())[name].grad
+        assert gradient is not None
+        rows.append(gradient.flatten())
+    return torch.stack(rows)
+
+
+@pytest.fixture
+def batches() -> list[Tensor]:
+    return list(torch.randn(20, 7, 3, generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.fixture
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 2))
+
+
+def test_noise_is_the_minibatch_gradient_minus_the_full_gradient(net: nn.Module, batches: list[Tensor]) -> None:
+    noise = gradient_noise(net, square_loss, batches, group_by="parameter")
+    for name in ("0.weight", "1.bias", "3.weight"):
+        rows = reference(net, batches, name)
+        torch.testing.assert_close(noise[name], rows - rows.mean(0), atol=1e-6, rtol=1e-5)
+    assert noise["whole_model"].shape == (20, sum(p.numel() for p in net.parameters()))
+
+
+def test_the_module_is_left_alone(net: nn.Module, batches: list[Tensor]) -> None:
+    before = copy.deepcopy(net.state_dict())
+    random = torch.get_rng_state()
+    gradient_noise(net, square_loss, batches)
+    assert all(torch.equal(net.state_dict()[name], value) for name, value in before.items())
+    assert all(parameter.grad is None for parameter in net.parameters())
+    assert torch.equal(torch.get_rng_state(), random)
+    square_loss(net, batches[0])  # the control: using the module itself moves its running statistics
+    assert not all(torch.equal(net.state_dict()[name], value) for name, value in before.items())
+
+
+def test_a_smaller_minibatch_counts_by_its_size_and_is_no_draw(batches: list[Tensor]) -> None:
+    net = nn.Linear(3, 2)
+    cut = [*batches[:19], batches[19][:2]]
+    rows = reference(net, cut, "weight")
+    weights = torch.tensor([float(len(batch)) for batch in cut])
+    full = (weights[:, None] * rows).sum(0) / weights.sum()
+    noise = gradient_noise(net, square_loss, cut, group_by="parameter")["weight"]
+    torch.testing.assert_close(noise, rows[:19] - full, atol=1e-6, rtol=1e-5)
+
+
+def test_no_minibatches_give_no_draws() -> None:
+    assert gradient_noise(nn.Linear(3, 2), square_loss, [])["whole_model"].shape == (0, 8)
+
+
+def test_a_bad_limit_is_named() -> None:
+    with pytest.raises(ValueError, match="max_coordinates must be None or at least 1, got 0"):
+        gradient_noise(nn.Linear(3, 2), square_loss, [], max_coordinates=0)
+
+
+class Zoo(nn.Module):
+    """Parameters of every kind, each with a gradient of its own kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sparse = nn.Embedding(6, 3, sparse=True)
+        self.complex = nn.Parameter(torch.randn(3, dtype=torch.complex64))
+        self.unused = nn.Linear(3, 3)
+        self.frozen = nn.Linear(3, 3).requires_grad_(False)
+        self.tied = nn.Linear(3, 3)
+        self.again = self.tied
+
+    def forward(self, index: Tensor) -> Tensor:
+        hidden = self.again(self.frozen(self.tied(self.sparse(index))))
+        return (hidden * self.complex).abs()
+
+
+def test_parameters_of_every_kind() -> None:
+    torch.manual_seed(0)
+    index = list(torch.randint(6, (20, 5)))
+    noise = gradient_noise(Zoo(), square_loss, index, group_by="module")
+    assert list(noise) == ["complex", "sparse", "unused", "tied", "whole_model"]
+    assert noise["complex"].shape == (20, 6)
+    assert not noise["complex"].is_complex()
+    assert noise["sparse"].abs().sum() > 0
+    assert noise["unused"].abs().sum() == 0
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, reentrant: bool) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 2)
+        self.reentrant = reentrant
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x)
+        return checkpoint(self.second, hidden, use_reentrant=self.reentrant)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_activation_checkpointing_changes_nothing(reentrant: bool, batches: list[Tensor]) -> None:
+    net = Checkpointed(reentrant)
+    rows = reference(net, batches, "second.weight")
+    noise = gradient_noise(net, square_loss, batches, group_by="parameter")["second.weight"]
+    torch.testing.assert_close(noise, rows - rows.mean(0), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kept"), [(torch.float64, torch.float64), (torch.float32, torch.float32), (torch.bfloat16, torch.float32)]
+)
+def test_precision_is_the_modules_but_at_least_single(dtype: torch.dtype, kept: torch.dtype) -> None:
+    net = nn.Linear(3, 2).to(dtype)
+    noise = gradient_noise(net, square_loss, torch.randn(5, 4, 3, dtype=dtype))
+    assert noise["whole_model"].dtype == kept
+
+
+def observe(net: nn.Module, batches: list[Tensor], plan: SweepPlan, scale_loss: bool = False) -> NoiseObservation:
+    net = copy.deepcopy(net)
+    measured = measured_parameters(net)
+    groups = group_names(measured, resolve_grouping("module"))
+    sizes = tuple((name, real_coordinates(p)) for name, p in measured.items())
+    sample = sample_coordinates(sizes, tuple(groups.items()), None, 0)
+    stream = (LoaderBatch(batches[i % len(batches)], len(batches[i % len(batches)])) for i in range(1000))
+    return observe_noise(
+        measured,
+        groups,
+        sample,
+        plan_minibatches(stream, plan),
+        lambda batch: square_loss(net, batch),  # type: ignore[arg-type]
+        num_draws=plan.num_minibatches,
+        scale_loss=scale_loss,
+    )
+
+
+def test_norms_are_those_of_all_draws_against_the_full_gradient(batches: list[Tensor]) -> None:
+    net = nn.Linear(3, 2, bias=False)
+    rows = reference(net, batches, "weight")
+    group = observe(net, batches, SweepPlan(12, None, 20, batch_size=7)).groups[-1]
+    torch.testing.assert_close(group.gradient_norm, rows.mean(0).norm())
+    torch.testing.assert_close(group.noise_norm, (rows[:12] - rows.mean(0)).square().sum(1).mean().sqrt())
+
+
+def test_accumulated_batches_are_averaged_as_training_does(batches: list[Tensor]) -> None:
+    net = nn.Linear(3, 2, bias=False)
+    rows = reference(net, batches, "weight").view(5, 4, -1).mean(1)
+    observation = observe(net, batches, SweepPlan(5, None, 20, accumulation=4, batch_size=7))
+    torch.testing.assert_close(observation.groups[-1].gradients, rows)
+    assert observation.minibatch_size == 28
+
+
+def test_scaling_the_loss_against_underflow_is_undone_exactly(batches: list[Tensor]) -> None:
+    net = nn.Linear(3, 2)
+    plain, scaled = (observe(net, batches, SweepPlan(9, 9, 20, batch_size=7), scale) for scale in (False, True))
+    assert torch.equal(plain.groups[-1].gradients, scaled.groups[-1].gradients)
+
+
+def test_draws_that_share_data_are_told(batches: list[Tensor]) -> None:
+    net = nn.Linear(3, 2)
+    assert not observe(net, batches, SweepPlan(20, None, 20, batch_size=7)).shares_data
+    assert observe(net, batches, SweepPlan(21, None, 20, batch_size=7)).shares_data
+
+
+def test_a_minibatch_without_a_loss_is_skipped(batches: list[Tensor]) -> None:
+    net = nn.Linear(3, 2)
+    measured = measured_parameters(net)
+    groups = group_names(measured, resolve_grouping("model"))
+    sample = sample_coordinates((("weight", 6), ("bias", 2)), tuple(groups.items()), None, 0)
+    stream = plan_minibatches([LoaderBatch(batch) for batch in batches], SweepPlan(20, None, 20))
+    losses = iter([None, *(square_loss(net, batch) for batch in batches[1:])])
+    assert observe_noise(measured, groups, sample, stream, lambda _: next(losses), num_draws=20).num_draws == 19

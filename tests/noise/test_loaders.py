@@ -1,0 +1,165 @@
+from collections.abc import Iterator
+from itertools import islice
+
+import pytest
+import torch
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    Sampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+
+from lightning_tailindex.noise.loaders import can_be_cloned, shuffled_batches
+
+
+class Numbers(Dataset[int]):
+    def __init__(self, size: int = 20) -> None:
+        self.size = size
+        self.reads = 0
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> int:
+        self.reads += 1
+        return index
+
+
+def sweeps(loader: DataLoader[int], count: int = 2, length: int | None = None, **options: int) -> list[list[list[int]]]:
+    """Reads whole sweeps: for each the batches, for each the samples."""
+    length = len(loader) if length is None else length
+    stream = shuffled_batches(loader, length, (options.pop("seed", 0), 0), **options)
+    batches = list(islice(stream, count * length))
+    assert all(batch.size == len(batch.data) for batch in batches)  # type: ignore[arg-type]
+    data = [batch.data.tolist() for batch in batches]  # type: ignore[attr-defined]
+    return [data[i * length : (i + 1) * length] for i in range(count)]
+
+
+def flat(batches: list[list[int]]) -> list[int]:
+    return [sample for batch in batches for sample in batch]
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_each_sweep_is_a_new_shuffle_of_everything(shuffle: bool) -> None:
+    first, second = sweeps(DataLoader(Numbers(), 6, shuffle=shuffle))
+    assert [len(batch) for batch in first] == [6, 6, 6, 2]
+    assert sorted(flat(first)) == sorted(flat(second)) == list(range(20))
+    assert flat(first) != flat(second) != list(range(20))
+
+
+def test_the_seed_decides_the_order() -> None:
+    loader = DataLoader(Numbers(), 6, shuffle=True)
+    assert sweeps(loader) == sweeps(loader) != sweeps(loader, seed=1)
+
+
+def test_the_incomplete_batch_is_dropped_where_training_drops_it() -> None:
+    assert [len(batch) for batch in sweeps(DataLoader(Numbers(), 6, shuffle=True, drop_last=True))[0]] == [6, 6, 6]
+
+
+def test_a_fixed_order_cut_short_is_shuffled_within_the_samples_that_training_takes() -> None:
+    first, second = sweeps(DataLoader(Numbers(), 6), length=2)
+    assert sorted(flat(first)) == sorted(flat(second)) == list(range(12))
+
+
+def test_a_random_order_cut_short_takes_its_samples_from_everything() -> None:
+    assert max(flat(flat(sweeps(DataLoader(Numbers(), 6, shuffle=True), count=9, length=1)))) > 12  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        SubsetRandomSampler([1, 3, 5, 7], generator=torch.Generator().manual_seed(1)),
+        WeightedRandomSampler([0.0, 1.0] * 10, 8, generator=torch.Generator().manual_seed(1)),
+        RandomSampler(range(0, 20), num_samples=8, generator=torch.Generator().manual_seed(1)),
+    ],
+)
+def test_stock_samplers_draw_from_a_generator_of_the_measurement(sampler: Sampler[int]) -> None:
+    before = sampler.generator.get_state()  # type: ignore[attr-defined]
+    drawn = flat(sweeps(DataLoader(Numbers(), 4, sampler=sampler))[0])
+    assert torch.equal(sampler.generator.get_state(), before)  # type: ignore[attr-defined]
+    assert len(drawn) == len(sampler)  # type: ignore[arg-type]
+    if not isinstance(sampler, RandomSampler):
+        assert all(sample % 2 for sample in drawn)
+
+
+class Counting(Sampler[int]):
+    def __init__(self) -> None:
+        self.position = 0
+
+    def __len__(self) -> int:
+        return 6
+
+    def __iter__(self) -> Iterator[int]:
+        for _ in range(6):
+            self.position += 1
+            yield self.position
+
+
+def test_a_custom_sampler_is_followed_in_a_copy() -> None:
+    sampler = Counting()
+    assert sweeps(DataLoader(Numbers(), 3, sampler=sampler)) == [[[1, 2, 3], [4, 5, 6]], [[7, 8, 9], [10, 11, 12]]]
+    assert sampler.position == 0
+
+
+class Growing(BatchSampler):
+    def __iter__(self) -> Iterator[list[int]]:
+        yield from ([0], [1, 2], [3, 4, 5])
+
+    def __len__(self) -> int:
+        return 3
+
+
+def test_a_custom_batch_sampler_is_followed() -> None:
+    loader = DataLoader(Numbers(), batch_sampler=Growing(range(6), 2, False))
+    assert sweeps(loader) == [[[0], [1, 2], [3, 4, 5]]] * 2
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_ranks_share_a_shuffle_of_a_distributed_sampler_that_training_never_sees(shuffle: bool) -> None:
+    samplers = [DistributedSampler(Numbers(), 2, rank, shuffle=shuffle) for rank in range(2)]
+    loaders = [DataLoader(Numbers(), 5, sampler=sampler) for sampler in samplers]
+    parts = [sweeps(loader, rank=rank) for rank, loader in enumerate(loaders)]
+    for first, second in zip(*parts, strict=True):
+        assert sorted(flat(first) + flat(second)) == list(range(20))
+    assert flat(parts[0][0]) != flat(parts[0][1])
+    assert [sampler.epoch for sampler in samplers] == [0, 0]
+
+
+def test_without_collation_each_sample_is_a_batch() -> None:
+    stream = shuffled_batches(DataLoader(Numbers(), batch_size=None), 20, (0,))
+    batches = list(islice(stream, 20))
+    assert sorted(batch.data for batch in batches) == list(range(20))  # type: ignore[type-var]
+    assert {batch.size for batch in batches} == {None}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_loader_and_its_data_are_left_alone(workers: int) -> None:
+    generator = torch.Generator().manual_seed(3)
+    dataset = Numbers()
+    loader = DataLoader(
+        dataset, 5, shuffle=True, num_workers=workers, persistent_workers=workers > 0, generator=generator
+    )
+    running = iter(loader)
+    first = next(running)
+    before = generator.get_state(), dataset.reads
+    sweeps(loader)
+    assert torch.equal(generator.get_state(), before[0])
+    assert dataset.reads == before[1]
+    assert sorted(torch.cat([first, *running]).tolist()) == list(range(20))
+
+
+class Stream(IterableDataset[int]):
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(3))
+
+
+def test_streams_and_foreign_loaders_cannot_be_read_again() -> None:
+    assert can_be_cloned(DataLoader(Numbers()))
+    assert not can_be_cloned(DataLoader(Stream()))
+    assert not can_be_cloned([1, 2, 3])
