@@ -1,0 +1,229 @@
+"""The tail index of the stochastic gradient noise, measured while training."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from lightning.fabric.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from lightning_tailindex.analysis import Estimator, analyse, resolve_estimators
+from lightning_tailindex.loggers import callback_metrics, emit
+from lightning_tailindex.noise.coordinates import sample_coordinates
+from lightning_tailindex.noise.engine import NoiseObservation, observe_noise, real_coordinates
+from lightning_tailindex.noise.groups import compile_patterns, group_names, measured_parameters, resolve_grouping
+from lightning_tailindex.noise.minibatches import SweepPlan, plan_minibatches
+from lightning_tailindex.noise.random_state import derived_seed
+from lightning_tailindex.records import Report
+from lightning_tailindex.trainer import (
+    Replay,
+    borrowed_loss,
+    can_read_again,
+    check_measurable,
+    is_stepping,
+    needs_loss_scale,
+    optimizer_steps,
+    processes,
+    sweep_plan,
+    training_data,
+)
+
+__all__ = ["TailIndexMonitor"]
+
+_FEWEST_DRAWS = 16
+"""With fewer draws a coordinate says too little about its own scale (design study: biased below 16)."""
+
+
+def _check_at_least(name: str, value: int | None, minimum: int) -> None:
+    if value is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise ValueError(f"{name} must be an integer of at least {minimum}, got {value!r}.")
+
+
+class TailIndexMonitor(Callback):
+    r"""Measures how heavy the tails of the stochastic gradient noise are, and logs it.
+
+    At the scheduled optimizer steps, step 0 included, it draws extra minibatches of the training data, computes their
+    gradients on a shadow of the module, and estimates the tail index :math:`\alpha` of
+
+    .. math:: U = \nabla L_\text{minibatch}(w) - \nabla L(w)
+
+    per group of parameters and for the whole model: across minibatches, coordinate by coordinate, each coordinate's
+    scale left free. Beside each :math:`\alpha` stands the number that Gaussian noise of the same covariance gives. A
+    minibatch is what an optimizer step consumes: loader batch × accumulation × ranks. Training itself is bit for bit
+    what it is without the callback.
+
+    Args:
+        every_n_steps: Optimizer steps between measurements, at least 1; None for as often as max_overhead allows.
+        max_overhead: Extra minibatch passes per training minibatch that every_n_steps=None may cost, above 0.
+        num_minibatches: Noise draws in a measurement, at least 16; more of them narrow the interval.
+        full_gradient_batches: Minibatches averaged into the full gradient, at least 1; None for the whole training
+            set. The draws are part of them, so nothing is computed twice.
+        group_by: Parameters analysed together: "module" (those of one submodule), "parameter", "model" (nothing finer
+            than the whole model), or a function from a parameter's name to its group's.
+        parameters: Regular expressions of the names of the parameters to measure; None for all.
+        max_coordinates: Coordinates sampled in each group, at least 1, the same throughout a run; None for every one,
+            which keeps num_minibatches copies of the gradient in memory.
+        estimators: Name of an estimator in lightning_tailindex.functional, or several; the first speaks for the
+            headline. A function from draws [n, d] to a TailIndexEstimate is taken too.
+        seed: Seed of the drawn minibatches, the sampled coordinates and the Gaussian surrogates, at least 0.
+        on_error: What happens when a measurement fails: "warn" drops it with a warning and training goes on as if it
+            had not been tried, "raise" ends training.
+
+    Attributes:
+        reports: The reports of this run, oldest first.
+
+    Raises:
+        ValueError: If an argument is out of its range; the error names it.
+
+    References:
+        Şimşekli, Sagun, Gürbüzbalaban (2019). A Tail-Index Analysis of Stochastic Gradient Noise in Deep Neural
+        Networks. ICML, arXiv:1901.06053.
+
+    Example:
+        >>> monitor = TailIndexMonitor(every_n_steps=500)
+        >>> trainer = Trainer(callbacks=[monitor], logger=False, enable_checkpointing=False, accelerator="cpu")
+        >>> monitor.reports
+        []
+    """
+
+    def __init__(
+        self,
+        every_n_steps: int | None = None,
+        max_overhead: float = 0.1,
+        num_minibatches: int = 64,
+        full_gradient_batches: int | None = 256,
+        group_by: str | Callable[[str], str] = "module",
+        parameters: str | Sequence[str] | None = None,
+        max_coordinates: int | None = 1024,
+        estimators: str | Sequence[str] | Estimator = "grouped_mle",
+        seed: int = 0,
+        on_error: Literal["warn", "raise"] = "warn",
+    ) -> None:
+        super().__init__()
+        _check_at_least("every_n_steps", every_n_steps, 1)
+        _check_at_least("num_minibatches", num_minibatches, _FEWEST_DRAWS)
+        _check_at_least("full_gradient_batches", full_gradient_batches, 1)
+        _check_at_least("max_coordinates", max_coordinates, 1)
+        _check_at_least("seed", seed, 0)
+        if not (isinstance(max_overhead, (int, float)) and 0 < max_overhead < math.inf):
+            raise ValueError(f"max_overhead must be a number above 0, got {max_overhead!r}.")
+        if on_error not in ("warn", "raise"):
+            raise ValueError(f"on_error must be 'warn' or 'raise', got {on_error!r}.")
+        self.every_n_steps = every_n_steps
+        self.max_overhead = max_overhead
+        self.num_minibatches = num_minibatches
+        self.full_gradient_batches = full_gradient_batches
+        self.max_coordinates = max_coordinates
+        self.seed = seed
+        self.on_error = on_error
+        self.reports: list[Report] = []
+        self._grouping = resolve_grouping(group_by)
+        self._patterns = compile_patterns(parameters)
+        self._estimators = resolve_estimators(estimators)
+        self._interval = 1
+        self._last_step: int | None = None
+        self._is_waiting = False
+        self._replay: Replay | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses a module or a strategy that cannot be measured."""
+        if stage == "fit":
+            check_measurable(trainer, pl_module)
+            measured_parameters(pl_module, self._patterns)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Settles the schedule and says what it will cost."""
+        start = optimizer_steps(trainer)
+        self.reports = [report for report in self.reports if report.step < start]
+        self._last_step, self._is_waiting = None, False
+        is_stream = not can_read_again(trainer)
+        self._replay = Replay(self.num_minibatches * trainer.accumulate_grad_batches) if is_stream else None
+        self._interval = self.every_n_steps or math.ceil(self._plan(trainer).num_passes / self.max_overhead)
+        rank_zero_info(self._announcement(trainer))
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Measures if this step is one to measure at."""
+        step = optimizer_steps(trainer)
+        if self._is_due(step) and is_stepping(trainer):
+            self._is_waiting = False
+            self._measure(trainer, pl_module, step)
+        self._last_step = step
+        if self._replay is not None:
+            self._replay.see(batch)
+
+    def _is_due(self, step: int) -> bool:
+        """Whether to measure now: once per step, and for streams as soon as enough of it has been seen."""
+        self._is_waiting |= step != self._last_step and step % self._interval == 0
+        return self._is_waiting and (self._replay is None or self._replay.is_full)
+
+    def _plan(self, trainer: Trainer) -> SweepPlan:
+        if self._replay is None:
+            return sweep_plan(trainer, self.num_minibatches, self.full_gradient_batches)
+        n, accumulation = self.num_minibatches, trainer.accumulate_grad_batches
+        return SweepPlan(n, None, n * accumulation, accumulation)
+
+    def _announcement(self, trainer: Trainer) -> str:
+        plan = self._plan(trainer)
+        source = "" if self._replay is None else " The data is a stream, so the last minibatches of training are used."
+        total = trainer.estimated_stepping_batches
+        count = f", {math.ceil(total / self._interval)} times in this run" if math.isfinite(total) else ""
+        return (
+            f"{type(self).__name__}: measures the gradient noise every {self._interval} optimizer steps{count}, by "
+            f"{plan.num_minibatches} draws and a full gradient over {plan.num_full} minibatches. That is "
+            f"{plan.num_passes} extra minibatch passes each time, {plan.num_passes / self._interval:.2g} per training "
+            f"minibatch; every_n_steps or max_overhead change it.{source}"
+        )
+
+    def _measure(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
+        try:
+            report = self._report(trainer, pl_module, step)
+        except Exception as error:
+            if self.on_error == "raise":
+                raise
+            rank_zero_warn(
+                f"{type(self).__name__}: the measurement at step {step} failed and was dropped, training goes on: "
+                f"{type(error).__name__}: {error}"
+            )
+            return
+        self.reports.append(report)
+        trainer.callback_metrics.update(callback_metrics(report))
+        if trainer.is_global_zero:
+            emit(report, trainer.loggers)
+
+    def _report(self, trainer: Trainer, pl_module: LightningModule, step: int) -> Report:
+        start = time.perf_counter()
+        observation = self._observe(trainer, pl_module, step)
+        return analyse(
+            observation,
+            self._estimators,
+            step=step,
+            seed=derived_seed(self.seed, step),
+            note="draws share data: the training set has fewer complete minibatches than num_minibatches"
+            if observation.shares_data
+            else "",
+            clock=lambda: time.perf_counter() - start,
+        )
+
+    def _observe(self, trainer: Trainer, pl_module: LightningModule, step: int) -> NoiseObservation:
+        seed = derived_seed(self.seed, step, trainer.global_rank)
+        with borrowed_loss(trainer, pl_module, seed, is_transferred=self._replay is not None) as (shadow, loss):
+            measured = measured_parameters(shadow, self._patterns)
+            groups = group_names(measured, self._grouping)
+            sizes = tuple((name, real_coordinates(parameter)) for name, parameter in measured.items())
+            batches = training_data(trainer, (self.seed, step)) if self._replay is None else self._replay
+            plan = self._plan(trainer)
+            return observe_noise(
+                measured,
+                groups,
+                sample_coordinates(sizes, tuple(groups.items()), self.max_coordinates, self.seed),
+                plan_minibatches(batches, plan),
+                loss,
+                num_draws=plan.num_minibatches,
+                processes=processes(trainer),
+                scale_loss=needs_loss_scale(trainer),
+            )

@@ -1,0 +1,118 @@
+"""A report to each logger; the one home of every name that users see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from lightning.pytorch.loggers import Logger
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from .records import Histogram, Measurement, Report
+
+__all__ = ["callback_metrics", "emit", "scalars"]
+
+_DETAILS = {
+    "tail_index_detail/low": "low",
+    "tail_index_detail/high": "high",
+    "tail_index_detail/gain": "gain",
+    "tail_index_detail/gain_gaussian": "gaussian_gain",
+    "tail_index_detail/effective_coordinates": "effective_coordinates",
+    "gradient_noise/scale": "scale",
+    "gradient_noise/norm": "noise_norm",
+    "gradient_noise/full_gradient_norm": "gradient_norm",
+    "gradient_noise/signal_to_noise": "signal_to_noise",
+    "gradient_noise/zero_share": "zero_share",
+}
+"""Where each field of a measurement is logged, before the group's name."""
+
+
+def _headline(measurement: Measurement) -> Iterator[tuple[str, float]]:
+    yield f"tail_index/{measurement.group}", measurement.alpha
+    yield f"tail_index_gaussian/{measurement.group}", measurement.gaussian_alpha
+    for tag, name in _DETAILS.items():
+        yield f"{tag}/{measurement.group}", getattr(measurement, name)
+
+
+def _second_opinion(measurement: Measurement) -> Iterator[tuple[str, float]]:
+    """An estimator after the first: its numbers, without repeating what does not depend on the estimator."""
+    tag = f"tail_index_detail/{measurement.estimator}"
+    yield f"{tag}/{measurement.group}", measurement.alpha
+    yield f"{tag}_gaussian/{measurement.group}", measurement.gaussian_alpha
+    yield f"{tag}_low/{measurement.group}", measurement.low
+    yield f"{tag}_high/{measurement.group}", measurement.high
+
+
+def _is_headline(measurement: Measurement, report: Report) -> bool:
+    return measurement.estimator == report.measurements[0].estimator
+
+
+def scalars(report: Report) -> dict[str, float]:
+    """Names the numbers of a report.
+
+    Args:
+        report: The report.
+
+    Returns:
+        Every scalar by its tag.
+    """
+    values: dict[str, float] = {}
+    for measurement in report.measurements:
+        values.update(_headline(measurement) if _is_headline(measurement, report) else _second_opinion(measurement))
+    values[f"gradient_noise/cost_seconds/{report.whole_model.group}"] = report.seconds
+    return values
+
+
+def callback_metrics(report: Report) -> dict[str, Tensor]:
+    """Names what EarlyStopping and ModelCheckpoint can monitor; without a slash, which would make folders.
+
+    Args:
+        report: The report.
+
+    Returns:
+        The whole model's tail index and its surrogate's, as scalars.
+    """
+    whole = report.whole_model
+    return {
+        "tail_index": torch.tensor(whole.alpha),
+        "tail_index_gaussian": torch.tensor(whole.gaussian_alpha),
+    }
+
+
+def _histograms(report: Report) -> Iterator[tuple[str, Histogram]]:
+    for measurement in report.measurements:
+        if _is_headline(measurement, report):
+            yield f"tail_index_per_coordinate/{measurement.group}", measurement.coordinate_alphas
+            yield f"standardized_noise/{measurement.group}", measurement.standardized_noise
+
+
+def _add_histogram(writer: SummaryWriter, tag: str, histogram: Histogram, step: int) -> None:
+    if not any(histogram.counts):
+        return  # a group without a usable draw has nothing to show
+    writer.add_histogram_raw(
+        tag,
+        min=histogram.edges[0],
+        max=histogram.edges[-1],
+        num=sum(histogram.counts),
+        sum=histogram.total,
+        sum_squares=histogram.total_squares,
+        bucket_limits=list(histogram.edges[1:]),
+        bucket_counts=list(histogram.counts),
+        global_step=step,
+    )
+
+
+def emit(report: Report, loggers: Iterable[Logger]) -> None:
+    """Logs a report at its own step: scalars everywhere, histograms where the logger takes them.
+
+    Args:
+        report: The report.
+        loggers: The trainer's loggers.
+    """
+    for logger in loggers:
+        logger.log_metrics(scalars(report), step=report.step)
+        experiment = getattr(logger, "experiment", None)
+        if isinstance(experiment, SummaryWriter):
+            for tag, histogram in _histograms(report):
+                _add_histogram(experiment, tag, histogram, report.step)
