@@ -88,12 +88,14 @@ def _histograms(report: Report) -> Iterator[tuple[str, Histogram]]:
 
 
 def _add_histogram(writer: SummaryWriter, tag: str, histogram: Histogram, step: int) -> None:
-    if not any(histogram.counts):
+    filled = [i for i, count in enumerate(histogram.counts) if count]
+    if not filled:
         return  # a group without a usable draw has nothing to show
     writer.add_histogram_raw(
         tag,
-        min=histogram.edges[0],
-        max=histogram.edges[-1],
+        # TensorBoard cuts empty bins at the ends and stretches the next to these limits
+        min=histogram.edges[filled[0]],
+        max=histogram.edges[filled[-1] + 1],
         num=sum(histogram.counts),
         sum=histogram.total,
         sum_squares=histogram.total_squares,

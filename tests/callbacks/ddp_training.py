@@ -1,0 +1,57 @@
+"""Run as a script: trains in two processes with and without the monitor and saves what each of them saw."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DDPStrategy
+from torch.utils.data import DataLoader
+
+from lightning_tailindex import TailIndexMonitor
+from tests.callbacks.training_trace import Net, NoisyData, Recorder, seed_everything
+
+
+def train(*monitors: TailIndexMonitor, accumulation: int) -> dict[str, object]:
+    seed_everything()
+    net, recorder = Net(), Recorder()
+    trainer = Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        devices=2,
+        strategy=DDPStrategy(process_group_backend="gloo"),
+        accumulate_grad_batches=accumulation,
+        callbacks=[*monitors, recorder],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(net, DataLoader(NoisyData(80), batch_size=4, shuffle=True))
+    return {
+        "state": net.state_dict(),
+        "batches": recorder.batches,
+        "gradients": recorder.gradients,
+        "random": torch.get_rng_state(),
+        "metrics": {k: v for k, v in trainer.callback_metrics.items() if not k.startswith("tail_index")},
+        "reports": [{**asdict(r), "seconds": 0} for monitor in monitors for r in monitor.reports],
+    }
+
+
+def main() -> None:
+    results = {
+        accumulation: [
+            train(accumulation=accumulation),
+            train(TailIndexMonitor(every_n_steps=4, num_minibatches=16, on_error="raise"), accumulation=accumulation),
+        ]
+        for accumulation in (1, 2)
+    }
+    torch.save(results, Path(sys.argv[1]) / f"rank{os.environ.get('LOCAL_RANK', '0')}.pt")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Two real processes over gloo measure together, and train as if they had not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from .training_trace import Trace
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[int, list[dict[str, Any]]]]:
+    folder = tmp_path_factory.mktemp("ranks")
+    command = [sys.executable, "-m", "tests.callbacks.ddp_training", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(2)]
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_training_is_the_same_bit_for_bit_on_every_rank(ranks: list[Any], accumulation: int) -> None:
+    for results in ranks:
+        without, watched = (Trace({**run, "reports": None}) for run in results[accumulation])
+        assert without.differences(watched) == []
+
+
+def test_the_comparison_can_fail(ranks: list[Any]) -> None:
+    first, second = (Trace(results[1][1]) for results in ranks)
+    assert "batches" in first.differences(second)  # each rank trains on its own share
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_every_rank_holds_the_same_reports(ranks: list[Any], accumulation: int) -> None:
+    reports = [results[accumulation][1]["reports"] for results in ranks]
+    assert [report["step"] for report in reports[0]] == list(range(0, 20 // accumulation, 4))
+    first, second = (Trace(dict(enumerate(part))) for part in reports)  # type: ignore[arg-type]
+    assert first.differences(second) == []
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_minibatch_is_what_a_step_consumes_on_all_ranks(ranks: list[Any], accumulation: int) -> None:
+    (report, *_) = ranks[0][accumulation][1]["reports"]
+    assert report["minibatch_size"] == 4 * accumulation * 2
