@@ -1,0 +1,97 @@
+"""Probabilities of the cells that values are counted in, over a grid of tail indices and scales.
+
+Nothing is stored with the package: the tables are computed from the formulas at first use (in less than a second)
+and kept, so there is no file that could go stale.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import torch
+from scipy.interpolate import CubicSpline
+from torch import Tensor
+
+from lightning_tailindex.distributions import SymmetricStable
+
+# Cells 0 and NUM_CELLS - 1 are open; between them lie 4 cells an octave from 2 ** FIRST_OCTAVE to 2 ** 12.
+NUM_CELLS = 62
+FIRST_OCTAVE = -3
+LOWEST_ALPHA = 0.2
+_NUM_ALPHAS = 68
+_KNOT_STEP = 0.08
+_KNOTS = (-6.0, 12.0)
+
+
+@lru_cache(maxsize=1)
+def alpha_grid() -> Tensor:
+    """Tail indices from 0.2 to exactly 2, ascending: 2 / cosh(q) for evenly spaced q, and a few closer to 2.
+
+    They lie evenly on a logarithmic scale at the lower end and crowd at 2, where the likelihood changes fastest.
+    """
+    q = torch.linspace(math.acosh(2 / LOWEST_ALPHA), 0, _NUM_ALPHAS, dtype=torch.float64)
+    alpha = 2 / torch.cosh(torch.cat([q[:-1], q[-2] / torch.tensor([2, 4, 8]), q[-1:]]))
+    alpha[0] = LOWEST_ALPHA
+    return alpha
+
+
+@lru_cache(maxsize=1)
+def log_medians() -> Tensor:
+    """Logarithm of the median of |X| at scale 1 for each tail index of the grid."""
+    return SymmetricStable(alpha_grid()).icdf(torch.tensor(0.75)).log()
+
+
+def scale_unit() -> Tensor:
+    """About sqrt(n) times the standard deviation of an estimated log-scale for each tail index of the grid."""
+    return math.sqrt(2) / alpha_grid()
+
+
+@lru_cache(maxsize=1)
+def _spline() -> tuple[np.ndarray, np.ndarray]:
+    """Cubic coefficients of log P(|X| > median * exp(y)) over y, and the distance of the knots, per tail index."""
+    alpha = alpha_grid()
+    knots = np.arange(*_KNOTS, _KNOT_STEP)
+    stretch = alpha.clamp(max=1.0)
+    x = torch.exp(torch.as_tensor(knots) / stretch[:, None] + log_medians()[:, None])
+    log_s = SymmetricStable(alpha[:, None]).log_survival(x)
+    return CubicSpline(knots, log_s.numpy(), axis=1).c, stretch.numpy()
+
+
+def _log_survival(y: np.ndarray) -> np.ndarray:
+    """The same at any y of shape [alphas, ...]: beyond the knots by the power laws that hold there."""
+    coefficients, stretch = _spline()
+    alpha = alpha_grid().numpy()
+    shape = (-1,) + (1,) * (y.ndim - 1)
+    eta = y * stretch.reshape(shape)
+    last = _KNOTS[0] + _KNOT_STEP * coefficients.shape[1]
+    inside = np.clip(eta, _KNOTS[0], last)
+    piece = np.minimum(((inside - _KNOTS[0]) / _KNOT_STEP).astype(np.int64), coefficients.shape[1] - 1)
+    rest = inside - (_KNOTS[0] + _KNOT_STEP * piece)
+    c = coefficients[:, piece, np.arange(len(y)).reshape(shape)]
+    value: np.ndarray = ((c[0] * rest + c[1]) * rest + c[2]) * rest + c[3]
+    beyond = (eta - inside) / stretch.reshape(shape)
+    value = value * np.exp(np.minimum(beyond, 0)) - alpha.reshape(shape) * np.maximum(beyond, 0)
+    gaussian = torch.special.log_ndtr(-torch.as_tensor(np.exp(y[-1] + float(log_medians()[-1]))) / math.sqrt(2))
+    value[-1] = gaussian.numpy() + math.log(2)
+    return value
+
+
+def _log_edges() -> np.ndarray:
+    octave, quarter = np.divmod(np.arange(NUM_CELLS - 1), 4)
+    return np.log((1 + quarter / 4) * 2.0 ** (octave + FIRST_OCTAVE))
+
+
+@lru_cache(maxsize=8)
+def log_cells(half: int, step: float, device: torch.device) -> Tensor:
+    """Log-probabilities of the cells, shape [alphas, 2 half + 1, cells].
+
+    The second dimension is the logarithm u of the ratio of the law's median of |X| to the unit that values are
+    counted in, from -half to half in units of ``step * scale_unit()``.
+    """
+    u = scale_unit().numpy()[:, None] * (step * np.arange(-half, half + 1))
+    log_s = _log_survival(_log_edges() - u[:, :, None])
+    first = np.log(-np.expm1(log_s[..., :1]))
+    inner = log_s[..., :-1] + np.log(-np.expm1(log_s[..., 1:] - log_s[..., :-1]))
+    return torch.as_tensor(np.concatenate([first, inner, log_s[..., -1:]], axis=-1), device=device)

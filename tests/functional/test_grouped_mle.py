@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+
+from lightning_tailindex.distributions import SymmetricStable
+from lightning_tailindex.functional import _pooled, _tables, grouped_mle
+from lightning_tailindex.functional.surrogate import gaussian_surrogate
+
+from .samples import generator, noise, stable
+
+
+@pytest.mark.parametrize("alpha", [1.2, 1.5, 1.8, 2.0])
+def test_pooled_over_coordinates_of_many_scales_and_locations(alpha: float) -> None:
+    rng = generator(0)
+    x = noise(alpha, 100, 400, rng) + 5 * torch.randn(400, generator=rng, dtype=torch.float64)
+    estimate = grouped_mle(x, pooled=True)
+    assert estimate.alpha.item() == pytest.approx(alpha, abs=0.03)
+    assert estimate.low <= alpha <= estimate.high
+    assert grouped_mle(gaussian_surrogate(x, rng), pooled=True).alpha.item() == pytest.approx(2, abs=0.03)
+
+
+# The rows of the table of centres: the order-statistic median is right at every number of draws.
+@pytest.mark.parametrize(("n", "alpha"), [(16, 1.2), (16, 1.8), (16, 2.0), (32, 1.2), (64, 1.8), (128, 1.5)])
+def test_centre_costs_nothing_at_few_draws(n: int, alpha: float) -> None:
+    x = noise(alpha, n, 4000, generator(1))
+    # At 16 draws and 1.2 the centred values read 1.23.
+    assert grouped_mle(x, pooled=True).alpha.item() == pytest.approx(alpha, abs=0.04 if n == 16 else 0.02)
+    assert grouped_mle(x, pooled=True, center="none").alpha.item() == pytest.approx(alpha, abs=0.02)
+
+
+def test_other_centres_do_worse() -> None:
+    x = noise(1.2, 16, 4000, generator(2))
+    by_mean = grouped_mle(x - x.mean(0), pooled=True, center="none").alpha
+    interpolated = grouped_mle(x - x.quantile(0.5, 0), pooled=True, center="none").alpha
+    assert by_mean > 1.35
+    assert interpolated < 1.18
+
+
+def test_location_matters_only_without_a_centre() -> None:
+    x = stable(1.5, (1000,), generator(3))
+    assert torch.allclose(grouped_mle(x).alpha, grouped_mle(x + 8).alpha)
+    assert grouped_mle(x + 8, center="none").alpha > 1.9
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5])
+def test_zeros_are_counted_and_left_out(share: float) -> None:
+    rng = generator(4)
+    x = noise(2.0, 100, 400, rng) * (torch.rand(100, 400, generator=rng) >= share)
+    estimate = grouped_mle(x, pooled=True)
+    assert estimate.alpha.item() == pytest.approx(2, abs=0.01)
+    assert estimate.zero_share.item() == pytest.approx(share, abs=0.01)
+    assert estimate.num_values.item() == pytest.approx(400 * 99 * (1 - share), rel=0.02)
+
+
+def test_the_zero_of_the_centre_is_no_zero_share() -> None:
+    x = torch.arange(20.0) - 4.5
+    assert grouped_mle(x).zero_share == 0
+    assert grouped_mle(x).num_values == 19
+    assert grouped_mle(x, center="none").num_values == 20
+    x[[0, 1]] = x.median()  # two more draws at the centre
+    assert grouped_mle(x).zero_share.item() == pytest.approx(2 / 19)
+
+
+def slow_fit(x: Tensor) -> tuple[float, float, float]:
+    """Tail index, scale and log-likelihood by Nelder and Mead on cells counted by comparison, no tables."""
+    ordered = x.sort().values
+    size = (x - ordered[(len(x) - 1) // 2]).abs()
+    size = size[size > 0]
+    unit = size.sort().values[(len(size) - 1) // 2]
+    edges = torch.tensor([2.0**k * (1 + j / 4) for k in range(-3, 12) for j in range(4)] + [4096.0]).double() * unit
+    counts = torch.bincount(torch.bucketize(size, edges, right=True), minlength=62)
+
+    def minus(point: tuple[float, float]) -> float:
+        alpha = min(max(point[0], 0.2), 2.0)
+        s = SymmetricStable(torch.tensor(alpha, dtype=torch.float64), math.exp(point[1])).log_survival(edges).exp()
+        p = torch.cat([1 - s[:1], s[:-1] - s[1:], s[-1:]])
+        return -float(torch.xlogy(counts, p.clamp(min=1e-300)).sum()) + 1e3 * abs(point[0] - alpha)
+
+    best = minimize(minus, (1.4, float(unit.log())), method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-8})
+    return float(best.x[0]), math.exp(best.x[1]), -float(best.fun)
+
+
+@pytest.mark.parametrize("alpha", [0.6, 1.3, 1.7, 1.95])
+@pytest.mark.parametrize("n", [50, 1000])
+def test_equals_a_slow_search_without_tables(alpha: float, n: int) -> None:
+    x = 4 * stable(alpha, (n,), generator(5)) + 3
+    estimate = grouped_mle(x)
+    wanted, scale, log_likelihood = slow_fit(x)
+    assert estimate.alpha.item() == pytest.approx(wanted, abs=3e-3)
+    assert estimate.scale.item() == pytest.approx(scale, rel=5e-3)
+    assert estimate.log_likelihood.item() == pytest.approx(log_likelihood, abs=2e-2)
+
+
+@pytest.mark.parametrize(("alpha", "bound"), [(1.1, 1.219), (1.5, 1.5354), (1.9, 1.127)])
+def test_efficiency(alpha: float, bound: float) -> None:
+    estimates = grouped_mle(stable(alpha, (1000, 1000), generator(6))).alpha
+    assert estimates.sub(alpha).square().mean().mul(1000).sqrt().item() == pytest.approx(bound, rel=0.1)
+
+
+def test_cell_probabilities_are_exact() -> None:
+    table = _tables.log_cells(8, 0.125, torch.device("cpu"))
+    alpha, medians, edges = _tables.alpha_grid(), _tables.log_medians(), torch.as_tensor(_tables._log_edges())
+    u = _tables.scale_unit()[:, None] * 0.125 * torch.arange(-8, 9)
+    x = torch.exp(edges - u[..., None] + medians[:, None, None])
+    s = SymmetricStable(alpha[:, None, None]).log_survival(x).exp()
+    exact = torch.cat([1 - s[..., :1], s[..., :-1] - s[..., 1:], s[..., -1:]], dim=-1)
+    assert (table.exp() - exact).abs().max() < 1e-6
+    torch.testing.assert_close(table.exp().sum(-1), torch.ones(len(alpha), 17, dtype=torch.float64))
+    assert alpha[-1] == 2
+    assert alpha[alpha > 1.96].diff().max() < 0.015
+    assert bool(table.isfinite().all())
+
+
+@pytest.mark.parametrize("rank", [3, 20])
+def test_interval_of_dependent_coordinates_is_as_wide_as_it_has_to_be(
+    rank: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = [noise(1.5, 64, 300, generator(100 + i), rank) for i in range(25)]
+    honest = [grouped_mle(x, pooled=True) for x in samples]
+    monkeypatch.setattr(_pooled, "dispersion", lambda *_: torch.tensor(1.0, dtype=torch.float64))
+    naive = [grouped_mle(x, pooled=True) for x in samples]
+    assert sum(bool(e.low < 1.5 < e.high) for e in honest) >= 20
+    assert sum(bool(e.low < 1.5 < e.high) for e in naive) <= 10
+    widths = torch.stack([torch.stack([e.high - e.low for e in kind]).median() for kind in (honest, naive)])
+    assert widths[0] > 4 * widths[1]
+    assert all(e.effective_series < 60 for e in honest)
+
+
+def test_interval_of_independent_coordinates_is_the_naive_one() -> None:
+    estimate = grouped_mle(noise(1.5, 64, 300, generator(7)), pooled=True)
+    assert estimate.effective_series > 150
+    assert 0.03 < estimate.high - estimate.low < 0.08
+
+
+def test_gaussian_values_gain_nothing_and_stable_ones_do() -> None:
+    gaussian, heavy = (grouped_mle(stable(a, (500, 200), generator(8))) for a in (2.0, 1.7))
+    assert bool((gaussian.gain >= 0).all())
+    assert gaussian.gain.median() < 0.003
+    assert heavy.gain.median() > 0.05
+
+
+def test_light_tails_read_two() -> None:
+    signs = torch.randint(0, 2, (500, 3), generator=generator(9)) * 2.0 - 1
+    assert grouped_mle(signs, center="none").alpha.tolist() == [2, 2, 2]
+    assert grouped_mle(torch.rand(500, 3, generator=generator(10))).alpha.tolist() == [2, 2, 2]
+
+
+def test_lower_end_of_the_grid_is_told() -> None:
+    x = stable(0.1, (400, 3), generator(11)).clamp(-1e300, 1e300)
+    for pooled in (False, True):
+        estimate = grouped_mle(x, pooled=pooled)
+        assert estimate.alpha.unique().tolist() == [pytest.approx(0.2)]
+        assert "α at the lower end of the grid, 0.2" in estimate.note
+    assert grouped_mle(stable(0.4, (400, 3), generator(12))).note == ""
+
+
+@pytest.mark.parametrize("n", [9, 10, 12, 17])
+def test_few_draws(n: int) -> None:
+    x = noise(1.5, n, 500, generator(13))
+    each, pooled = grouped_mle(x), grouped_mle(x, pooled=True)
+    assert bool(each.alpha.isfinite().all())
+    assert bool((each.low < each.high).all())
+    assert pooled.alpha.item() == pytest.approx(1.5, abs=0.12)
+    assert grouped_mle(x[:8]).alpha.isnan().all()  # one draw is the centre
+    assert grouped_mle(x[:8], center="none").alpha.isfinite().all()
+
+
+def test_series_of_different_lengths_share_a_grid() -> None:
+    x = stable(1.6, (2000, 2), generator(14))
+    x[20:, 1] = 0
+    together = grouped_mle(x, center="none")
+    assert together.num_values.tolist() == [2000, 20]
+    assert torch.allclose(together.alpha[1], grouped_mle(x[:20, 1], center="none").alpha, atol=0.01)
+
+
+def test_extreme_units() -> None:
+    x = stable(1.5, (200, 2), generator(15)).clamp(-1e4, 1e4)
+    wanted = grouped_mle(x).alpha
+    for unit in (1e-300, 1e300):
+        assert torch.allclose(grouped_mle(x * unit).alpha, wanted, atol=1e-6)
+    assert torch.allclose(grouped_mle((x * 1e33).float()).alpha.double(), wanted, atol=1e-3)
+
+
+def test_unknown_centre() -> None:
+    with pytest.raises(ValueError, match=r'center "median" or "none", got \'mean\''):
+        grouped_mle(torch.ones(9), center="mean")  # type: ignore[arg-type]
