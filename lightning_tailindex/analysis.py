@@ -90,18 +90,23 @@ def _note(group: GroupNoise, estimate: TailIndexEstimate) -> str:
     return estimate.note
 
 
+def _standardized(noise: Tensor, scale: Tensor) -> Tensor:
+    """Centres each coordinate by its median draw and divides it by its scale; zeros are left out as NaN."""
+    kept = torch.where(noise == 0, torch.nan, noise)
+    return (kept - kept.nanmedian(dim=0).values) / scale
+
+
 def _pending(group: GroupNoise, name: str, estimator: Estimator, generator: torch.Generator) -> _Pending:
-    noise = group.noise
+    noise = group.nonzero_noise
     estimate = estimator(noise, pooled=True)
-    surrogate = estimator(gaussian_surrogate(noise, generator), pooled=True)
+    surrogate = estimator(gaussian_surrogate(group.noise, generator), pooled=True)
     alphas = estimator(noise, pooled=False).alpha
-    center = noise.median(dim=0).values if len(noise) else noise.sum(dim=0)
     scalars = (
         estimate.alpha,
         estimate.low,
         estimate.high,
         surrogate.alpha,
-        estimate.scale.nanmedian() if estimate.scale.numel() else estimate.alpha,
+        estimate.scale.nanmedian(),
         estimate.effective_series,
         estimate.zero_share,
         group.gradient_norm,
@@ -109,7 +114,7 @@ def _pending(group: GroupNoise, name: str, estimator: Estimator, generator: torc
         estimate.gain,
         surrogate.gain,
     )
-    histograms = (_ALPHA_BINS.summarize(alphas), _NOISE_BINS.summarize((noise - center) / estimate.scale))
+    histograms = (_ALPHA_BINS.summarize(alphas), _NOISE_BINS.summarize(_standardized(noise, estimate.scale)))
     numbers = torch.cat([torch.stack([value.to(noise.dtype) for value in scalars]), *histograms])
     return _Pending(group, name, numbers, _note(group, estimate))
 

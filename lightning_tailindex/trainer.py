@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from lightning.fabric.utilities.apply_func import move_data_to_device
+from lightning.fabric.utilities.data import sized_len
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers.logger import DummyLogger
@@ -114,7 +115,7 @@ def can_read_again(trainer: Trainer) -> bool:
     """Whether the training data can be read a second time; streams cannot, and are replayed."""
     combined = _combined_loader(trainer)
     is_endless = len(combined.flattened) == 1 or combined._mode in _ENDLESS_MODES
-    return is_endless and all(can_be_cloned(loader) for loader in combined.flattened)
+    return is_endless and all(can_be_cloned(item) and sized_len(item) is not None for item in combined.flattened)
 
 
 def sweep_plan(trainer: Trainer, num_minibatches: int, full_gradient_batches: int | None) -> SweepPlan:

@@ -170,8 +170,10 @@ class TailIndexMonitor(Callback):
     def _announcement(self, trainer: Trainer) -> str:
         plan = self._plan(trainer)
         source = "" if self._replay is None else " The data is a stream, so the last minibatches of training are used."
-        total = trainer.estimated_stepping_batches
-        count = f", {math.ceil(total / self._interval)} times in this run" if math.isfinite(total) else ""
+        start, end = optimizer_steps(trainer), trainer.estimated_stepping_batches
+        count = ""
+        if math.isfinite(end):
+            count = f", {math.ceil(end / self._interval) - math.ceil(start / self._interval)} times in this run"
         return (
             f"{type(self).__name__}: measures the gradient noise every {self._interval} optimizer steps{count}, by "
             f"{plan.num_minibatches} draws and a full gradient over {plan.num_full} minibatches. That is "

@@ -42,6 +42,15 @@ class GroupNoise:
         """Minibatch gradient − full gradient at the sampled coordinates, ``[n, d]``."""
         return self.gradients - self.full_gradient
 
+    @property
+    def nonzero_noise(self) -> Tensor:
+        """The noise, but 0 where a minibatch's gradient is exactly 0, ``[n, d]``.
+
+        A dead unit's gradient is 0 in minibatch after minibatch, so its noise is a spike at minus the full gradient.
+        Estimators count exact zeros apart and leave them out.
+        """
+        return torch.where(self.gradients == 0, 0, self.noise)
+
 
 @dataclass(frozen=True)
 class NoiseObservation:

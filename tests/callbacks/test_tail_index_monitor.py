@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, TensorDataset
 
 from lightning_tailindex import TailIndexMonitor
 from lightning_tailindex.distributions import SymmetricStable
@@ -154,7 +155,7 @@ def test_reports_hold_each_group_and_the_whole_model_last(data: DataLoader[Any])
         assert 1 <= measurement.effective_coordinates <= measurement.num_coordinates
         measured = sum(measurement.coordinate_alphas.counts)  # the coordinates of dead units have no alpha
         assert 0 < measured <= measurement.num_coordinates
-        assert sum(measurement.standardized_noise.counts) == 16 * measured
+        assert 0 < sum(measurement.standardized_noise.counts) <= 16 * measured  # exact zeros are left out
 
 
 def test_the_same_seed_gives_the_same_reports(data: DataLoader[Any]) -> None:
@@ -243,14 +244,30 @@ def test_early_stopping_and_checkpoints_can_monitor_it(data: DataLoader[Any], tm
     assert next(tmp_path.iterdir()).name.startswith("step=40-tail_index=")
 
 
+class Unsized(BatchSampler):
+    """Batches of which nobody knows how many there are."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __len__(self) -> int:
+        raise TypeError("no length")
+
+    def __iter__(self) -> Iterator[list[int]]:
+        yield from ([i, i + 1, i + 2, i + 3] for i in range(0, 160, 4))
+
+
 class Streamed(IterableDataset[Any]):
     def __iter__(self) -> Any:
         yield from zip(torch.randn(160, 4), torch.randint(2, (160,)), strict=True)
 
 
-def test_a_stream_is_measured_on_the_minibatches_that_training_saw() -> None:
+@pytest.mark.parametrize("kind", ["iterable data set", "batch sampler without a length"])
+def test_a_stream_is_measured_on_the_minibatches_that_training_saw(kind: str, data: DataLoader[Any]) -> None:
+    is_iterable = kind == "iterable data set"
+    stream = DataLoader(Streamed(), batch_size=4) if is_iterable else DataLoader(data.dataset, batch_sampler=Unsized())
     monitor = small()
-    fit(TwoLayers(), DataLoader(Streamed(), batch_size=4), monitor)
+    fit(TwoLayers(), stream, monitor)
     assert steps(monitor) == [16, 20, 30]  # due at 0 and at 10, measured when 16 minibatches had been seen
     assert {report.num_full_minibatches for report in monitor.reports} == {16}
     assert all(math.isfinite(report.whole_model.alpha) for report in monitor.reports)
