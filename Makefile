@@ -1,0 +1,61 @@
+# `make lint`, `make test` and `make demo` each build the environment they need and run in it.
+# Another Python: make test PYTHON=python3.12
+
+PYTHON ?= python3
+PROCESSES ?= 2
+
+BIN := .venv/bin
+READY := .venv/.ready
+OLDEST_BIN := .venv-oldest/bin
+OLDEST_READY := .venv-oldest/.ready
+
+PIP := python -m pip --disable-pip-version-check --no-input install --quiet
+# The tests run in several processes: one thread each, or they fight over the cores.
+test test-long test-oldest: export OMP_NUM_THREADS := 1
+test test-long test-oldest: export MKL_NUM_THREADS := 1
+PYTEST := python -m pytest -n $(PROCESSES)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-long test-oldest lint format clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(READY) ## train on scikit-learn's digits and measure the tails of the gradient noise
+	$(BIN)/python examples/digits.py
+
+test: $(READY) ## run the tests, and ask them to cover 95 % of the package
+	$(BIN)/$(PYTEST) -m "not long" --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
+
+test-long: $(READY) ## run the tests that take minutes
+	$(BIN)/$(PYTEST) -m long --timeout 3600
+
+# Old versions deprecate what other old versions do; what we do that is deprecated shows on the newest.
+test-oldest: $(OLDEST_READY) ## run the tests on the oldest supported versions (Python 3.10 or 3.11)
+	$(OLDEST_BIN)/$(PYTEST) -m "not long" -W ignore::DeprecationWarning -W ignore::FutureWarning
+
+lint: $(READY) ## check style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict lightning_tailindex examples
+
+format: $(READY) ## let ruff mend style and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove what builds, tests and demos leave behind; the environments stay
+	rm -rf build dist lightning_logs runs .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find lightning_tailindex tests examples -name __pycache__ -prune -exec rm -rf {} +
+
+# What builds the package comes first, and from the pins: a build in isolation would take whichever is newest.
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/$(PIP) -c constraints.txt hatchling editables
+	$(BIN)/$(PIP) -c constraints.txt --no-build-isolation -e '.[dev]'
+	touch $@
+
+$(OLDEST_READY): pyproject.toml constraints-oldest.txt
+	test -x $(OLDEST_BIN)/python || $(PYTHON) -m venv .venv-oldest
+	$(OLDEST_BIN)/$(PIP) -c constraints-oldest.txt hatchling editables
+	$(OLDEST_BIN)/$(PIP) -c constraints-oldest.txt --no-build-isolation -e '.[test]'
+	touch $@
