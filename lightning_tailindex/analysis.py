@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -32,6 +32,11 @@ class _Bins:
 
     def edges(self) -> tuple[float, ...]:
         return tuple(self.low + (self.high - self.low) * i / self.count for i in range(self.count + 1))
+
+    @property
+    def width(self) -> int:
+        """Numbers in a summary."""
+        return self.count + 2
 
     def summarize(self, values: Tensor) -> Tensor:
         """Returns the counts, the sum and the sum of squares as one vector on the values' device."""
@@ -76,16 +81,23 @@ def resolve_estimators(estimators: str | Estimator | Sequence[str | Estimator]) 
 
 @dataclass(frozen=True)
 class _Pending:
-    """A measurement whose numbers are still on the device."""
+    """A measurement whose numbers are still on the device.
 
-    group: GroupNoise
-    estimator: str
+    Attributes:
+        words: Its fields that were never on the device.
+        scalars: Names of its other fields, in the order of the numbers.
+        numbers: The scalars and, behind them, the two histograms.
+    """
+
+    words: dict[str, Any]
+    scalars: tuple[str, ...]
     numbers: Tensor
-    note: str
 
 
 def _note(group: GroupNoise, estimate: TailIndexEstimate) -> str:
-    if group.gradients.numel() and not group.gradients.any():
+    if len(group.gradients) == 0:
+        return "there was no complete minibatch to draw"
+    if not group.gradients.any():
         return "no gradient reached this group"
     return estimate.note
 
@@ -97,52 +109,46 @@ def _standardized(noise: Tensor, scale: Tensor) -> Tensor:
 
 
 def _pending(group: GroupNoise, name: str, estimator: Estimator, generator: torch.Generator) -> _Pending:
-    noise = group.nonzero_noise
+    is_empty = len(group.gradients) == 0
+    # where nothing was drawn, one draw of NaN makes every estimator say that it cannot say anything
+    noise = torch.full_like(group.full_gradient, torch.nan)[None] if is_empty else group.nonzero_noise
     estimate = estimator(noise, pooled=True)
-    surrogate = estimator(gaussian_surrogate(group.noise, generator), pooled=True)
-    alphas = estimator(noise, pooled=False).alpha
-    scalars = (
-        estimate.alpha,
-        estimate.low,
-        estimate.high,
-        surrogate.alpha,
-        estimate.scale.nanmedian(),
-        estimate.effective_series,
-        estimate.zero_share,
-        group.gradient_norm,
-        group.noise_norm,
-        estimate.gain,
-        surrogate.gain,
-    )
-    histograms = (_ALPHA_BINS.summarize(alphas), _NOISE_BINS.summarize(_standardized(noise, estimate.scale)))
-    numbers = torch.cat([torch.stack([value.to(noise.dtype) for value in scalars]), *histograms])
-    return _Pending(group, name, numbers, _note(group, estimate))
+    surrogate = estimator(gaussian_surrogate(noise if is_empty else group.noise, generator), pooled=True)
+    scalars = {
+        "alpha": estimate.alpha,
+        "low": estimate.low,
+        "high": estimate.high,
+        "gaussian_alpha": surrogate.alpha,
+        "scale": estimate.scale.nanmedian(),
+        "effective_coordinates": estimate.effective_series,
+        "zero_share": estimate.zero_share,
+        "gradient_norm": group.gradient_norm,
+        "noise_norm": group.noise_norm,
+        "gain": estimate.gain,
+        "gaussian_gain": surrogate.gain,
+    }
+    words = {
+        "group": group.name,
+        "estimator": name,
+        "num_draws": len(group.gradients),
+        "num_coordinates": group.gradients.shape[1],
+        "group_size": group.num_coordinates,
+        "note": _note(group, estimate),
+    }
+    alphas = _ALPHA_BINS.summarize(estimator(noise, pooled=False).alpha)
+    values = _NOISE_BINS.summarize(_standardized(noise, estimate.scale))
+    numbers = torch.stack([scalar.to(noise) for scalar in scalars.values()])
+    return _Pending(words, tuple(scalars), torch.cat([numbers, alphas.to(noise), values.to(noise)]))
 
 
 def _measurement(pending: _Pending, numbers: list[float]) -> Measurement:
-    alpha, low, high, gaussian_alpha, scale, effective, zeros, gradient, noise, gain, gaussian_gain = numbers[:11]
-    split = 11 + _ALPHA_BINS.count + 2
-    n, d = pending.group.gradients.shape
+    first = len(pending.scalars)
+    second = first + _ALPHA_BINS.width
+    fields: dict[str, Any] = {**pending.words, **dict(zip(pending.scalars, numbers[:first], strict=True))}
     return Measurement(
-        group=pending.group.name,
-        estimator=pending.estimator,
-        alpha=alpha,
-        low=low,
-        high=high,
-        gaussian_alpha=gaussian_alpha,
-        scale=scale,
-        num_draws=n,
-        num_coordinates=d,
-        group_size=pending.group.num_coordinates,
-        effective_coordinates=effective,
-        zero_share=zeros,
-        gradient_norm=gradient,
-        noise_norm=noise,
-        gain=gain,
-        gaussian_gain=gaussian_gain,
-        note=pending.note,
-        coordinate_alphas=_ALPHA_BINS.unpack(numbers[11:split]),
-        standardized_noise=_NOISE_BINS.unpack(numbers[split:]),
+        **fields,
+        coordinate_alphas=_ALPHA_BINS.unpack(numbers[first:second]),
+        standardized_noise=_NOISE_BINS.unpack(numbers[second:]),
     )
 
 

@@ -1,4 +1,4 @@
-"""Imports point down, never up or sideways, and what is private to Lightning's trainer stands in `trainer.py` alone."""
+"""Imports point down, never up or sideways, and what is private to Lightning's trainer stands in `trainer/` alone."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def complaints(module: str, code: str) -> Iterator[str]:
         if slot != "trainer" and isinstance(node, ast.Attribute) and re.match(r"_(?!_)", node.attr):
             owner = ast.unparse(node.value)
             if owner.split(".")[-1] in PARTS_OF_THE_TRAINER:
-                yield f"{module} reads {owner}.{node.attr}, which trainer.py alone may"
+                yield f"{module} reads {owner}.{node.attr}, which trainer/ alone may"
 
 
 def sources() -> dict[str, str]:

@@ -373,6 +373,18 @@ def test_a_step_may_take_the_batch_alone_and_return_a_dictionary(data: DataLoade
     assert len(monitor.reports) == 4
 
 
+class SkipsEverything(TwoLayers):
+    def gradient_noise_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        return None
+
+
+def test_without_a_single_draw_every_group_reads_nan_and_says_why(data: DataLoader[Any], tmp_path: Path) -> None:
+    monitor = small()
+    fit(SkipsEverything(), data, monitor, logger=TensorBoardLogger(tmp_path, "", ""))
+    assert {m.note for m in monitor.reports[0].measurements} == {"there was no complete minibatch to draw"}
+    assert all(math.isnan(m.alpha) and m.num_draws == 0 for m in monitor.reports[0].measurements)
+
+
 class WithoutGradient(TwoLayers):
     def gradient_noise_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         return torch.zeros(())

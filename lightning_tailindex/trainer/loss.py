@@ -1,0 +1,119 @@
+"""The loss of a batch on a shadow of the module, with everything that training uses put aside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+
+from lightning.fabric.utilities.apply_func import move_data_to_device
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
+from torch import Tensor
+
+from lightning_tailindex.noise.copying import copy_data
+from lightning_tailindex.noise.random_state import isolated_random_state
+from lightning_tailindex.noise.shadow import alias_shadow
+
+from .state import STEP_METHOD, is_a
+
+__all__ = ["borrowed_loss"]
+
+
+def _ignore(*args: object, **kwargs: object) -> None:
+    """Stands where the shadow would log."""
+
+
+def _shadow(trainer: Trainer, module: LightningModule) -> LightningModule:
+    shadow = alias_shadow(module, share=(trainer, *trainer.loggers, *_callbacks(trainer), _datamodule(trainer)))
+    shadow.trainer = trainer
+    for part in shadow.modules():
+        if is_a(part, "LightningModule"):
+            vars(part).update(log=_ignore, log_dict=_ignore, print=_ignore)
+    return shadow
+
+
+def _callbacks(trainer: Trainer) -> Iterable[object]:
+    return trainer.callbacks  # type: ignore[attr-defined, no-any-return]
+
+
+def _datamodule(trainer: Trainer) -> object:
+    return getattr(trainer, "datamodule", None)
+
+
+def _transfer(trainer: Trainer, shadow: LightningModule) -> Callable[[object], object]:
+    """Returns what takes a batch the trainer's way to the device, with the user's hooks called on copies."""
+    selector = trainer._data_connector._datahook_selector
+    assert selector is not None
+    datamodule = copy_data(_datamodule(trainer), share=(trainer, shadow))
+
+    def hook(name: str, *args: object) -> object:
+        is_module = is_a(selector.get_instance(name), "LightningModule")
+        return getattr(shadow if is_module else datamodule, name)(*args, 0)
+
+    def transfer(batch: object) -> object:
+        batch = hook("on_before_batch_transfer", trainer.precision_plugin.convert_input(batch))
+        batch = hook("transfer_batch_to_device", batch, trainer.strategy.root_device)
+        return hook("on_after_batch_transfer", batch)
+
+    return transfer
+
+
+def _step(shadow: LightningModule) -> Callable[[object, int], object]:
+    """Returns the method whose loss is measured, called as the training loop would call it."""
+    own = getattr(shadow, STEP_METHOD, None)
+    if callable(own):
+        return own  # type: ignore[no-any-return]
+    if is_param_in_hook_signature(shadow.training_step, "batch_idx", min_args=2):
+        return shadow.training_step
+    return lambda batch, batch_idx: shadow.training_step(batch)
+
+
+def _loss(output: object) -> Tensor | None:
+    loss = output.get("loss") if isinstance(output, Mapping) else output
+    if loss is None:
+        return None  # training would skip this batch too
+    if not isinstance(loss, Tensor) or not loss.requires_grad:
+        raise ValueError(f"the loss to measure must be a tensor with a gradient, got {type(loss).__name__}.")
+    return loss
+
+
+@contextmanager
+def borrowed_loss(
+    trainer: Trainer, module: LightningModule, seed: int, *, is_transferred: bool
+) -> Iterator[tuple[LightningModule, Callable[[object], Tensor | None]]]:
+    """Lends a shadow of the module and the loss of a batch on it; nothing that training uses is touched.
+
+    Random states and the trainer's loggers are put aside and come back, whatever happens.
+
+    Args:
+        trainer: The trainer.
+        module: The module in training.
+        seed: Seed of the random states inside.
+        is_transferred: Whether the batches have gone the trainer's way to the device already.
+
+    Yields:
+        The shadow, whose trainable parameters share the module's storage, and a function from a batch to its loss.
+    """
+    device = trainer.strategy.root_device
+    loggers = trainer.loggers
+    with isolated_random_state(seed, device):
+        try:
+            shadow = _shadow(trainer, module)
+            step = _step(shadow)
+            transfer = partial(move_data_to_device, device=device) if is_transferred else _transfer(trainer, shadow)
+            trainer.loggers = [DummyLogger()] if loggers else []
+            seen = 0
+
+            def loss(batch: object) -> Tensor | None:
+                nonlocal seen
+                moved = transfer(batch)
+                with trainer.precision_plugin.train_step_context():
+                    output = step(moved, seen)
+                seen += 1
+                return _loss(output)
+
+            yield shadow, loss
+        finally:
+            trainer.loggers = loggers

@@ -1,0 +1,79 @@
+"""Where training stands, and whether it can be measured."""
+
+from __future__ import annotations
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
+from torch import Tensor
+
+from lightning_tailindex.noise.engine import Processes
+
+__all__ = ["check_measurable", "is_a", "is_stepping", "needs_loss_scale", "optimizer_steps", "processes"]
+
+STEP_METHOD = "gradient_noise_step"
+"""What a module defines to say itself which loss is measured."""
+
+_STRATEGIES = ("SingleDeviceStrategy", "DDPStrategy")
+
+
+def is_a(item: object, name: str) -> bool:
+    """Whether an object is of a class of that name, be it ``lightning.pytorch``'s or ``pytorch_lightning``'s."""
+    return any(cls.__name__ == name for cls in type(item).__mro__)
+
+
+def check_measurable(trainer: Trainer, module: LightningModule) -> None:
+    """Refuses what cannot be measured, before training starts.
+
+    Args:
+        trainer: The trainer.
+        module: The module that it will train.
+
+    Raises:
+        MisconfigurationException: If the strategy shards or replaces gradients, or if calling ``training_step`` would
+            step optimizers or read training's own iterator and the module does not define ``gradient_noise_step``.
+    """
+    strategy = trainer.strategy
+    if not any(is_a(strategy, name) for name in _STRATEGIES):
+        raise MisconfigurationException(
+            f"The gradient noise cannot be measured under {type(strategy).__name__}: its parameters or gradients are"
+            " not whole on one device. Use a single device or DDP."
+        )
+    if callable(getattr(module, STEP_METHOD, None)):
+        return
+    name, advice = type(module).__name__, f"Define {STEP_METHOD}(self, batch, batch_idx) on it, which returns the loss."
+    if not module.automatic_optimization:
+        raise MisconfigurationException(
+            f"{name} optimizes manually, so calling its training_step would step its optimizers. {advice}"
+        )
+    if is_param_in_hook_signature(module.training_step, "dataloader_iter", explicit=True):
+        raise MisconfigurationException(
+            f"{name}.training_step takes dataloader_iter, so calling it would consume training's batches. {advice}"
+        )
+
+
+def optimizer_steps(trainer: Trainer) -> int:
+    """Returns the optimizer steps taken, however many optimizers there are: the x axis of Lightning's own logs."""
+    return int(trainer.fit_loop.epoch_loop._batches_that_stepped)
+
+
+def is_stepping(trainer: Trainer) -> bool:
+    """Whether gradients are computed at all; stochastic weight averaging ends with an epoch of forward passes."""
+    return not trainer.fit_loop.epoch_loop.automatic_optimization._skip_backward
+
+
+def needs_loss_scale(trainer: Trainer) -> bool:
+    """Whether gradients are computed in half precision, in which small ones underflow."""
+    return str(trainer.precision) in {"16-mixed", "16-true", "transformer-engine-float16"}
+
+
+def processes(trainer: Trainer) -> Processes:
+    """Returns the processes that train together."""
+    if trainer.world_size == 1:
+        return Processes()
+
+    def mean(tensor: Tensor) -> Tensor:
+        # reduce works in place on its argument
+        return trainer.strategy.reduce(tensor.clone(), reduce_op="mean")
+
+    return Processes(trainer.world_size, mean)
