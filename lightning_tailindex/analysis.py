@@ -96,7 +96,7 @@ class _Pending:
 
 def _note(group: GroupNoise, estimate: TailIndexEstimate) -> str:
     if len(group.gradients) == 0:
-        return "there was no complete minibatch to draw"
+        return "no minibatch gave a draw"
     if not group.gradients.any():
         return "no gradient reached this group"
     return estimate.note

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -63,17 +63,26 @@ def test_density_and_cdf_agree_with_scipy(alpha: float) -> None:
     np.testing.assert_allclose(below, scipy.stats.levy_stable.cdf(-NEAR.numpy(), alpha, 0), rtol=1e-8)
 
 
+def cauchy_quantile(p: np.ndarray) -> np.ndarray:
+    return -1 / np.tan(np.pi * p)  # older versions of scipy lose digits in the far tail
+
+
 @pytest.mark.parametrize(
-    ("alpha", "twin"),
-    [(2.0, scipy.stats.norm(scale=math.sqrt(2))), (1.0, scipy.stats.cauchy())],
+    ("alpha", "twin", "quantile"),
+    [
+        (2.0, scipy.stats.norm(scale=math.sqrt(2)), scipy.stats.norm(scale=math.sqrt(2)).ppf),
+        (1.0, scipy.stats.cauchy(), cauchy_quantile),
+    ],
     ids=["normal", "cauchy"],
 )
-def test_special_cases(alpha: float, twin: scipy.stats.rv_continuous) -> None:
+def test_special_cases(
+    alpha: float, twin: scipy.stats.rv_continuous, quantile: Callable[[np.ndarray], np.ndarray]
+) -> None:
     law, x = SymmetricStable(double(alpha)), torch.linspace(-30, 30, 61, dtype=torch.float64)
     np.testing.assert_allclose(law.log_prob(x), twin.logpdf(x.numpy()), rtol=1e-12)
     np.testing.assert_allclose(law.cdf(x), twin.cdf(x.numpy()), rtol=1e-12)
     p = double(1e-12, 1e-3, 0.3, 0.5, 0.9)
-    np.testing.assert_allclose(law.icdf(p), twin.ppf(p.numpy()), rtol=1e-11, atol=1e-15)
+    np.testing.assert_allclose(law.icdf(p), quantile(p.numpy()), rtol=1e-11, atol=1e-15)
 
 
 @pytest.mark.parametrize("x", [3.0, 10.0, 40.0])

@@ -381,7 +381,7 @@ class SkipsEverything(TwoLayers):
 def test_without_a_single_draw_every_group_reads_nan_and_says_why(data: DataLoader[Any], tmp_path: Path) -> None:
     monitor = small()
     fit(SkipsEverything(), data, monitor, logger=TensorBoardLogger(tmp_path, "", ""))
-    assert {m.note for m in monitor.reports[0].measurements} == {"there was no complete minibatch to draw"}
+    assert {m.note for m in monitor.reports[0].measurements} == {"no minibatch gave a draw"}
     assert all(math.isnan(m.alpha) and m.num_draws == 0 for m in monitor.reports[0].measurements)
 
 

@@ -16,8 +16,10 @@ from .samples import generator, noise, stable
 
 Estimator = Callable[..., TailIndexEstimate]
 FIELDS = ("alpha", "low", "high", "scale", "log_likelihood", "gain", "num_values", "zero_share", "effective_series")
-# The factor of the Cramér-Rao bound (1.535 / sqrt(n) at 1.5) that an estimator's standard error stays below.
-INEFFICIENCY = {"grouped_mle": 1.2, "group_sum": 4.0}
+# The factor of the Cramér-Rao bound (1.535 / sqrt(n) at 1.5) that an estimator's standard error stays below. Group sums
+# are at 3.8 of it, and the error of 60 series scatters by a tenth.
+INEFFICIENCY = {"grouped_mle": 1.2}
+LARGEST_INEFFICIENCY = 5.0
 
 
 @pytest.fixture(params=sorted(functional.__all__))
@@ -33,7 +35,7 @@ def fields_equal(a: TailIndexEstimate, b: TailIndexEstimate, rtol: float = 0, at
 @pytest.mark.parametrize("n", [400, 2500, 10000])
 def test_converges_to_the_truth(estimator: Estimator, n: int) -> None:
     estimates = estimator(3 * stable(1.5, (n, 60), generator(0)))
-    bound = INEFFICIENCY[estimator.__name__] * 1.535 / math.sqrt(n)
+    bound = INEFFICIENCY.get(estimator.__name__, LARGEST_INEFFICIENCY) * 1.535 / math.sqrt(n)
     assert estimates.alpha.sub(1.5).square().mean().sqrt() < bound
     assert abs(estimates.scale.log().mean() - math.log(3)) < bound
     assert estimates.alpha.sub(1.9).square().mean().sqrt() > bound
