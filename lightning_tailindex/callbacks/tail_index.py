@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from lightning.fabric.utilities.rank_zero import rank_zero_info, rank_zero_warn
@@ -127,6 +128,7 @@ class TailIndexMonitor(Callback):
         self._estimators = resolve_estimators(estimators)
         self._interval = 1
         self._last_step: int | None = None
+        self._failures: set[str] = set()
         self._is_waiting = False
         self._replay: Replay | None = None
 
@@ -140,7 +142,7 @@ class TailIndexMonitor(Callback):
         """Settles the schedule and says what it will cost."""
         start = optimizer_steps(trainer)
         self.reports = [report for report in self.reports if report.step < start]
-        self._last_step, self._is_waiting = None, False
+        self._last_step, self._is_waiting, self._failures = None, False, set()
         is_stream = not can_read_again(trainer)
         self._replay = Replay(self.num_minibatches * trainer.accumulate_grad_batches) if is_stream else None
         self._interval = self.every_n_steps or math.ceil(self._plan(trainer).num_passes / self.max_overhead)
@@ -149,12 +151,30 @@ class TailIndexMonitor(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Measures if this step is one to measure at."""
         step = optimizer_steps(trainer)
-        if self._is_due(step) and is_stepping(trainer):
-            self._is_waiting = False
-            self._measure(trainer, pl_module, step)
+        with self._failures_dropped(step):
+            if self._is_due(step) and is_stepping(trainer):
+                self._is_waiting = False
+                self._measure(trainer, pl_module, step)
         self._last_step = step
         if self._replay is not None:
-            self._replay.see(batch)
+            with self._failures_dropped(step):
+                self._replay.see(batch)
+
+    @contextmanager
+    def _failures_dropped(self, step: int) -> Iterator[None]:
+        """Keeps an error from ending training, and tells each kind of it once."""
+        try:
+            yield
+        except Exception as error:
+            if self.on_error == "raise":
+                raise
+            cause = f"{type(error).__name__}: {error}"
+            if cause not in self._failures:
+                self._failures.add(cause)
+                rank_zero_warn(
+                    f"{type(self).__name__}: the measurement at step {step} failed and was dropped, training goes on: "
+                    f"{cause}"
+                )
 
     def _is_due(self, step: int) -> bool:
         """Whether to measure now: once per step, and for streams as soon as enough of it has been seen."""
@@ -172,7 +192,7 @@ class TailIndexMonitor(Callback):
         source = "" if self._replay is None else " The data is a stream, so the last minibatches of training are used."
         start, end = optimizer_steps(trainer), trainer.estimated_stepping_batches
         count = ""
-        if math.isfinite(end):
+        if 0 < end < math.inf:  # a stream without max_steps ends nobody knows when
             count = f", {math.ceil(end / self._interval) - math.ceil(start / self._interval)} times in this run"
         return (
             f"{type(self).__name__}: measures the gradient noise every {self._interval} optimizer steps{count}, by "
@@ -182,20 +202,11 @@ class TailIndexMonitor(Callback):
         )
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
-        try:
-            report = self._report(trainer, pl_module, step)
-        except Exception as error:
-            if self.on_error == "raise":
-                raise
-            rank_zero_warn(
-                f"{type(self).__name__}: the measurement at step {step} failed and was dropped, training goes on: "
-                f"{type(error).__name__}: {error}"
-            )
-            return
-        self.reports.append(report)
-        trainer.callback_metrics.update(callback_metrics(report))
+        report = self._report(trainer, pl_module, step)
         if trainer.is_global_zero:
             emit(report, trainer.loggers)
+        trainer.callback_metrics.update(callback_metrics(report))
+        self.reports.append(report)
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, step: int) -> Report:
         start = time.perf_counter()

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, TensorDataset, default_collate
 
 from lightning_tailindex import TailIndexMonitor
 from lightning_tailindex.distributions import SymmetricStable
@@ -263,14 +263,48 @@ class Streamed(IterableDataset[Any]):
 
 
 @pytest.mark.parametrize("kind", ["iterable data set", "batch sampler without a length"])
-def test_a_stream_is_measured_on_the_minibatches_that_training_saw(kind: str, data: DataLoader[Any]) -> None:
+def test_a_stream_is_measured_on_the_minibatches_that_training_saw(
+    kind: str, data: DataLoader[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     is_iterable = kind == "iterable data set"
     stream = DataLoader(Streamed(), batch_size=4) if is_iterable else DataLoader(data.dataset, batch_sampler=Unsized())
     monitor = small()
     fit(TwoLayers(), stream, monitor)
+    assert "times in this run" not in caplog.text
     assert steps(monitor) == [16, 20, 30]  # due at 0 and at 10, measured when 16 minibatches had been seen
     assert {report.num_full_minibatches for report in monitor.reports} == {16}
     assert all(math.isfinite(report.whole_model.alpha) for report in monitor.reports)
+
+
+class Uncopyable(list[Tensor]):
+    """A batch that cannot be kept."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        raise OSError("this batch cannot be copied")
+
+
+def test_a_stream_that_cannot_be_kept_does_not_end_training() -> None:
+    stream = DataLoader(Streamed(), batch_size=4, collate_fn=lambda rows: Uncopyable(default_collate(rows)))
+    monitor = small(on_error="warn")
+    with pytest.warns(UserWarning, match="OSError: this batch cannot be copied") as caught:
+        trainer = fit(TwoLayers(), stream, monitor)
+    assert trainer.global_step == 40
+    assert monitor.reports == []
+    assert len([warning for warning in caught if "cannot be copied" in str(warning.message)]) == 1
+
+
+class FullDisk(CSVLogger):
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        raise OSError("no space left")
+
+
+def test_a_logger_that_fails_does_not_end_training(data: DataLoader[Any], tmp_path: Path) -> None:
+    module = TwoLayers()
+    module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    with pytest.warns(UserWarning, match="OSError: no space left"):
+        trainer = fit(module, data, small(on_error="warn"), logger=FullDisk(tmp_path))
+    assert trainer.global_step == 40
 
 
 class Awkward(TwoLayers):
