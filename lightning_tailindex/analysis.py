@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from . import functional
+from .functional.median import nonzero_median
 from .functional.surrogate import gaussian_surrogate
-from .noise.engine import GroupNoise, NoiseObservation
+from .noise.observation import GroupNoise, NoiseObservation
 from .records import Histogram, Measurement, Report, TailIndexEstimate
 
 __all__ = ["Estimator", "analyse", "resolve_estimators"]
@@ -69,7 +70,12 @@ def resolve_estimators(estimators: str | Estimator | Sequence[str | Estimator]) 
     Raises:
         ValueError: If a name is unknown, given twice, or none is given.
     """
-    wanted = [estimators] if isinstance(estimators, str) or callable(estimators) else list(estimators)
+    wanted: list[Any] = [estimators]
+    if isinstance(estimators, Sequence) and not isinstance(estimators, str):
+        wanted = list(estimators)
+    bad = [estimator for estimator in wanted if not isinstance(estimator, str) and not callable(estimator)]
+    if bad:
+        raise ValueError(f"estimators must be names or functions, got {bad[0]!r}.")
     names = [_name(estimator) for estimator in wanted]
     if not wanted or len(set(names)) < len(names):
         raise ValueError(f"estimators must be one or several different ones, got {names}.")
@@ -99,18 +105,19 @@ def _note(group: GroupNoise, estimate: TailIndexEstimate) -> str:
         return "no minibatch gave a draw"
     if not group.gradients.any():
         return "no gradient reached this group"
+    if group.is_rounding:
+        return "the noise is no more than the rounding of the gradient"
     return estimate.note
 
 
 def _standardized(noise: Tensor, scale: Tensor) -> Tensor:
     """Centres each coordinate by its median draw and divides it by its scale; zeros are left out as NaN."""
-    kept = torch.where(noise == 0, torch.nan, noise)
-    return (kept - kept.nanmedian(dim=0).values) / scale
+    return torch.where(noise == 0, torch.nan, noise - nonzero_median(noise)) / scale
 
 
 def _pending(group: GroupNoise, name: str, estimator: Estimator, generator: torch.Generator) -> _Pending:
-    is_empty = len(group.gradients) == 0
-    # where nothing was drawn, one draw of NaN makes every estimator say that it cannot say anything
+    is_empty = len(group.gradients) == 0 or group.is_rounding
+    # where there is no noise to speak of, one draw of NaN makes every estimator say that it cannot say anything
     noise = torch.full_like(group.full_gradient, torch.nan)[None] if is_empty else group.nonzero_noise
     estimate = estimator(noise, pooled=True)
     surrogate = estimator(gaussian_surrogate(noise if is_empty else group.noise, generator), pooled=True)
@@ -186,7 +193,7 @@ def analyse(
     generator = torch.Generator(device).manual_seed(seed)
     with torch.no_grad():
         pending = list(_all_pending(observation, estimators, generator))
-        numbers = torch.stack([item.numbers for item in pending]).tolist()  # the one transfer of a report
+        numbers = torch.stack([item.numbers for item in pending]).tolist()  # all numbers in one transfer
     return Report(
         step=step,
         measurements=tuple(map(_measurement, pending, numbers)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from lightning.pytorch.loggers import Logger
@@ -11,7 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from .records import Histogram, Measurement, Report
 
-__all__ = ["callback_metrics", "emit", "scalars"]
+__all__ = ["callback_metrics", "emit", "monitored", "scalars"]
 
 _DETAILS = {
     "tail_index_detail/low": "low",
@@ -64,20 +64,29 @@ def scalars(report: Report) -> dict[str, float]:
     return values
 
 
-def callback_metrics(report: Report) -> dict[str, Tensor]:
+def monitored(report: Report) -> dict[str, float]:
     """Names what EarlyStopping and ModelCheckpoint can monitor; without a slash, which would make folders.
 
     Args:
         report: The report.
 
     Returns:
-        The whole model's tail index and its surrogate's, as scalars.
+        The whole model's tail index and its surrogate's.
     """
     whole = report.whole_model
-    return {
-        "tail_index": torch.tensor(whole.alpha),
-        "tail_index_gaussian": torch.tensor(whole.gaussian_alpha),
-    }
+    return {"tail_index": whole.alpha, "tail_index_gaussian": whole.gaussian_alpha}
+
+
+def callback_metrics(values: Mapping[str, float]) -> dict[str, Tensor]:
+    """Makes the tensors that ``trainer.callback_metrics`` holds.
+
+    Args:
+        values: What :func:`monitored` returned.
+
+    Returns:
+        Scalars by the same names.
+    """
+    return {name: torch.tensor(value) for name, value in values.items()}
 
 
 def _histograms(report: Report) -> Iterator[tuple[str, Histogram]]:

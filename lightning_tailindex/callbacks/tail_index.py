@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -12,12 +13,14 @@ from lightning.fabric.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_tailindex.analysis import Estimator, analyse, resolve_estimators
-from lightning_tailindex.loggers import callback_metrics, emit
-from lightning_tailindex.noise.coordinates import sample_coordinates
-from lightning_tailindex.noise.engine import NoiseObservation, observe_noise, real_coordinates
-from lightning_tailindex.noise.groups import compile_patterns, group_names, measured_parameters, resolve_grouping
+from lightning_tailindex.loggers import callback_metrics, emit, monitored
+from lightning_tailindex.noise.engine import collect_gradients
+from lightning_tailindex.noise.groups import check_patterns, compile_patterns, measured_parameters, resolve_grouping
 from lightning_tailindex.noise.minibatches import SweepPlan, plan_minibatches
+from lightning_tailindex.noise.observation import NoiseObservation
+from lightning_tailindex.noise.processes import OtherProcessError
 from lightning_tailindex.noise.random_state import derived_seed
+from lightning_tailindex.noise.recorder import Recorder, combine
 from lightning_tailindex.records import Report
 from lightning_tailindex.trainer import (
     Replay,
@@ -32,17 +35,20 @@ from lightning_tailindex.trainer import (
     training_data,
 )
 
+from .schedule import Schedule
+
 __all__ = ["TailIndexMonitor"]
 
 _FEWEST_DRAWS = 16
 """With fewer draws a coordinate says too little about its own scale (design study: biased below 16)."""
 
 
-def _check_at_least(name: str, value: int | None, minimum: int) -> None:
-    if value is None:
+def _check_at_least(name: str, value: object, minimum: int, *, or_none: bool = False) -> None:
+    if value is None and or_none:
         return
     if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-        raise ValueError(f"{name} must be an integer of at least {minimum}, got {value!r}.")
+        rule = f"{'None or ' if or_none else ''}an integer of at least {minimum}"
+        raise ValueError(f"{name} must be {rule}, got {value!r}.")
 
 
 class TailIndexMonitor(Callback):
@@ -70,7 +76,7 @@ class TailIndexMonitor(Callback):
         max_coordinates: Coordinates sampled in each group, at least 1, the same throughout a run; None for every one,
             which keeps num_minibatches copies of the gradient in memory.
         estimators: Name of an estimator in lightning_tailindex.functional, or several; the first speaks for the
-            headline. A function from draws [n, d] to a TailIndexEstimate is taken too.
+            headline. A function estimator(x, *, pooled) from draws x [n, d] to a TailIndexEstimate is taken too.
         seed: Seed of the drawn minibatches, the sampled coordinates and the Gaussian surrogates, at least 0.
         on_error: What happens when a measurement fails: "warn" drops it with a warning and training goes on as if it
             had not been tried, "raise" ends training.
@@ -101,17 +107,18 @@ class TailIndexMonitor(Callback):
         group_by: str | Callable[[str], str] = "module",
         parameters: str | Sequence[str] | None = None,
         max_coordinates: int | None = 1024,
-        estimators: str | Sequence[str] | Estimator = "grouped_mle",
+        estimators: str | Estimator | Sequence[str | Estimator] = "grouped_mle",
         seed: int = 0,
         on_error: Literal["warn", "raise"] = "warn",
     ) -> None:
         super().__init__()
-        _check_at_least("every_n_steps", every_n_steps, 1)
+        _check_at_least("every_n_steps", every_n_steps, 1, or_none=True)
         _check_at_least("num_minibatches", num_minibatches, _FEWEST_DRAWS)
-        _check_at_least("full_gradient_batches", full_gradient_batches, 1)
-        _check_at_least("max_coordinates", max_coordinates, 1)
+        _check_at_least("full_gradient_batches", full_gradient_batches, 1, or_none=True)
+        _check_at_least("max_coordinates", max_coordinates, 1, or_none=True)
         _check_at_least("seed", seed, 0)
-        if not (isinstance(max_overhead, (int, float)) and 0 < max_overhead < math.inf):
+        is_number = isinstance(max_overhead, (int, float)) and not isinstance(max_overhead, bool)
+        if not is_number or not 0 < max_overhead < math.inf:
             raise ValueError(f"max_overhead must be a number above 0, got {max_overhead!r}.")
         if on_error not in ("warn", "raise"):
             raise ValueError(f"on_error must be 'warn' or 'raise', got {on_error!r}.")
@@ -128,7 +135,8 @@ class TailIndexMonitor(Callback):
         self._estimators = resolve_estimators(estimators)
         self._interval = 1
         self._last_step: int | None = None
-        self._failures: set[str] = set()
+        self._told: set[str] = set()
+        self._metrics: dict[str, float] = {}
         self._is_waiting = False
         self._replay: Replay | None = None
 
@@ -136,32 +144,47 @@ class TailIndexMonitor(Callback):
         """Refuses a module or a strategy that cannot be measured."""
         if stage == "fit":
             check_measurable(trainer, pl_module)
-            measured_parameters(pl_module, self._patterns)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what a resumed run needs before its first measurement: the last values that callbacks monitor."""
+        return {"callback_metrics": dict(self._metrics)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes what :meth:`state_dict` returned."""
+        self._metrics = dict(state_dict["callback_metrics"])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Settles the schedule and says what it will cost."""
+        check_patterns(pl_module, self._patterns)
         start = optimizer_steps(trainer)
         self.reports = [report for report in self.reports if report.step < start]
-        self._last_step, self._is_waiting, self._failures = None, False, set()
+        self._metrics = self._metrics if start else {}
+        trainer.callback_metrics.update(callback_metrics(self._metrics))
+        self._told = set()
         is_stream = not can_read_again(trainer)
         self._replay = Replay(self.num_minibatches * trainer.accumulate_grad_batches) if is_stream else None
-        self._interval = self.every_n_steps or math.ceil(self._plan(trainer).num_passes / self.max_overhead)
-        rank_zero_info(self._announcement(trainer))
+        every_n_steps = self.every_n_steps or math.ceil(self._plan(trainer).num_passes / self.max_overhead)
+        self._schedule = Schedule(every_n_steps)
+        rank_zero_info(self._announcement(trainer, pl_module))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Measures if this step is one to measure at."""
         step = optimizer_steps(trainer)
-        with self._failures_dropped(step):
-            if self._is_due(step) and is_stepping(trainer):
-                self._is_waiting = False
+        is_ready = is_stepping(trainer) and (self._replay is None or self._replay.is_full)
+        if self._schedule.is_due(step, is_ready=is_ready):
+            with self._failures_told(f"the measurement at step {step} failed and was dropped"):
                 self._measure(trainer, pl_module, step)
-        self._last_step = step
-        if self._replay is not None:
-            with self._failures_dropped(step):
+        if self._replay is not None and self._schedule.is_near(step, self.num_minibatches):
+            with self._failures_told(f"the minibatch of step {step} could not be kept"):
                 self._replay.see(batch)
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says so if there is nothing to see."""
+        if not self.reports:
+            rank_zero_info(f"{type(self).__name__}: nothing was measured in this run.")
+
     @contextmanager
-    def _failures_dropped(self, step: int) -> Iterator[None]:
+    def _failures_told(self, what: str) -> Iterator[None]:
         """Keeps an error from ending training, and tells each kind of it once."""
         try:
             yield
@@ -169,17 +192,10 @@ class TailIndexMonitor(Callback):
             if self.on_error == "raise":
                 raise
             cause = f"{type(error).__name__}: {error}"
-            if cause not in self._failures:
-                self._failures.add(cause)
-                rank_zero_warn(
-                    f"{type(self).__name__}: the measurement at step {step} failed and was dropped, training goes on: "
-                    f"{cause}"
-                )
-
-    def _is_due(self, step: int) -> bool:
-        """Whether to measure now: once per step, and for streams as soon as enough of it has been seen."""
-        self._is_waiting |= step != self._last_step and step % self._interval == 0
-        return self._is_waiting and (self._replay is None or self._replay.is_full)
+            tell = rank_zero_warn if isinstance(error, OtherProcessError) else warnings.warn
+            if cause not in self._told:
+                self._told.add(cause)
+                tell(f"{type(self).__name__}: {what}, training goes on: {cause} (on_error='raise' shows where)")
 
     def _plan(self, trainer: Trainer) -> SweepPlan:
         if self._replay is None:
@@ -187,26 +203,36 @@ class TailIndexMonitor(Callback):
         n, accumulation = self.num_minibatches, trainer.accumulate_grad_batches
         return SweepPlan(n, None, n * accumulation, accumulation)
 
-    def _announcement(self, trainer: Trainer) -> str:
-        plan = self._plan(trainer)
-        source = "" if self._replay is None else " The data is a stream, so the last minibatches of training are used."
-        start, end = optimizer_steps(trainer), trainer.estimated_stepping_batches
-        count = ""
-        if 0 < end < math.inf:  # a stream without max_steps ends nobody knows when
-            count = f", {math.ceil(end / self._interval) - math.ceil(start / self._interval)} times in this run"
+    def _announcement(self, trainer: Trainer, module: LightningModule) -> str:
+        plan, interval = self._plan(trainer), self._schedule.interval
         return (
-            f"{type(self).__name__}: measures the gradient noise every {self._interval} optimizer steps{count}, by "
-            f"{plan.num_minibatches} draws and a full gradient over {plan.num_full} minibatches. That is "
-            f"{plan.num_passes} extra minibatch passes each time, {plan.num_passes / self._interval:.2g} per training "
-            f"minibatch; every_n_steps or max_overhead change it.{source}"
+            f"{type(self).__name__}: measures the gradient noise every {interval} optimizer steps"
+            f"{self._count(trainer, module)}, by {plan.num_minibatches} draws and a full gradient over {plan.num_full} "
+            f"minibatches. That is {plan.num_passes} extra minibatch passes each time, "
+            f"{plan.num_passes / interval:.2g} per training minibatch; every_n_steps or max_overhead change it."
         )
+
+    def _count(self, trainer: Trainer, module: LightningModule) -> str:
+        """Says how often this run will be measured, where that can be known."""
+        start, end = optimizer_steps(trainer), trainer.estimated_stepping_batches
+        if self._replay is not None:
+            return " on the last minibatches of the stream that training saw"
+        if not 0 < end < math.inf or not module.automatic_optimization:
+            return ""
+        count = self._schedule.count(start, end)
+        return f" ({count} measurement{'' if count == 1 else 's'} in this run{', at step 0' if count == 1 else ''})"
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
         report = self._report(trainer, pl_module, step)
-        if trainer.is_global_zero:
-            emit(report, trainer.loggers)
-        trainer.callback_metrics.update(callback_metrics(report))
         self.reports.append(report)
+        self._metrics = monitored(report)
+        trainer.callback_metrics.update(callback_metrics(self._metrics))
+        if report.note and report.note not in self._told:
+            self._told.add(report.note)
+            rank_zero_info(f"{type(self).__name__}: {report.note}.")
+        if trainer.is_global_zero:
+            with self._failures_told(f"the report of step {step} could not be logged"):
+                emit(report, trainer.loggers)
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, step: int) -> Report:
         start = time.perf_counter()
@@ -223,20 +249,30 @@ class TailIndexMonitor(Callback):
         )
 
     def _observe(self, trainer: Trainer, pl_module: LightningModule, step: int) -> NoiseObservation:
+        together = processes(trainer)
+        recorder: Recorder | None = None
+        error: Exception | None = None
+        try:
+            recorder = self._collect(trainer, pl_module, step)
+        except Exception as failure:
+            error = failure
+        together.agree(error, 0 if recorder is None else recorder.num_draws)
+        assert recorder is not None
+        return combine(recorder, together)
+
+    def _collect(self, trainer: Trainer, pl_module: LightningModule, step: int) -> Recorder:
         seed = derived_seed(self.seed, step, trainer.global_rank)
         with borrowed_loss(trainer, pl_module, seed, is_transferred=self._replay is not None) as (shadow, loss):
-            measured = measured_parameters(shadow, self._patterns)
-            groups = group_names(measured, self._grouping)
-            sizes = tuple((name, real_coordinates(parameter)) for name, parameter in measured.items())
-            batches = training_data(trainer, (self.seed, step)) if self._replay is None else self._replay
             plan = self._plan(trainer)
-            return observe_noise(
-                measured,
-                groups,
-                sample_coordinates(sizes, tuple(groups.items()), self.max_coordinates, self.seed),
+            batches = training_data(trainer, (self.seed, step)) if self._replay is None else self._replay
+            return collect_gradients(
+                shadow,
+                measured_parameters(shadow, self._patterns),
+                self._grouping,
                 plan_minibatches(batches, plan),
                 loss,
                 num_draws=plan.num_minibatches,
-                processes=processes(trainer),
+                max_coordinates=self.max_coordinates,
+                seed=self.seed,
                 scale_loss=needs_loss_scale(trainer),
             )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ._checks import FEWEST_VALUES
 from ._tables import FIRST_OCTAVE, NUM_CELLS
+from .median import nonzero_median
 
 # Values that are turned into counts at once: what bounds the memory beyond one byte a value.
 _CHUNK = 1 << 23
@@ -53,7 +54,7 @@ def _count(x: Tensor, center: Literal["median", "none"]) -> tuple[Tensor, ...]:
     n, finite, varies = len(x), x.isfinite().all(0), (x != x[0]).any(0)
     dropped, present = 0, x != 0
     if center == "median":
-        dropped, x = 1, x - _lower_median(x, present)
+        dropped, x = 1, x - nonzero_median(x)
     size = x.abs()
     nonzero = present & (size > 0) & finite
     num_values = nonzero.sum(0)
@@ -65,18 +66,6 @@ def _count(x: Tensor, center: Literal["median", "none"]) -> tuple[Tensor, ...]:
     if index.device.type == "mps":  # which has no float64; counts are small
         index = index.cpu()
     return index.to(torch.uint8), _histogram(index), unit, num_values, zero_share, finite, varies
-
-
-def _lower_median(x: Tensor, present: Tensor) -> Tensor:
-    """The lower median of the values that are present, one of the draws; 0 where there are none.
-
-    Subtracting one of the draws leaves an exact zero, which is left out. The mean of the two middle draws would be
-    pulled by both and bias alpha at small n. By sorting, because medians are not deterministic on a GPU.
-    """
-    count = present.sum(0)
-    ordered = torch.where(present, x, torch.inf).sort(0).values
-    median = ordered.gather(0, ((count - 1) // 2).clamp(min=0)[None])[0]
-    return torch.where(count > 0, median, 0.0)
 
 
 def _cells(ratio: Tensor) -> Tensor:

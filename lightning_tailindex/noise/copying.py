@@ -1,30 +1,39 @@
-"""Deep copies that share what is large or must not be copied."""
+"""Deep copies that share what is large or must not be copied, and keep nothing of the original in closures."""
 
 from __future__ import annotations
 
 import copy
-import threading
+import io
 import types
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, TypeVar, runtime_checkable
+from dataclasses import dataclass
+from typing import TypeVar
 
 from torch import Tensor
 
 __all__ = ["copy_data", "copy_with", "reachable"]
 
 T = TypeVar("T")
+Replace = Callable[[object], object | None]
 
 _CONTAINERS = (list, tuple, set, frozenset, deque)
-_ATOMS = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, types.FunctionType)
-_LOCKS = (type(threading.Lock()), type(threading.RLock()))
+_ATOMS = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, types.CodeType)
 _LONG = 1000
 """A container of more items is data, not state: it is shared instead of being copied item by item."""
+_MANY = 20_000
+"""After so many objects whatever container follows is data too."""
+_LARGE = 1 << 20
+"""An array of more bytes is data; a smaller one may be a counter."""
 
 
-@runtime_checkable
-class _ArrayLike(Protocol):
-    def __array__(self) -> object: ...
+def _cells(function: types.FunctionType) -> Iterator[types.CellType]:
+    for cell in function.__closure__ or ():
+        try:
+            cell.cell_contents  # noqa: B018 -- an empty cell raises
+        except ValueError:
+            continue
+        yield cell
 
 
 def _children(item: object) -> Iterable[object]:
@@ -34,11 +43,13 @@ def _children(item: object) -> Iterable[object]:
         return item
     if isinstance(item, types.MethodType):
         return (item.__self__,)
+    if isinstance(item, types.FunctionType):
+        return [cell.cell_contents for cell in _cells(item)]
     return getattr(item, "__dict__", {}).values()
 
 
 def reachable(root: object, is_leaf: Callable[[object], bool]) -> Iterator[object]:
-    """Yields ``root`` and what its attributes and containers lead to, each object once.
+    """Yields ``root`` and what its attributes, containers and closures lead to, each object once.
 
     Args:
         root: Where to start.
@@ -59,7 +70,91 @@ def reachable(root: object, is_leaf: Callable[[object], bool]) -> Iterator[objec
             stack.extend(_children(item))
 
 
-def copy_with(root: T, replace: Callable[[object], object | None]) -> T:
+@dataclass(frozen=True)
+class _Plan:
+    """What a copy has to know of the original.
+
+    Attributes:
+        replaced: What stands for each replaced object, by the object's id.
+        functions: The functions that captured something, by their ids.
+    """
+
+    replaced: dict[int, object]
+    functions: dict[int, types.FunctionType]
+
+
+def _planned(root: object, replace: Replace) -> _Plan:
+    plan = _Plan({}, {})
+
+    def is_leaf(item: object) -> bool:
+        replacement = replace(item)
+        if replacement is not None:
+            plan.replaced[id(item)] = replacement
+        elif isinstance(item, types.FunctionType) and item.__closure__:
+            plan.functions[id(item)] = item
+        return replacement is not None or isinstance(item, Tensor)
+
+    for _ in reachable(root, is_leaf):
+        pass  # walking is what fills the plan
+    return plan
+
+
+class _Rebinder:
+    """Gives functions of a copy closures of their own; ``deepcopy`` shares every function, whatever it captured."""
+
+    def __init__(self, plan: _Plan, memo: dict[int, object]) -> None:
+        self._functions = plan.functions
+        self._kept = {id(item) for item in plan.replaced.values()}
+        self._memo = memo
+        self._twins: dict[int, types.FunctionType] = {}
+
+    def rebind(self, root: object) -> None:
+        """Replaces the original's functions in the attributes, dictionaries and lists of a copy."""
+        for item in reachable(root, lambda item: id(item) in self._kept or isinstance(item, Tensor)):
+            slots = item if isinstance(item, (dict, list)) else getattr(item, "__dict__", None)
+            if id(item) in self._kept or not isinstance(slots, (dict, list)):
+                continue
+            for key, value in list(enumerate(slots) if isinstance(slots, list) else slots.items()):
+                if id(value) in self._functions:
+                    slots[key] = self._twin(value)
+
+    def _twin(self, original: types.FunctionType) -> types.FunctionType:
+        if id(original) not in self._twins:
+            cells = {id(cell): types.CellType() for cell in original.__closure__ or ()}
+            closure = tuple(cells[id(cell)] for cell in original.__closure__ or ())
+            code, name, defaults = original.__code__, original.__name__, original.__defaults__
+            twin = types.FunctionType(code, original.__globals__, name, defaults, closure)
+            twin.__kwdefaults__ = original.__kwdefaults__
+            vars(twin).update(vars(original))
+            self._twins[id(original)] = twin
+            for cell in _cells(original):
+                cells[id(cell)].cell_contents = self._copied(cell.cell_contents)
+        return self._twins[id(original)]
+
+    def _copied(self, item: object) -> object:
+        if id(item) in self._functions:
+            return self._twin(item)  # type: ignore[arg-type]
+        is_known = id(item) in self._memo
+        copied = copy.deepcopy(item, self._memo)
+        if not is_known:
+            self.rebind(copied)
+        return copied
+
+
+def _if_handle(item: object) -> object | None:
+    """Returns an object that Python refuses to copy and that can be shared: a lock, a file, a connection."""
+    if isinstance(item, (Tensor, dict, types.FunctionType, types.MethodType, *_CONTAINERS)) or _is_array(item):
+        return None
+    if isinstance(item, Iterator) and not isinstance(item, io.IOBase):
+        return None  # whoever advances a shared iterator takes from the other
+    try:
+        item.__reduce_ex__(4)
+    except TypeError:
+        return item
+    return None
+
+
+def copy_with(root: T, replace: Replace) -> T:
     """Copies an object graph, with some of its objects replaced.
 
     Args:
@@ -68,52 +163,55 @@ def copy_with(root: T, replace: Callable[[object], object | None]) -> T:
             copy of its own.
 
     Returns:
-        The copy.
+        The copy. Functions that captured parts of the original capture their copies.
+
+    Raises:
+        TypeError: If the graph holds an iterator, which can neither be copied nor shared.
     """
-    memo: dict[int, object] = {}
-
-    def is_replaced(item: object) -> bool:
-        replacement = replace(item)
-        if replacement is not None:
-            memo[id(item)] = replacement
-        return replacement is not None or isinstance(item, Tensor)
-
-    for _ in reachable(root, is_replaced):
-        pass  # walking fills the memo, which is all that deepcopy has to be told
-    return copy.deepcopy(root, memo)
+    plan = _planned(root, replace)
+    try:
+        return _copied(root, plan)
+    except TypeError:  # only now, because asking every object whether it can be copied takes longer than copying
+        known = plan.replaced
+        return _copied(root, _planned(root, lambda item: known[id(item)] if id(item) in known else _if_handle(item)))
 
 
-def is_lock(item: object) -> bool:
-    """Whether an object is a lock, which cannot be copied."""
-    return isinstance(item, _LOCKS)
+def _copied(root: T, plan: _Plan) -> T:
+    memo = dict(plan.replaced)
+    copied = copy.deepcopy(root, memo)
+    _Rebinder(plan, memo).rebind(copied)
+    return copied
 
 
-def _share_data(item: object) -> object | None:
-    is_long = isinstance(item, (dict, *_CONTAINERS)) and len(item) > _LONG
-    is_array = isinstance(item, _ArrayLike) and not isinstance(item, type)
-    return item if is_long or is_array or is_lock(item) else None
+def _is_array(item: object) -> bool:
+    return callable(getattr(type(item), "__array__", None))
 
 
 def copy_data(data: T, share: Iterable[object] = ()) -> T:
     """Copies a data set's, sampler's or data module's own state and shares what it holds.
 
-    Reading a data set may change it (counters, caches, random generators of its own). Arrays, tensors and long
-    containers are shared, so the copy costs neither time nor memory that grows with the data. Where something
-    refuses to be copied (an open file, a database handle) the original is returned.
+    Reading a data set may change it (counters, caches, random generators of its own). Arrays of more than 1 MiB and
+    containers of more than 1000 items are shared, so the cost does not grow with the data.
 
     Args:
         data: The object to copy.
         share: Objects to share besides.
 
     Returns:
-        The copy, or ``data`` itself where it cannot be copied.
+        The copy.
+
+    Raises:
+        TypeError: If it holds an iterator, which can neither be copied nor shared.
     """
-    shared = {id(item): item for item in share}
+    shared = {id(item) for item in share}
+    visited = 0
 
     def replace(item: object) -> object | None:
-        return item if id(item) in shared else _share_data(item)
+        nonlocal visited
+        visited += 1
+        is_container = isinstance(item, (dict, *_CONTAINERS))
+        is_long = is_container and (visited > _MANY or len(item) > _LONG)  # type: ignore[arg-type]
+        is_large = _is_array(item) and getattr(item, "nbytes", _LARGE + 1) > _LARGE
+        return item if id(item) in shared or is_long or is_large else None
 
-    try:
-        return copy_with(data, replace)
-    except Exception:  # whatever a foreign __deepcopy__ or __reduce__ raises, it means the same: no copy
-        return data
+    return copy_with(data, replace)

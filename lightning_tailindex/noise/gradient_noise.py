@@ -7,11 +7,12 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-from .coordinates import sample_coordinates
-from .engine import observe_noise, real_coordinates
-from .groups import Grouping, compile_patterns, group_names, measured_parameters, resolve_grouping
+from .engine import collect_gradients
+from .groups import Grouping, compile_patterns, measured_parameters, resolve_grouping
 from .minibatches import Minibatch, guess_size
+from .processes import Processes
 from .random_state import derived_seed, isolated_random_state
+from .recorder import combine
 from .shadow import alias_shadow
 
 __all__ = ["gradient_noise"]
@@ -20,12 +21,11 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 def _marked(batches: Sequence[object]) -> Iterator[Minibatch]:
-    """Marks every minibatch as a draw, but for one that is smaller than the first: it only counts in the mean."""
-    complete = guess_size(batches[0]) if batches else None
-    for batch in batches:
-        size = guess_size(batch)
-        is_draw = size is None or complete is None or size >= complete
-        yield Minibatch((batch,), 1 if size is None else size, is_draw, in_full_gradient=True)
+    """Marks every minibatch as a draw, but for a last one that is smaller than the first."""
+    sizes = [guess_size(batch) for batch in batches]
+    for i, (batch, size) in enumerate(zip(batches, sizes, strict=True)):
+        is_cut = i == len(batches) - 1 and (size or 0) < (sizes[0] or 0)
+        yield Minibatch((batch,), 1 if size is None else size, not is_cut, in_full_gradient=True)
 
 
 def gradient_noise(
@@ -48,8 +48,8 @@ def gradient_noise(
     Args:
         module: The module, on the device and in the mode in which it trains.
         loss_fn: From the module and a minibatch to its mean loss, a scalar.
-        minibatches: The minibatches, on the module's device; they are held in memory at once. One that is smaller
-            than the first counts in the full gradient and is no draw.
+        minibatches: The minibatches, on the module's device; they are held in memory at once. A last one that is
+            smaller than the first counts in the full gradient and is no draw.
         group_by: What is analysed together: "module", "parameter", "model", or a function from a parameter's name
             to its group's.
         parameters: Regular expressions of the names of the parameters to measure; None for all.
@@ -57,7 +57,8 @@ def gradient_noise(
         seed: Seed of the sampled coordinates and of the random numbers that the loss uses.
 
     Returns:
-        The noise of each group, ``[n, d]`` with a draw per row; the last group, ``whole_model``, has them all.
+        The noise of each group, ``[n, d]`` with a draw per row; the last group, ``whole_model``, has them all. Where a
+        minibatch's gradient is exactly 0 (dead units), its noise is minus the full gradient.
 
     Raises:
         ValueError: If an argument is out of range or no parameter is left to measure.
@@ -81,11 +82,14 @@ def gradient_noise(
     with isolated_random_state(derived_seed(seed), device):
         batches = list(minibatches)
         shadow = alias_shadow(module)
-        measured = measured_parameters(shadow, patterns)
-        groups = group_names(measured, grouping)
-        sizes = tuple((name, real_coordinates(p)) for name, p in measured.items())
-        sample = sample_coordinates(sizes, tuple(groups.items()), max_coordinates, seed)
-        observation = observe_noise(
-            measured, groups, sample, _marked(batches), lambda batch: loss_fn(shadow, batch), num_draws=len(batches)
+        recorder = collect_gradients(
+            shadow,
+            measured_parameters(shadow, patterns),
+            grouping,
+            _marked(batches),
+            lambda batch: loss_fn(shadow, batch),
+            num_draws=len(batches),
+            max_coordinates=max_coordinates,
+            seed=seed,
         )
-    return {group.name: group.noise for group in observation.groups}
+    return {group.name: group.noise for group in combine(recorder, Processes()).groups}

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
-__all__ = ["GROUPINGS", "WHOLE_MODEL", "compile_patterns", "group_names", "measured_parameters", "resolve_grouping"]
+__all__ = [
+    "GROUPINGS",
+    "WHOLE_MODEL",
+    "check_patterns",
+    "compile_patterns",
+    "group_names",
+    "measured_parameters",
+    "resolve_grouping",
+]
 
 WHOLE_MODEL = "whole_model"
 """Name of the group of all measured parameters; no submodule is called so, while many are called ``model``."""
@@ -73,7 +82,7 @@ def resolve_grouping(group_by: str | Grouping) -> Grouping:
     """
     if callable(group_by):
         return group_by
-    if group_by not in GROUPINGS:
+    if not isinstance(group_by, str) or group_by not in GROUPINGS:
         raise ValueError(f"group_by must be one of {sorted(GROUPINGS)} or a function, got {group_by!r}.")
     return GROUPINGS[group_by]
 
@@ -92,9 +101,11 @@ def compile_patterns(parameters: str | Sequence[str] | None) -> tuple[re.Pattern
     """
     if parameters is None:
         return ()
-    expressions = (parameters,) if isinstance(parameters, str) else tuple(parameters)
-    if not expressions:
-        raise ValueError("parameters must be None or at least one regular expression, got an empty list.")
+    expressions: tuple[Any, ...] = (parameters,)
+    if isinstance(parameters, Sequence) and not isinstance(parameters, str):
+        expressions = tuple(parameters)
+    if not expressions or not all(isinstance(expression, str) and expression for expression in expressions):
+        raise ValueError(f"parameters must be None or at least one regular expression, got {parameters!r}.")
     for expression in expressions:
         try:
             re.compile(expression)
@@ -127,11 +138,27 @@ def measured_parameters(module: nn.Module, patterns: Iterable[re.Pattern[str]] =
     }
     chosen = {n: p for n, p in trainable.items() if not wanted or any(pattern.search(n) for pattern in wanted)}
     if not chosen:
-        rule = f" that match {[pattern.pattern for pattern in wanted]}" if wanted else ""
-        raise ValueError(
-            f"{type(module).__name__} has no trainable parameters{rule} to measure; it has {list(trainable)[:8]}."
-        )
+        rule = f" that match {[pattern.pattern for pattern in wanted]}; it has {list(trainable)[:8]}" if wanted else ""
+        raise ValueError(f"{type(module).__name__} has no trainable parameters to measure{rule}.")
     return chosen
+
+
+def check_patterns(module: nn.Module, patterns: Iterable[re.Pattern[str]]) -> None:
+    """Refuses expressions that no parameter's name matches, be the parameter frozen or lazy.
+
+    Args:
+        module: The module.
+        patterns: The expressions.
+
+    Raises:
+        ValueError: If an expression matches nothing.
+    """
+    names = [name for name, _ in module.named_parameters()]
+    for pattern in patterns:
+        if not any(pattern.search(name) for name in names):
+            raise ValueError(
+                f"parameters: {pattern.pattern!r} matches no parameter of {type(module).__name__}, it has {names[:8]}."
+            )
 
 
 def group_names(parameter_names: Iterable[str], grouping: Grouping) -> dict[str, tuple[str, ...]]:
@@ -144,6 +171,9 @@ def group_names(parameter_names: Iterable[str], grouping: Grouping) -> dict[str,
     Returns:
         The names of the parameters of each group.
 
+    Raises:
+        ValueError: If a group's name is not a text, or is that of the whole model without being it.
+
     Example:
         >>> group_names(["a.weight", "a.bias", "b.weight"], by_module)["a"]
         ('a.weight', 'a.bias')
@@ -152,6 +182,9 @@ def group_names(parameter_names: Iterable[str], grouping: Grouping) -> dict[str,
     groups: dict[str, tuple[str, ...]] = {}
     for name in names:
         group = grouping(name)
+        if not isinstance(group, str) or not group:
+            raise ValueError(f"group_by must give each parameter the name of its group, got {group!r} for {name!r}.")
         groups[group] = (*groups.get(group, ()), name)
-    groups.pop(WHOLE_MODEL, None)
+    if groups.pop(WHOLE_MODEL, names) != names:
+        raise ValueError(f"group_by must keep the name {WHOLE_MODEL!r} for the group of all parameters.")
     return {**groups, WHOLE_MODEL: names}

@@ -22,10 +22,10 @@ from torch.utils.data import (
 )
 
 from .copying import copy_data
-from .minibatches import LoaderBatch
+from .minibatches import LoaderBatch, guess_size
 from .random_state import derived_seed
 
-__all__ = ["can_be_cloned", "shuffled_batches"]
+__all__ = ["can_be_cloned", "loader_batch_size", "shuffled_batches"]
 
 _SEEDED = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 
@@ -42,6 +42,18 @@ def can_be_cloned(loader: object) -> bool:
     return isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
 
 
+def loader_batch_size(loader: DataLoader[Any]) -> int | None:
+    """Returns the samples in a complete batch; None where the loader's batches are of its own making.
+
+    Args:
+        loader: The loader.
+
+    Returns:
+        The number that its stock batch sampler uses.
+    """
+    return loader.batch_sampler.batch_size if type(loader.batch_sampler) is BatchSampler else None
+
+
 @dataclass(frozen=True)
 class _Order:
     """What the order of the clone depends on."""
@@ -51,6 +63,12 @@ class _Order:
     generator: torch.Generator
     epoch: int
 
+    @property
+    def sampler(self) -> Any:
+        """What gives the order of the samples; an explicit batch sampler has its own."""
+        batch_sampler = self.loader.batch_sampler
+        return batch_sampler.sampler if type(batch_sampler) is BatchSampler else self.loader.sampler
+
 
 def _shuffled(indices: list[Any], generator: torch.Generator) -> list[Any]:
     return [indices[i] for i in torch.randperm(len(indices), generator=generator).tolist()]
@@ -58,13 +76,13 @@ def _shuffled(indices: list[Any], generator: torch.Generator) -> list[Any]:
 
 def _sequential(order: _Order) -> Callable[[int], Iterator[Any]]:
     """A fixed order has no randomness to draw from: shuffle the samples that training takes from it."""
-    per_sweep = order.sweep_length * (order.loader.batch_size or 1)
-    indices = list(islice(order.loader.sampler, per_sweep))
+    per_sweep = order.sweep_length * (loader_batch_size(order.loader) or 1)
+    indices = list(islice(order.sampler, per_sweep))
     return lambda sweep: iter(_shuffled(indices, order.generator))
 
 
 def _distributed(order: _Order) -> Callable[[int], Iterator[Any]]:
-    sampler = copy_data(order.loader.sampler, share=(order.loader.dataset,))
+    sampler = copy_data(order.sampler, share=(order.loader.dataset,))
     assert isinstance(sampler, DistributedSampler)
 
     def indices(sweep: int) -> Iterator[Any]:
@@ -75,25 +93,24 @@ def _distributed(order: _Order) -> Callable[[int], Iterator[Any]]:
 
 
 def _seeded(order: _Order) -> Callable[[int], Iterator[Any]]:
-    sampler: Any = copy.copy(order.loader.sampler)
+    sampler: Any = copy.copy(order.sampler)
     sampler.generator = order.generator
     return lambda sweep: iter(sampler)
 
 
 def _custom(order: _Order) -> Callable[[int], Iterator[Any]]:
-    """A sampler that only its author knows is followed as it is, in a copy."""
-    sampler = copy_data(order.loader.sampler, share=(order.loader.dataset,))
+    sampler = copy_data(order.sampler, share=(order.loader.dataset,))
     return lambda sweep: iter(sampler)
 
 
-def _samples(order: _Order) -> Callable[[int], Iterator[Any]]:
-    """Returns what gives the order of the samples in each sweep."""
-    sampler = order.loader.sampler
+def _samples(order: _Order) -> tuple[Callable[[int], Iterator[Any]], bool]:
+    """Returns what gives the order of the samples in each sweep, and whether that order is random."""
+    sampler = order.sampler
     if isinstance(sampler, DistributedSampler):
-        return _distributed(order)
+        return _distributed(order), True
     if type(sampler) is SequentialSampler:
-        return _sequential(order)
-    return _seeded(order) if type(sampler) in _SEEDED else _custom(order)
+        return _sequential(order), True
+    return (_seeded(order), True) if type(sampler) in _SEEDED else (_custom(order), False)
 
 
 def _chunks(samples: Iterator[Any], size: int) -> Iterator[list[Any]]:
@@ -102,16 +119,23 @@ def _chunks(samples: Iterator[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _batches(order: _Order) -> Callable[[int], Iterator[Any]]:
-    """Returns what gives each sweep's loader batches as lists of indices (single indices without collation)."""
-    loader = order.loader
-    if loader.batch_sampler is not None and type(loader.batch_sampler) is not BatchSampler:
-        batch_sampler = copy_data(loader.batch_sampler, share=(loader.dataset,))
-        return lambda sweep: iter(batch_sampler)
-    samples = _samples(order)
-    if loader.batch_size is None:
-        return samples
-    size = loader.batch_size
-    return lambda sweep: _chunks(samples(sweep), size)
+    """Returns what gives each sweep's loader batches as lists of indices (single indices without collation).
+
+    The batches of samplers that only their author knows are taken in a random order: the first ones of a sorted data
+    set would not stand for the rest.
+    """
+    loader, size = order.loader, loader_batch_size(order.loader)
+    if loader.batch_sampler is not None and size is None:
+        batch_sampler, is_random = copy_data(loader.batch_sampler, share=(loader.dataset,)), False
+        batches: Callable[[int], Iterator[Any]] = lambda sweep: iter(batch_sampler)  # noqa: E731
+    else:
+        batches, is_random = _samples(order)
+    if size is not None:
+        samples = batches
+        batches = lambda sweep: _chunks(samples(sweep), size)  # noqa: E731
+    if is_random:
+        return batches
+    return lambda sweep: iter(_shuffled(list(islice(batches(sweep), order.sweep_length)), order.generator))
 
 
 class _IndexStream:
@@ -120,13 +144,21 @@ class _IndexStream:
     def __init__(self, order: _Order) -> None:
         self._sweep = _batches(order)
         self._length = order.sweep_length
+        self._sweeps = count()
         self.sizes: deque[int | None] = deque()
 
+    def __len__(self) -> int:
+        return self._length  # some loaders ask, and stop after as many
+
     def __iter__(self) -> Iterator[Any]:
-        for sweep in count():
+        for sweep in self._sweeps:
+            is_empty = True
             for indices in islice(self._sweep(sweep), self._length):
+                is_empty = False
                 self.sizes.append(len(indices) if isinstance(indices, (list, tuple)) else None)
                 yield indices
+            if is_empty:
+                return  # a sampler that can be iterated once
 
 
 def _clone(loader: DataLoader[Any], indices: _IndexStream, generator: torch.Generator) -> DataLoader[Any]:
@@ -141,6 +173,7 @@ def _clone(loader: DataLoader[Any], indices: _IndexStream, generator: torch.Gene
         dataset=copy_data(loader.dataset) if is_in_process else loader.dataset,
         generator=generator,
         persistent_workers=False,
+        in_order=True,  # sizes are told in the order of the indices
         _iterator=None,
     )
     vars(clone)["sampler" if loader.batch_sampler is None else "batch_sampler"] = indices
@@ -167,5 +200,12 @@ def shuffled_batches(
     generator = torch.Generator().manual_seed(derived_seed(*seed, rank))
     epoch = derived_seed(*seed) % 2**31
     indices = _IndexStream(_Order(loader, sweep_length, generator, epoch))
-    for data in _clone(loader, indices, generator):
-        yield LoaderBatch(data, indices.sizes.popleft())
+    clone = _clone(loader, indices, generator)
+    is_empty = False
+    while not is_empty:
+        is_empty = True
+        indices.sizes.clear()
+        for data in clone:
+            is_empty = False
+            size = indices.sizes.popleft()
+            yield LoaderBatch(data, guess_size(data) if size is None else size)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import TypeVar
 
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.utils.data import DataLoader, Dataset
 
-from .copying import copy_with, is_lock
+from .copying import copy_with
 
 __all__ = ["alias_shadow"]
 
@@ -31,31 +31,34 @@ def _replacement(item: object) -> object | None:
         return _alias(item) if is_measured else None
     if isinstance(item, Tensor) and item.grad_fn is not None:
         return item.detach().clone()  # deepcopy refuses tensors that are not leaves
-    if isinstance(item, (Dataset, DataLoader)) or is_lock(item):
-        return item
-    return None
+    return item if isinstance(item, (Dataset, DataLoader)) else None
 
 
-def alias_shadow(module: ModuleT, share: Iterable[object] = ()) -> ModuleT:
+def alias_shadow(module: ModuleT, replace: Callable[[object], object | None] = lambda item: None) -> ModuleT:
     """Copies a module so that computing on the copy leaves no trace in the original.
 
     Trainable parameters become new leaves that share the original's storage: no weight is copied, and no ``.grad``
-    and no hook of the original's parameters is touched. Everything else, buffers, metrics and Python attributes, is
-    the copy's own. Parameters that do not require a gradient are copied too, because a training step may write them
-    (momentum encoders do).
+    and no hook of the original's parameters is touched. Everything else, buffers, metrics, Python attributes and what
+    closures captured, is the copy's own. Parameters that do not require a gradient are copied too, because a training
+    step may write them (momentum encoders do). Data sets, loaders and what Python cannot copy (locks, open files) are
+    shared.
 
     Args:
         module: The module to copy.
-        share: Objects that the copy refers to instead of copying them.
+        replace: Gives for an object what stands for it in the copy, or None for the rules above.
 
     Returns:
         The shadow, in the same mode and on the same device.
 
     Raises:
-        TypeError: If the module holds an object that Python cannot copy.
+        TypeError: If the module holds an iterator, which can neither be copied nor shared.
     """
-    shared = {id(item): item for item in share}
-    shadow = copy_with(module, lambda item: item if id(item) in shared else _replacement(item))
+
+    def rule(item: object) -> object | None:
+        replacement = replace(item)
+        return _replacement(item) if replacement is None else replacement
+
+    shadow = copy_with(module, rule)
     for name in _REBOUND:
         vars(shadow).pop(name, None)
     return shadow

@@ -12,7 +12,7 @@ from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch import Trainer
 from torch.utils._pytree import tree_unflatten
 
-from lightning_tailindex.noise.loaders import can_be_cloned, shuffled_batches
+from lightning_tailindex.noise.loaders import can_be_cloned, loader_batch_size, shuffled_batches
 from lightning_tailindex.noise.minibatches import LoaderBatch, SweepPlan, guess_size
 
 __all__ = ["Replay", "can_read_again", "sweep_plan", "training_data"]
@@ -47,7 +47,7 @@ def sweep_plan(trainer: Trainer, num_minibatches: int, full_gradient_batches: in
         full_gradient_batches=full_gradient_batches,
         sweep_length=int(trainer.num_training_batches),
         accumulation=trainer.accumulate_grad_batches,
-        batch_size=_combined_loader(trainer).flattened[0].batch_size,
+        batch_size=loader_batch_size(_combined_loader(trainer).flattened[0]),
     )
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from itertools import count
+from types import MethodType
 
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.loggers.logger import DummyLogger, Logger
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
 
@@ -21,16 +24,62 @@ from .state import STEP_METHOD, is_a
 __all__ = ["borrowed_loss"]
 
 
+_LOGGING = ("log", "log_dict", "print")
+
+
 def _ignore(*args: object, **kwargs: object) -> None:
     """Stands where the shadow would log."""
 
 
+class _SilentLogger(DummyLogger):
+    """Takes everything and keeps nothing; says where the logger that it stands for writes."""
+
+    def __init__(self, logger: Logger) -> None:
+        super().__init__()
+        self._stood_for = logger
+
+    @property
+    def name(self) -> str:
+        return str(self._stood_for.name)
+
+    @property
+    def version(self) -> str:
+        return str(self._stood_for.version)
+
+    @property
+    def save_dir(self) -> str | None:
+        return self._stood_for.save_dir
+
+    @property
+    def log_dir(self) -> str | None:
+        return self._stood_for.log_dir
+
+
+def _silent_trainer(trainer: Trainer) -> Trainer:
+    """Returns a trainer for the shadow to read from: what is set on it, ``should_stop`` say, is set on nobody else."""
+    twin = copy.copy(trainer)
+    twin.loggers = [_SilentLogger(logger) for logger in trainer.loggers]
+    return twin
+
+
 def _shadow(trainer: Trainer, module: LightningModule) -> LightningModule:
-    shadow = alias_shadow(module, share=(trainer, *trainer.loggers, *_callbacks(trainer), _datamodule(trainer)))
-    shadow.trainer = trainer
+    twin = _silent_trainer(trainer)
+    pairs = zip((trainer, *trainer.loggers), (twin, *twin.loggers), strict=True)
+    stand_ins: dict[int, object] = {id(original): stand_in for original, stand_in in pairs}
+    kept = {id(callback) for callback in _callbacks(trainer)} | {id(_datamodule(trainer))}
+
+    def replace(item: object) -> object | None:
+        if is_a(item, "SummaryWriter"):
+            return DummyLogger().experiment
+        if isinstance(item, MethodType) and item.__name__ in _LOGGING and is_a(item.__self__, "LightningModule"):
+            return _ignore
+        return item if id(item) in kept else stand_ins.get(id(item))
+
+    shadow = alias_shadow(module, replace)
+    shadow.trainer = twin
     for part in shadow.modules():
         if is_a(part, "LightningModule"):
-            vars(part).update(log=_ignore, log_dict=_ignore, print=_ignore)
+            vars(part).update(dict.fromkeys(_LOGGING, _ignore))
     return shadow
 
 
@@ -85,7 +134,7 @@ def borrowed_loss(
 ) -> Iterator[tuple[LightningModule, Callable[[object], Tensor | None]]]:
     """Lends a shadow of the module and the loss of a batch on it; nothing that training uses is touched.
 
-    Random states and the trainer's loggers are put aside and come back, whatever happens.
+    Random states come back, whatever happens.
 
     Args:
         trainer: The trainer.
@@ -97,23 +146,16 @@ def borrowed_loss(
         The shadow, whose trainable parameters share the module's storage, and a function from a batch to its loss.
     """
     device = trainer.strategy.root_device
-    loggers = trainer.loggers
     with isolated_random_state(seed, device):
-        try:
-            shadow = _shadow(trainer, module)
-            step = _step(shadow)
-            transfer = partial(move_data_to_device, device=device) if is_transferred else _transfer(trainer, shadow)
-            trainer.loggers = [DummyLogger()] if loggers else []
-            seen = 0
+        shadow = _shadow(trainer, module)
+        step = _step(shadow)
+        transfer = partial(move_data_to_device, device=device) if is_transferred else _transfer(trainer, shadow)
+        seen = count()
 
-            def loss(batch: object) -> Tensor | None:
-                nonlocal seen
-                moved = transfer(batch)
-                with trainer.precision_plugin.train_step_context():
-                    output = step(moved, seen)
-                seen += 1
-                return _loss(output)
+        def loss(batch: object) -> Tensor | None:
+            moved = transfer(batch)
+            with trainer.precision_plugin.train_step_context():
+                output = step(moved, next(seen))
+            return _loss(output)
 
-            yield shadow, loss
-        finally:
-            trainer.loggers = loggers
+        yield shadow, loss

@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
 
-from lightning_tailindex.noise.engine import Processes
+from lightning_tailindex.noise.processes import Processes
 
 __all__ = ["check_measurable", "is_a", "is_stepping", "needs_loss_scale", "optimizer_steps", "processes"]
 
@@ -15,6 +15,8 @@ STEP_METHOD = "gradient_noise_step"
 """What a module defines to say itself which loss is measured."""
 
 _STRATEGIES = ("SingleDeviceStrategy", "DDPStrategy")
+_FOREIGN = ("DeepSpeed", "XLA", "FSDP", "ModelParallel")
+"""Strategies that build on those above and yet keep parameters or gradients elsewhere."""
 
 
 def is_a(item: object, name: str) -> bool:
@@ -34,11 +36,14 @@ def check_measurable(trainer: Trainer, module: LightningModule) -> None:
             step optimizers or read training's own iterator and the module does not define ``gradient_noise_step``.
     """
     strategy = trainer.strategy
-    if not any(is_a(strategy, name) for name in _STRATEGIES):
+    is_known = any(is_a(strategy, name) for name in _STRATEGIES)
+    if not is_known or any(part in cls.__name__ for cls in type(strategy).__mro__ for part in _FOREIGN):
         raise MisconfigurationException(
             f"The gradient noise cannot be measured under {type(strategy).__name__}: its parameters or gradients are"
             " not whole on one device. Use a single device or DDP."
         )
+    if sum(is_a(callback, "TailIndexMonitor") for callback in trainer.callbacks) > 1:  # type: ignore[attr-defined]
+        raise MisconfigurationException("One TailIndexMonitor logs under the names of the other: use one per Trainer.")
     if callable(getattr(module, STEP_METHOD, None)):
         return
     name, advice = type(module).__name__, f"Define {STEP_METHOD}(self, batch, batch_idx) on it, which returns the loss."
@@ -76,4 +81,4 @@ def processes(trainer: Trainer) -> Processes:
         # reduce works in place on its argument
         return trainer.strategy.reduce(tensor.clone(), reduce_op="mean")
 
-    return Processes(trainer.world_size, mean)
+    return Processes(trainer.world_size, mean, trainer.strategy.root_device)

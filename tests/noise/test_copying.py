@@ -1,4 +1,5 @@
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,8 +14,9 @@ from lightning_tailindex.noise.shadow import alias_shadow
 
 class Holder:
     def __init__(self) -> None:
-        self.array = np.zeros(3)
-        self.tensor = torch.zeros(3)
+        self.array = np.zeros(200_000)
+        self.tensor = torch.zeros(300_000)
+        self.visits = np.zeros(3)
         self.long = list(range(5000))
         self.short = [1, 2]
         self.lock = threading.Lock()
@@ -27,14 +29,46 @@ def test_data_is_shared_and_state_is_copied() -> None:
     assert copied is not original
     assert all(getattr(copied, name) is getattr(original, name) for name in ("array", "tensor", "long", "lock"))
     copied.short.append(3)
+    copied.visits += 1
+    assert original.visits.sum() == 0
     copied.random.normal()
     assert original.short == [1, 2]
     assert original.random.normal() == np.random.default_rng(0).normal()
 
 
-def test_what_cannot_be_copied_is_returned_as_it_is() -> None:
-    holder = SimpleNamespace(stream=(i for i in range(3)))
-    assert copy_data(holder) is holder
+def test_handles_are_shared_and_iterators_refused(tmp_path: Path) -> None:
+    with (tmp_path / "data").open("w") as file:
+        copied = copy_data(SimpleNamespace(file=file, visits=[0]))
+        assert copied.file is file
+    with pytest.raises(TypeError, match="generator"):
+        copy_data(SimpleNamespace(stream=(i for i in range(3))))
+
+
+def test_many_small_objects_are_data_too() -> None:
+    rows = [[{"x": i} for i in range(900)] for _ in range(100)]
+    copied = copy_data(SimpleNamespace(rows=rows, first=[1]))
+    assert sum(mine is theirs for mine, theirs in zip(copied.rows, rows, strict=True)) > 50
+
+
+def test_closures_capture_the_copy() -> None:
+    def make() -> SimpleNamespace:
+        holder, calls = SimpleNamespace(seen=[]), 0
+
+        def count(x: int) -> int:
+            nonlocal calls
+            calls += 1
+            holder.seen.append(x)
+            return calls
+
+        holder.count = count
+        holder.callbacks = [lambda x: count(10 * x), {"deep": count}]
+        return holder
+
+    original = make()
+    copied = copy_data(original)
+    assert [copied.count(1), copied.callbacks[0](2), copied.callbacks[1]["deep"](3)] == [1, 2, 3]
+    assert (copied.seen, original.seen) == ([1, 20, 3], [])
+    assert original.count(5) == 1
 
 
 def test_named_objects_are_shared() -> None:
@@ -61,6 +95,8 @@ class Busy(nn.Module):
         self.lock = threading.Lock()
         self.data = TensorDataset(torch.zeros(5))
         self.forward = torch.nn.Module.forward  # as torch.compile leaves it
+        self.outputs: list[torch.Tensor] = []
+        self.layer.register_forward_hook(lambda module, inputs, output: self.outputs.append(output))
 
 
 def test_a_shadow_shares_trainable_weights_and_nothing_else() -> None:
@@ -74,6 +110,7 @@ def test_a_shadow_shares_trainable_weights_and_nothing_else() -> None:
     assert shadow.data is module.data
     assert "forward" not in vars(shadow)
     torch.autograd.backward(shadow.layer(torch.ones(1, 3)).sum())
+    assert (len(module.outputs), len(shadow.outputs)) == (0, 1)
     assert module.layer.weight.grad is None
     assert shadow.layer.weight.grad is not None
 

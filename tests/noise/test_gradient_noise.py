@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lightning_tailindex import gradient_noise
-from lightning_tailindex.noise.coordinates import sample_coordinates
-from lightning_tailindex.noise.engine import NoiseObservation, observe_noise, real_coordinates
-from lightning_tailindex.noise.groups import group_names, measured_parameters, resolve_grouping
+from lightning_tailindex.noise.engine import collect_gradients
+from lightning_tailindex.noise.groups import measured_parameters, resolve_grouping
 from lightning_tailindex.noise.minibatches import LoaderBatch, SweepPlan, plan_minibatches
+from lightning_tailindex.noise.observation import NoiseObservation
+from lightning_tailindex.noise.processes import Processes
+from lightning_tailindex.noise.recorder import combine
 
 
 def square_loss(module: nn.Module, batch: Any) -> Tensor:
@@ -71,6 +73,11 @@ def test_a_smaller_minibatch_counts_by_its_size_and_is_no_draw(batches: list[Ten
     full = (weights[:, None] * rows).sum(0) / weights.sum()
     noise = gradient_noise(net, square_loss, cut, group_by="parameter")["weight"]
     torch.testing.assert_close(noise, rows[:19] - full, atol=1e-6, rtol=1e-5)
+
+
+def test_only_the_last_minibatch_can_be_incomplete(batches: list[Tensor]) -> None:
+    ragged = [batch[: 7 - i % 3] for i, batch in enumerate(batches)]
+    assert gradient_noise(nn.Linear(3, 2), square_loss, [*ragged, batches[0]])["whole_model"].shape[0] == 21
 
 
 def test_no_minibatches_give_no_draws() -> None:
@@ -140,20 +147,19 @@ def test_precision_is_the_modules_but_at_least_single(dtype: torch.dtype, kept: 
 
 def observe(net: nn.Module, batches: list[Tensor], plan: SweepPlan, scale_loss: bool = False) -> NoiseObservation:
     net = copy.deepcopy(net)
-    measured = measured_parameters(net)
-    groups = group_names(measured, resolve_grouping("module"))
-    sizes = tuple((name, real_coordinates(p)) for name, p in measured.items())
-    sample = sample_coordinates(sizes, tuple(groups.items()), None, 0)
     stream = (LoaderBatch(batches[i % len(batches)], len(batches[i % len(batches)])) for i in range(1000))
-    return observe_noise(
-        measured,
-        groups,
-        sample,
+    recorder = collect_gradients(
+        net,
+        measured_parameters(net),
+        resolve_grouping("module"),
         plan_minibatches(stream, plan),
-        lambda batch: square_loss(net, batch),  # type: ignore[arg-type]
+        lambda batch: square_loss(net, batch),
         num_draws=plan.num_minibatches,
+        max_coordinates=None,
+        seed=0,
         scale_loss=scale_loss,
     )
+    return combine(recorder, Processes())
 
 
 def test_norms_are_those_of_all_draws_against_the_full_gradient(batches: list[Tensor]) -> None:
@@ -184,11 +190,63 @@ def test_draws_that_share_data_are_told(batches: list[Tensor]) -> None:
     assert observe(net, batches, SweepPlan(21, None, 20, batch_size=7)).shares_data
 
 
-def test_a_minibatch_without_a_loss_is_skipped(batches: list[Tensor]) -> None:
+@pytest.mark.parametrize(("accumulation", "draws"), [(1, 19), (2, 10)])
+def test_a_batch_without_a_loss_is_skipped(batches: list[Tensor], accumulation: int, draws: int) -> None:
     net = nn.Linear(3, 2)
-    measured = measured_parameters(net)
-    groups = group_names(measured, resolve_grouping("model"))
-    sample = sample_coordinates((("weight", 6), ("bias", 2)), tuple(groups.items()), None, 0)
-    stream = plan_minibatches([LoaderBatch(batch) for batch in batches], SweepPlan(20, None, 20))
     losses = iter([None, *(square_loss(net, batch) for batch in batches[1:])])
-    assert observe_noise(measured, groups, sample, stream, lambda _: next(losses), num_draws=20).num_draws == 19
+    recorder = collect_gradients(
+        net,
+        measured_parameters(net),
+        resolve_grouping("model"),
+        plan_minibatches([LoaderBatch(batch) for batch in batches], SweepPlan(20, None, 20, accumulation)),
+        lambda _: next(losses),
+        num_draws=20,
+        max_coordinates=None,
+        seed=0,
+    )
+    assert combine(recorder, Processes()).num_draws == draws
+
+
+class Unsteady(nn.Module):
+    """A layer that only some minibatches reach."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.always, self.sometimes = nn.Linear(3, 2), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.always(x)
+        return out + self.sometimes(x) if x[0, 0] > 0 else out
+
+
+def test_a_layer_that_a_minibatch_does_not_reach_has_a_gradient_of_zero(batches: list[Tensor]) -> None:
+    torch.manual_seed(0)
+    net = Unsteady()
+    rows = []
+    for batch in batches:
+        (gradient,) = torch.autograd.grad(square_loss(net, batch), [net.sometimes.weight], allow_unused=True)
+        rows.append(torch.zeros(6) if gradient is None else gradient.flatten())
+    expected = torch.stack(rows)
+    assert 0 < int((expected == 0).all(1).sum()) < 20
+    noise = gradient_noise(net, square_loss, batches, group_by="parameter")["sometimes.weight"]
+    torch.testing.assert_close(noise, expected - expected.mean(0), atol=1e-6, rtol=1e-5)
+
+
+def test_small_noise_of_large_gradients_is_not_lost_in_rounding(batches: list[Tensor]) -> None:
+    net = nn.Linear(3, 2)
+    near = [batches[0] + 1e-4 * batch for batch in batches]
+    rows = reference(copy.deepcopy(net).double(), [batch.double() for batch in near], "weight")
+    exact = (rows - rows.mean(0)).square().sum(1).mean().sqrt()
+    measured = observe(net, near, SweepPlan(20, None, 20, batch_size=7))
+    weight_and_bias = reference(copy.deepcopy(net).double(), [batch.double() for batch in near], "bias")
+    exact = (exact**2 + (weight_and_bias - weight_and_bias.mean(0)).square().sum(1).mean()).sqrt()
+    assert float(measured.groups[-1].noise_norm) == pytest.approx(float(exact), rel=1e-2)
+    assert not measured.groups[-1].is_rounding
+
+
+def test_noise_that_is_only_rounding_is_told(batches: list[Tensor]) -> None:
+    whole = torch.cat(batches)
+    shuffles = [whole[torch.randperm(len(whole), generator=torch.Generator().manual_seed(i))] for i in range(20)]
+    group = observe(nn.Linear(3, 2), shuffles, SweepPlan(20, None, 20, batch_size=140)).groups[-1]
+    assert 0 < group.noise_norm < 1e-6 * group.gradient_norm
+    assert group.is_rounding

@@ -5,6 +5,7 @@ from torch import nn
 from lightning_tailindex.noise.coordinates import sample_coordinates
 from lightning_tailindex.noise.groups import (
     WHOLE_MODEL,
+    check_patterns,
     compile_patterns,
     group_names,
     measured_parameters,
@@ -63,8 +64,21 @@ def test_bad_arguments_name_the_rule_and_the_value() -> None:
         compile_patterns("(")
     with pytest.raises(ValueError, match="at least one regular expression"):
         compile_patterns([])
-    with pytest.raises(ValueError, match=r"Tied has no trainable parameters that match \['nothing'\]"):
+    with pytest.raises(
+        ValueError, match=r"Tied has no trainable parameters to measure that match \['nothing'\]; it has \['temp"
+    ):
         measured_parameters(Tied(), compile_patterns("nothing"))
+    with pytest.raises(ValueError, match="group_by must be one of"):
+        resolve_grouping(["module"])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"at least one regular expression, got \[3\]"):
+        compile_patterns([3])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match=r"got None for 'a\.weight'"):
+        group_names(["a.weight"], lambda name: None)  # type: ignore[arg-type, return-value]
+    with pytest.raises(ValueError, match="keep the name 'whole_model'"):
+        group_names(["whole_model.weight", "b.weight"], resolve_grouping("module"))
+    with pytest.raises(ValueError, match="'nothing' matches no parameter of Tied"):
+        check_patterns(Tied(), compile_patterns(["embed", "nothing"]))
+    check_patterns(Tied(), compile_patterns(["frozen", "lazy"]))
     with pytest.raises(ValueError, match="ReLU has no trainable parameters to measure"):
         measured_parameters(nn.ReLU())
 

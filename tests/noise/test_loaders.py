@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from lightning_tailindex.noise.loaders import can_be_cloned, shuffled_batches
+from lightning_tailindex.noise.loaders import can_be_cloned, loader_batch_size, shuffled_batches
 
 
 class Numbers(Dataset[int]):
@@ -103,8 +104,48 @@ class Counting(Sampler[int]):
 
 def test_a_custom_sampler_is_followed_in_a_copy() -> None:
     sampler = Counting()
-    assert sweeps(DataLoader(Numbers(), 3, sampler=sampler)) == [[[1, 2, 3], [4, 5, 6]], [[7, 8, 9], [10, 11, 12]]]
+    first, second = sweeps(DataLoader(Numbers(), 3, sampler=sampler))
+    assert sorted(first) == [[1, 2, 3], [4, 5, 6]]  # its batches, in random order
+    assert sorted(second) == [[7, 8, 9], [10, 11, 12]]
     assert sampler.position == 0
+
+
+def test_a_sampler_that_cannot_be_copied_is_not_used_instead() -> None:
+    sampler = Counting()
+    sampler.stream = (i for i in range(3))  # type: ignore[attr-defined]
+    with pytest.raises(TypeError, match="generator"):
+        sweeps(DataLoader(Numbers(), 3, sampler=sampler))
+
+
+class Once(Counting):
+    def __iter__(self) -> Iterator[int]:
+        self.position += 1
+        yield from range(6) if self.position == 1 else ()
+
+
+def test_a_sampler_that_gives_nothing_more_ends_the_stream() -> None:
+    assert len(list(shuffled_batches(DataLoader(Numbers(), 3, sampler=Once()), 2, (0,)))) == 2
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_an_explicit_stock_batch_sampler_is_as_good_as_an_implicit_one(drop_last: bool) -> None:
+    loader = DataLoader(Numbers(), batch_sampler=BatchSampler(RandomSampler(range(20)), 6, drop_last))
+    first, second = sweeps(loader)
+    assert sorted(len(batch) for batch in first) == ([6, 6, 6] if drop_last else [2, 6, 6, 6])
+    assert loader_batch_size(loader) == 6
+    assert flat(first) != flat(second)
+
+
+class AsksItsSampler(DataLoader[int]):
+    """Stops after as many batches as its sampler has, as some subclasses do."""
+
+    def __iter__(self) -> Any:
+        return islice(super().__iter__(), len(self))
+
+
+def test_a_loader_that_counts_its_batches_is_read_again() -> None:
+    first, second = sweeps(AsksItsSampler(Numbers(), 6, shuffle=True))
+    assert sorted(flat(first)) == sorted(flat(second)) == list(range(20))
 
 
 class Growing(BatchSampler):
@@ -117,7 +158,7 @@ class Growing(BatchSampler):
 
 def test_a_custom_batch_sampler_is_followed() -> None:
     loader = DataLoader(Numbers(), batch_sampler=Growing(range(6), 2, False))
-    assert sweeps(loader) == [[[0], [1, 2], [3, 4, 5]]] * 2
+    assert [sorted(sweep) for sweep in sweeps(loader)] == [[[0], [1, 2], [3, 4, 5]]] * 2
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
@@ -136,6 +177,21 @@ def test_without_collation_each_sample_is_a_batch() -> None:
     batches = list(islice(stream, 20))
     assert sorted(batch.data for batch in batches) == list(range(20))  # type: ignore[type-var]
     assert {batch.size for batch in batches} == {None}
+
+
+class Batches(Dataset[torch.Tensor]):
+    """A data set of ready-made batches."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.zeros(index + 1)
+
+
+def test_ready_made_batches_tell_their_own_size() -> None:
+    batches = islice(shuffled_batches(DataLoader(Batches(), batch_size=None), 3, (0,)), 3)
+    assert sorted(batch.size for batch in batches) == [1, 2, 3]  # type: ignore[type-var]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

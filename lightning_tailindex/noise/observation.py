@@ -1,0 +1,73 @@
+"""What was seen of the gradient noise at one point of training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["GroupNoise", "NoiseObservation"]
+
+_ROUNDING = 64
+"""Sums taken in another order differ by some units in the last place of the gradient."""
+
+
+@dataclass(frozen=True)
+class GroupNoise:
+    """The gradient noise of one group of parameters.
+
+    Attributes:
+        name: The group's name.
+        gradients: Minibatch gradients at the sampled coordinates, ``[n, d]``.
+        full_gradient: Full gradient at the same coordinates, ``[d]``.
+        num_coordinates: Coordinates that the group has in all.
+        gradient_norm: Euclidean norm of the full gradient over all coordinates.
+        noise_norm: Root mean square, over the draws, of the noise's norm over all coordinates.
+    """
+
+    name: str
+    gradients: Tensor
+    full_gradient: Tensor
+    num_coordinates: int
+    gradient_norm: Tensor
+    noise_norm: Tensor
+
+    @property
+    def noise(self) -> Tensor:
+        """Minibatch gradient − full gradient at the sampled coordinates, ``[n, d]``."""
+        return self.gradients - self.full_gradient
+
+    @property
+    def nonzero_noise(self) -> Tensor:
+        """The noise, but 0 where a minibatch's gradient is exactly 0, ``[n, d]``.
+
+        A dead unit's gradient is 0 in minibatch after minibatch, so its noise is a spike at minus the full gradient.
+        Estimators count exact zeros apart and leave them out.
+        """
+        return torch.where(self.gradients == 0, 0, self.noise)
+
+    @property
+    def is_rounding(self) -> bool:
+        """Whether the noise is no more than the rounding of the gradient, as where every minibatch is all the data."""
+        smallest = _ROUNDING * torch.finfo(self.gradients.dtype).eps * self.gradient_norm
+        return bool((self.noise_norm > 0) & (self.noise_norm <= smallest))
+
+
+@dataclass(frozen=True)
+class NoiseObservation:
+    """The gradient noise at one point of training.
+
+    Attributes:
+        groups: One entry per group, the whole model last.
+        num_draws: Minibatches whose gradients are draws, n.
+        num_full_minibatches: Minibatches averaged into the full gradient.
+        minibatch_size: Samples in a minibatch over all processes.
+        shares_data: Whether some draws use samples that other draws used too.
+    """
+
+    groups: tuple[GroupNoise, ...]
+    num_draws: int
+    num_full_minibatches: int
+    minibatch_size: int
+    shares_data: bool
