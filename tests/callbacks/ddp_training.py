@@ -6,19 +6,30 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_tailindex import TailIndexMonitor
 from tests.callbacks.training_trace import Net, NoisyData, Recorder, seed_everything
 
 
-def train(*monitors: TailIndexMonitor, accumulation: int) -> dict[str, object]:
+class FailsOnOneRank(Net):
+    """Cannot be measured by the second process, once."""
+
+    def gradient_noise_step(self, batch: Any, batch_idx: int) -> Tensor:
+        if self.trainer.global_rank == 1 and self.trainer.global_step == 4:
+            raise ValueError("broken on purpose")
+        return self.training_step(batch, batch_idx)
+
+
+def train(*monitors: TailIndexMonitor, accumulation: int = 1, module: type[Net] = Net) -> dict[str, object]:
     seed_everything()
-    net, recorder = Net(), Recorder()
+    net, recorder = module(), Recorder()
     trainer = Trainer(
         max_epochs=2,
         accelerator="cpu",
@@ -43,13 +54,15 @@ def train(*monitors: TailIndexMonitor, accumulation: int) -> dict[str, object]:
 
 
 def main() -> None:
-    results = {
+    results: dict[object, object] = {
         accumulation: [
             train(accumulation=accumulation),
             train(TailIndexMonitor(every_n_steps=4, num_minibatches=16, on_error="raise"), accumulation=accumulation),
         ]
         for accumulation in (1, 2)
     }
+    failing = TailIndexMonitor(every_n_steps=4, num_minibatches=16)
+    results["failing"] = [train(module=FailsOnOneRank), train(failing, module=FailsOnOneRank)]
     torch.save(results, Path(sys.argv[1]) / f"rank{os.environ.get('LOCAL_RANK', '0')}.pt")
 
 

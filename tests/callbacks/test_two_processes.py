@@ -24,8 +24,8 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[int, list[dict[
     return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(2)]
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
-def test_training_is_the_same_bit_for_bit_on_every_rank(ranks: list[Any], accumulation: int) -> None:
+@pytest.mark.parametrize("accumulation", [1, 2, "failing"])
+def test_training_is_the_same_bit_for_bit_on_every_rank(ranks: list[Any], accumulation: int | str) -> None:
     for results in ranks:
         without, watched = (Trace({**run, "reports": None}) for run in results[accumulation])
         assert without.differences(watched) == []
@@ -48,3 +48,8 @@ def test_every_rank_holds_the_same_reports(ranks: list[Any], accumulation: int) 
 def test_a_minibatch_is_what_a_step_consumes_on_all_ranks(ranks: list[Any], accumulation: int) -> None:
     (report, *_) = ranks[0][accumulation][1]["reports"]
     assert report["minibatch_size"] == 4 * accumulation * 2
+
+
+def test_a_measurement_that_fails_on_one_rank_is_dropped_on_all(ranks: list[Any]) -> None:
+    for results in ranks:
+        assert [report["step"] for report in results["failing"][1]["reports"]] == [0, 8, 12, 16]

@@ -1,0 +1,187 @@
+"""Modules, loaders and strategies of the kinds that a measurement could trip over or leave a trace in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from torch import Tensor, nn
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
+from torch.utils.tensorboard import SummaryWriter
+
+from lightning_tailindex import TailIndexMonitor
+
+from .training_trace import Net, NoisyData, train
+
+
+class Captures(Net):
+    """Calls itself through closures, hooks and a partial list of functions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen_by_hook: list[int] = []
+        self.network = lambda x: self.head(self.body(x))
+        self.body.register_forward_hook(lambda module, inputs, output: self.seen_by_hook.append(len(output)))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = super().training_step([batch[0].clone(), batch[1]], batch_idx)
+        return loss + 0.1 * self.network(batch[0]).square().mean()
+
+
+class WritesOnTheTrainer(Net):
+    """Stops training where it sees something that only a measurement shows it."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        if batch_idx > 8:
+            self.trainer.should_stop = True
+        return super().training_step(batch, batch_idx)
+
+
+class KeepsItsLoggers(Net):
+    """Holds on to a bound method, the trainer's logger and a writer of its own."""
+
+    folder = ""
+
+    def on_fit_start(self) -> None:
+        self.log_fn, self.kept = self.log, self.logger
+        self.writer = SummaryWriter(self.folder)
+        self.out = (Path(self.folder) / "out.txt").open("w")
+
+    def on_fit_end(self) -> None:
+        self.writer.close()
+        self.out.close()
+        del self.writer, self.out
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        self.log_fn("kept", loss, batch_size=len(batch[0]))
+        self.kept.log_metrics({"by_hand": loss.item()}, step=self.trainer.global_step)
+        self.writer.add_scalar("by_hand", loss.item(), self.trainer.global_step)
+        assert Path(self.logger.log_dir)
+        return loss
+
+
+class MadeInConfigureModel(Net):
+    def configure_model(self) -> None:
+        if not hasattr(self, "extra"):
+            self.extra = nn.Linear(6, 3)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x = batch[0].clone()
+        return super().training_step(batch, batch_idx) + self.extra(x).square().mean()
+
+
+MODULES: dict[str, Callable[[], LightningModule]] = {
+    "closures over the module": Captures,
+    "writing on the trainer": WritesOnTheTrainer,
+    "loggers and files of its own": KeepsItsLoggers,
+    "layers made in configure_model": MadeInConfigureModel,
+}
+
+
+def loader() -> DataLoader[Any]:
+    return DataLoader(NoisyData(), batch_size=6, shuffle=True)
+
+
+def monitor(**options: Any) -> TailIndexMonitor:
+    settings: dict[str, Any] = {"every_n_steps": 3, "num_minibatches": 16, "on_error": "raise"}
+    return TailIndexMonitor(**{**settings, **options})
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_training_is_the_same_bit_for_bit(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KeepsItsLoggers, "folder", str(tmp_path))
+    without, _ = train(str(tmp_path / "without"), loader, module=MODULES[name])
+    watcher = monitor()
+    watched, _ = train(str(tmp_path / "with"), loader, [watcher], module=MODULES[name])
+    assert without.differences(watched) == []
+    assert len(watcher.reports) == 7
+    assert all(math.isfinite(report.whole_model.alpha) for report in watcher.reports)
+
+
+def test_an_explicit_batch_sampler_is_measured(tmp_path: Path) -> None:
+    data = NoisyData()
+    watcher = monitor(full_gradient_batches=None)
+    batches = BatchSampler(RandomSampler(data), 6, drop_last=False)
+    train(str(tmp_path), lambda: DataLoader(data, batch_sampler=batches), [watcher])
+    assert {report.whole_model.num_draws for report in watcher.reports} == {16}
+    assert {report.minibatch_size for report in watcher.reports} == {6}
+
+
+class Plain(LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        return nn.functional.cross_entropy(self.layer(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def still_data() -> TensorDataset:
+    data = NoisyData(200)
+    return TensorDataset(data.x, data.y)
+
+
+def test_full_batches_have_no_noise_and_no_tail_index(tmp_path: Path) -> None:
+    watcher = monitor()
+    train(str(tmp_path), lambda: DataLoader(still_data(), 200, shuffle=True), [watcher], module=Plain, max_epochs=10)
+    for report in watcher.reports:
+        for measurement in report.measurements:
+            assert math.isnan(measurement.alpha)
+            assert math.isnan(measurement.gaussian_alpha)
+            assert "rounding" in measurement.note or "left out" in measurement.note
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_early_stopping_finds_the_last_value_after_resuming(tmp_path: Path) -> None:
+    def callbacks() -> list[Any]:
+        stopping = EarlyStopping("tail_index", patience=1000, check_on_train_epoch_end=True)
+        return [monitor(every_n_steps=100), stopping]
+
+    make = lambda: DataLoader(still_data(), 10, shuffle=True)  # noqa: E731
+    _, first = train(str(tmp_path / "first"), make, callbacks(), module=Plain, max_epochs=2)
+    (path,) = (tmp_path / "first" / "checkpoints").glob("*.ckpt")
+    last = float(first.callback_metrics["tail_index"])
+    _, resumed = train(str(tmp_path / "again"), make, callbacks(), module=Plain, max_epochs=3, ckpt_path=str(path))
+    assert resumed.global_step == 60
+    assert float(resumed.callback_metrics["tail_index"]) == pytest.approx(last)
+
+
+class DeepSpeedStrategy(SingleDeviceStrategy):
+    """Of the name that counts, and built on one that is supported, as the real one is."""
+
+
+def test_strategies_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(MisconfigurationException, match="cannot be measured under DeepSpeedStrategy"):
+        train(str(tmp_path), loader, [monitor()], strategy=DeepSpeedStrategy(torch.device("cpu")))
+
+
+def test_one_monitor_is_enough(tmp_path: Path) -> None:
+    with pytest.raises(MisconfigurationException, match="use one per Trainer"):
+        train(str(tmp_path), loader, [monitor(), _Other(every_n_steps=3)])
+
+
+class _Other(TailIndexMonitor):
+    """A second one, under a name that Lightning itself would let pass."""
+
+
+def test_nothing_measured_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Nothing(TailIndexMonitor):
+        def on_train_batch_start(self, *args: Any) -> None:
+            """Never measures."""
+
+    caplog.set_level("INFO")
+    _, trainer = train(str(tmp_path), loader, [Nothing()])
+    assert isinstance(trainer, Trainer)
+    assert "nothing was measured" in caplog.text
