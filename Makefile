@@ -13,7 +13,7 @@ PIP := python -m pip --disable-pip-version-check --no-input install --quiet
 # The tests run in several processes: one thread each, or they fight over the cores.
 test test-long test-oldest: export OMP_NUM_THREADS := 1
 test test-long test-oldest: export MKL_NUM_THREADS := 1
-PYTEST := python -m pytest -n $(PROCESSES)
+PYTEST := python -m pytest -n $(PROCESSES) -rs
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long test-oldest lint format clean

@@ -7,6 +7,7 @@ python examples/digits.py --data-dir DIRECTORY   # MNIST, in the IDX files in wh
 from __future__ import annotations
 
 import argparse
+import sys
 
 import torch
 from data import Images, load_digits, load_idx
@@ -61,6 +62,7 @@ def train(images: Images, arguments: argparse.Namespace) -> tuple[TailIndexMonit
         callbacks=[monitor],
         logger=TensorBoardLogger("runs", name=images.name),
         enable_model_summary=False,
+        enable_progress_bar=sys.stdout.isatty(),  # a log file needs no bar
         log_every_n_steps=10,
     )
     trainer.fit(
