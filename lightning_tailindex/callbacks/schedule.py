@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from lightning_tailindex.noise.minibatches import SweepPlan
+
 __all__ = ["Schedule"]
 
 
@@ -40,6 +42,23 @@ class Schedule:
         """Whether the next measurement waits, or comes within so many steps."""
         return self._is_waiting or self.interval - step % self.interval <= steps
 
-    def count(self, start: int, end: float) -> int:
-        """Counts the measurements at steps from ``start`` to just before ``end``."""
-        return math.ceil(end / self.interval) - math.ceil(start / self.interval)
+    def announcement(self, plan: SweepPlan, start: int, end: float) -> str:
+        """Says what will be measured, how often and at what cost.
+
+        Args:
+            plan: What a measurement takes.
+            start: Optimizer steps taken.
+            end: The step at which training ends; infinity where nobody knows.
+
+        Returns:
+            A sentence, without its full stop.
+        """
+        count = ""
+        if end < math.inf:
+            times = math.ceil(end / self.interval) - math.ceil(start / self.interval)
+            count = f" ({times} measurement{'' if times == 1 else 's'} from step {start} to the end at step {end})"
+        return (
+            f"measures the gradient noise every {self.interval} optimizer steps{count}, by {plan.num_minibatches} draws"
+            f" and a full gradient over {plan.num_full} minibatches; that is {plan.num_passes} extra minibatch passes"
+            f" each time, {plan.num_passes / self.interval:.2g} per training minibatch (see every_n_steps, max_overhead)"
+        )

@@ -28,6 +28,7 @@ from lightning_tailindex.trainer import (
     can_read_again,
     check_measurable,
     is_stepping,
+    last_step,
     needs_loss_scale,
     optimizer_steps,
     processes,
@@ -35,20 +36,14 @@ from lightning_tailindex.trainer import (
     training_data,
 )
 
+from .arguments import check_at_least, check_choice, check_positive
 from .schedule import Schedule
 
 __all__ = ["TailIndexMonitor"]
 
+_SHARES_DATA = "draws share data: the training set has fewer complete minibatches than num_minibatches"
 _FEWEST_DRAWS = 16
 """With fewer draws a coordinate says too little about its own scale (design study: biased below 16)."""
-
-
-def _check_at_least(name: str, value: object, minimum: int, *, or_none: bool = False) -> None:
-    if value is None and or_none:
-        return
-    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-        rule = f"{'None or ' if or_none else ''}an integer of at least {minimum}"
-        raise ValueError(f"{name} must be {rule}, got {value!r}.")
 
 
 class TailIndexMonitor(Callback):
@@ -112,16 +107,13 @@ class TailIndexMonitor(Callback):
         on_error: Literal["warn", "raise"] = "warn",
     ) -> None:
         super().__init__()
-        _check_at_least("every_n_steps", every_n_steps, 1, or_none=True)
-        _check_at_least("num_minibatches", num_minibatches, _FEWEST_DRAWS)
-        _check_at_least("full_gradient_batches", full_gradient_batches, 1, or_none=True)
-        _check_at_least("max_coordinates", max_coordinates, 1, or_none=True)
-        _check_at_least("seed", seed, 0)
-        is_number = isinstance(max_overhead, (int, float)) and not isinstance(max_overhead, bool)
-        if not is_number or not 0 < max_overhead < math.inf:
-            raise ValueError(f"max_overhead must be a number above 0, got {max_overhead!r}.")
-        if on_error not in ("warn", "raise"):
-            raise ValueError(f"on_error must be 'warn' or 'raise', got {on_error!r}.")
+        check_at_least("every_n_steps", every_n_steps, 1, or_none=True)
+        check_at_least("num_minibatches", num_minibatches, _FEWEST_DRAWS)
+        check_at_least("full_gradient_batches", full_gradient_batches, 1, or_none=True)
+        check_at_least("max_coordinates", max_coordinates, 1, or_none=True)
+        check_at_least("seed", seed, 0)
+        check_positive("max_overhead", max_overhead)
+        check_choice("on_error", on_error, ("warn", "raise"))
         self.every_n_steps = every_n_steps
         self.max_overhead = max_overhead
         self.num_minibatches = num_minibatches
@@ -133,11 +125,9 @@ class TailIndexMonitor(Callback):
         self._grouping = resolve_grouping(group_by)
         self._patterns = compile_patterns(parameters)
         self._estimators = resolve_estimators(estimators)
-        self._interval = 1
-        self._last_step: int | None = None
+        self._schedule = Schedule(1)
         self._told: set[str] = set()
         self._metrics: dict[str, float] = {}
-        self._is_waiting = False
         self._replay: Replay | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -165,7 +155,9 @@ class TailIndexMonitor(Callback):
         self._replay = Replay(self.num_minibatches * trainer.accumulate_grad_batches) if is_stream else None
         every_n_steps = self.every_n_steps or math.ceil(self._plan(trainer).num_passes / self.max_overhead)
         self._schedule = Schedule(every_n_steps)
-        rank_zero_info(self._announcement(trainer, pl_module))
+        announcement = self._schedule.announcement(self._plan(trainer), start, last_step(trainer, pl_module))
+        source = ", on the last minibatches of the stream that training saw" if is_stream else ""
+        rank_zero_info(f"{type(self).__name__}: {announcement}{source}.")
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Measures if this step is one to measure at."""
@@ -203,25 +195,6 @@ class TailIndexMonitor(Callback):
         n, accumulation = self.num_minibatches, trainer.accumulate_grad_batches
         return SweepPlan(n, None, n * accumulation, accumulation)
 
-    def _announcement(self, trainer: Trainer, module: LightningModule) -> str:
-        plan, interval = self._plan(trainer), self._schedule.interval
-        return (
-            f"{type(self).__name__}: measures the gradient noise every {interval} optimizer steps"
-            f"{self._count(trainer, module)}, by {plan.num_minibatches} draws and a full gradient over {plan.num_full} "
-            f"minibatches. That is {plan.num_passes} extra minibatch passes each time, "
-            f"{plan.num_passes / interval:.2g} per training minibatch; every_n_steps or max_overhead change it."
-        )
-
-    def _count(self, trainer: Trainer, module: LightningModule) -> str:
-        """Says how often this run will be measured, where that can be known."""
-        start, end = optimizer_steps(trainer), trainer.estimated_stepping_batches
-        if self._replay is not None:
-            return " on the last minibatches of the stream that training saw"
-        if not 0 < end < math.inf or not module.automatic_optimization:
-            return ""
-        count = self._schedule.count(start, end)
-        return f" ({count} measurement{'' if count == 1 else 's'} in this run{', at step 0' if count == 1 else ''})"
-
     def _measure(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
         report = self._report(trainer, pl_module, step)
         self.reports.append(report)
@@ -242,9 +215,7 @@ class TailIndexMonitor(Callback):
             self._estimators,
             step=step,
             seed=derived_seed(self.seed, step),
-            note="draws share data: the training set has fewer complete minibatches than num_minibatches"
-            if observation.shares_data
-            else "",
+            note=_SHARES_DATA if observation.shares_data else "",
             clock=lambda: time.perf_counter() - start,
         )
 

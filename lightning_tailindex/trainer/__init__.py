@@ -2,7 +2,7 @@
 
 from .data import Replay, can_read_again, sweep_plan, training_data
 from .loss import borrowed_loss
-from .state import check_measurable, is_stepping, needs_loss_scale, optimizer_steps, processes
+from .state import check_measurable, is_stepping, last_step, needs_loss_scale, optimizer_steps, processes
 
 __all__ = [
     "Replay",
@@ -10,6 +10,7 @@ __all__ = [
     "can_read_again",
     "check_measurable",
     "is_stepping",
+    "last_step",
     "needs_loss_scale",
     "optimizer_steps",
     "processes",

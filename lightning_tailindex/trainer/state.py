@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
@@ -9,7 +11,7 @@ from torch import Tensor
 
 from lightning_tailindex.noise.processes import Processes
 
-__all__ = ["check_measurable", "is_a", "is_stepping", "needs_loss_scale", "optimizer_steps", "processes"]
+__all__ = ["check_measurable", "is_a", "is_stepping", "last_step", "needs_loss_scale", "optimizer_steps", "processes"]
 
 STEP_METHOD = "gradient_noise_step"
 """What a module defines to say itself which loss is measured."""
@@ -60,6 +62,13 @@ def check_measurable(trainer: Trainer, module: LightningModule) -> None:
 def optimizer_steps(trainer: Trainer) -> int:
     """Returns the optimizer steps taken, however many optimizers there are: the x axis of Lightning's own logs."""
     return int(trainer.fit_loop.epoch_loop._batches_that_stepped)
+
+
+def last_step(trainer: Trainer, module: LightningModule) -> float:
+    """Returns the step at which training will end; infinity where nobody knows, as for streams."""
+    is_known = module.automatic_optimization and math.isfinite(trainer.num_training_batches)
+    end = trainer.estimated_stepping_batches if is_known else math.inf
+    return end if end > 0 else math.inf
 
 
 def is_stepping(trainer: Trainer) -> bool:
