@@ -60,5 +60,5 @@ class Schedule:
         return (
             f"measures the gradient noise every {self.interval} optimizer steps{count}, by {plan.num_minibatches} draws"
             f" and a full gradient over {plan.num_full} minibatches; that is {plan.num_passes} extra minibatch passes"
-            f" each time, {plan.num_passes / self.interval:.2g} per training minibatch (see every_n_steps, max_overhead)"
+            f" each time, {plan.num_passes / self.interval:.2g} per training minibatch (every_n_steps, max_overhead)"
         )
