@@ -215,9 +215,14 @@ class TailIndexMonitor(Callback):
             self._estimators,
             step=step,
             seed=derived_seed(self.seed, step),
-            note=_SHARES_DATA if observation.shares_data else "",
+            note=self._note(observation),
             clock=lambda: time.perf_counter() - start,
         )
+
+    def _note(self, observation: NoiseObservation) -> str:
+        n, wanted = observation.num_draws, self.num_minibatches
+        few = f"there are {n} draws instead of {wanted}" if n < wanted else ""
+        return "; ".join(filter(None, [few, _SHARES_DATA if observation.shares_data else ""]))
 
     def _observe(self, trainer: Trainer, pl_module: LightningModule, step: int) -> NoiseObservation:
         together = processes(trainer)

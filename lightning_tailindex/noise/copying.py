@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import functools
 import io
 import types
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from torch import Tensor
@@ -42,10 +43,17 @@ def _children(item: object) -> Iterable[object]:
     if isinstance(item, _CONTAINERS):
         return item
     if isinstance(item, types.MethodType):
-        return (item.__self__,)
+        return (item.__self__, item.__func__)
+    if isinstance(item, functools.partial):
+        return (item.func, *item.args, *item.keywords.values())
     if isinstance(item, types.FunctionType):
-        return [cell.cell_contents for cell in _cells(item)]
-    return getattr(item, "__dict__", {}).values()
+        return (*_defaults(item), *(cell.cell_contents for cell in _cells(item)))
+    slots = (getattr(item, name, None) for name in getattr(type(item), "__slots__", ()))
+    return (*getattr(item, "__dict__", {}).values(), *slots)
+
+
+def _defaults(function: types.FunctionType) -> tuple[object, ...]:
+    return (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
 
 
 def reachable(root: object, is_leaf: Callable[[object], bool]) -> Iterator[object]:
@@ -76,22 +84,34 @@ class _Plan:
 
     Attributes:
         replaced: What stands for each replaced object, by the object's id.
-        functions: The functions that captured something, by their ids.
+        functions: Functions that captured something, in a closure or as a default argument.
+        methods: Bound methods of such functions, which are not their class's.
     """
 
-    replaced: dict[int, object]
-    functions: dict[int, types.FunctionType]
+    replaced: dict[int, object] = field(default_factory=dict)
+    functions: list[types.FunctionType] = field(default_factory=list)
+    methods: list[types.MethodType] = field(default_factory=list)
+
+
+def _captures(item: object) -> bool:
+    if not isinstance(item, types.FunctionType):
+        return False
+    return bool(item.__closure__) or not all(isinstance(default, _ATOMS) for default in _defaults(item))
 
 
 def _planned(root: object, replace: Replace) -> _Plan:
-    plan = _Plan({}, {})
+    plan = _Plan()
 
     def is_leaf(item: object) -> bool:
         replacement = replace(item)
         if replacement is not None:
             plan.replaced[id(item)] = replacement
-        elif isinstance(item, types.FunctionType) and item.__closure__:
-            plan.functions[id(item)] = item
+        elif isinstance(item, types.FunctionType) and _captures(item):
+            plan.functions.append(item)
+        elif isinstance(item, types.MethodType) and _captures(item.__func__):
+            if getattr(type(item.__self__), item.__func__.__name__, None) is item.__func__:
+                return False  # found on the class again by whoever has the copy
+            plan.methods.append(item)
         return replacement is not None or isinstance(item, Tensor)
 
     for _ in reachable(root, is_leaf):
@@ -99,46 +119,49 @@ def _planned(root: object, replace: Replace) -> _Plan:
     return plan
 
 
-class _Rebinder:
-    """Gives functions of a copy closures of their own; ``deepcopy`` shares every function, whatever it captured."""
+class _Bound:
+    """A bound method of a function that is not its class's; function and owner are known once both are copied."""
+
+    function: Callable[..., object]
+    owner: object
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        return self.function(self.owner, *args, **kwargs)
+
+
+class _Twins:
+    """Functions of the copy for those of the original: ``deepcopy`` shares functions, whatever they captured.
+
+    They stand in the memo before the copy is made, still empty, and are filled with copies of what was captured
+    afterwards. Python 3.14 shares functions without asking the memo.
+    """
 
     def __init__(self, plan: _Plan, memo: dict[int, object]) -> None:
-        self._functions = plan.functions
-        self._kept = {id(item) for item in plan.replaced.values()}
+        self._plan = plan
         self._memo = memo
-        self._twins: dict[int, types.FunctionType] = {}
-
-    def rebind(self, root: object) -> None:
-        """Replaces the original's functions in the attributes, dictionaries and lists of a copy."""
-        for item in reachable(root, lambda item: id(item) in self._kept or isinstance(item, Tensor)):
-            slots = item if isinstance(item, (dict, list)) else getattr(item, "__dict__", None)
-            if id(item) in self._kept or not isinstance(slots, (dict, list)):
-                continue
-            for key, value in list(enumerate(slots) if isinstance(slots, list) else slots.items()):
-                if id(value) in self._functions:
-                    slots[key] = self._twin(value)
+        self._cells = {id(cell): types.CellType() for function in plan.functions for cell in function.__closure__ or ()}
+        memo.update({id(function): self._twin(function) for function in plan.functions})
+        memo.update({id(method): _Bound() for method in plan.methods})
 
     def _twin(self, original: types.FunctionType) -> types.FunctionType:
-        if id(original) not in self._twins:
-            cells = {id(cell): types.CellType() for cell in original.__closure__ or ()}
-            closure = tuple(cells[id(cell)] for cell in original.__closure__ or ())
-            code, name, defaults = original.__code__, original.__name__, original.__defaults__
-            twin = types.FunctionType(code, original.__globals__, name, defaults, closure)
-            twin.__kwdefaults__ = original.__kwdefaults__
-            vars(twin).update(vars(original))
-            self._twins[id(original)] = twin
-            for cell in _cells(original):
-                cells[id(cell)].cell_contents = self._copied(cell.cell_contents)
-        return self._twins[id(original)]
+        closure = tuple(self._cells[id(cell)] for cell in original.__closure__ or ())
+        return types.FunctionType(original.__code__, original.__globals__, original.__name__, None, closure)
 
-    def _copied(self, item: object) -> object:
-        if id(item) in self._functions:
-            return self._twin(item)  # type: ignore[arg-type]
-        is_known = id(item) in self._memo
-        copied = copy.deepcopy(item, self._memo)
-        if not is_known:
-            self.rebind(copied)
-        return copied
+    def fill(self) -> None:
+        """Copies what was captured, once the rest is copied."""
+        for original in self._plan.functions:
+            twin = self._memo[id(original)]
+            assert isinstance(twin, types.FunctionType)
+            twin.__defaults__ = copy.deepcopy(original.__defaults__, self._memo)
+            twin.__kwdefaults__ = copy.deepcopy(original.__kwdefaults__, self._memo)
+            vars(twin).update(vars(original))
+            for cell in _cells(original):
+                self._cells[id(cell)].cell_contents = copy.deepcopy(cell.cell_contents, self._memo)
+        for method in self._plan.methods:
+            bound = self._memo[id(method)]
+            assert isinstance(bound, _Bound)
+            bound.function = copy.deepcopy(method.__func__, self._memo)
+            bound.owner = copy.deepcopy(method.__self__, self._memo)
 
 
 def _if_handle(item: object) -> object | None:
@@ -178,8 +201,9 @@ def copy_with(root: T, replace: Replace) -> T:
 
 def _copied(root: T, plan: _Plan) -> T:
     memo = dict(plan.replaced)
+    twins = _Twins(plan, memo)
     copied = copy.deepcopy(root, memo)
-    _Rebinder(plan, memo).rebind(copied)
+    twins.fill()
     return copied
 
 

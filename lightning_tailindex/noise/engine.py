@@ -40,7 +40,8 @@ def _gradients(
     for batch in minibatch.batches:
         loss = loss_fn(batch)
         if loss is not None:
-            torch.autograd.backward(loss * (scale / len(minibatch.batches)))
+            # scaling what is propagated back, and not the loss, which itself could overflow
+            torch.autograd.backward(loss, torch.full_like(loss, scale / len(minibatch.batches)))
             losses += 1
     reached = {name: parameter.grad for name, parameter in measured.items() if parameter.grad is not None}
     return {name: _flat(gradient, scale) for name, gradient in reached.items()} if losses else None

@@ -107,7 +107,7 @@ def guess_size(data: object) -> int | None:
         5
     """
     if isinstance(data, Tensor):
-        return len(data) if data.ndim else 1
+        return (len(data) or None) if data.ndim else 1  # an empty tensor tells of no sample, not of none
     if dataclasses.is_dataclass(data) and not isinstance(data, type):
         data = list(vars(data).values())
     items = data.values() if isinstance(data, Mapping) else data if isinstance(data, (list, tuple)) else ()
@@ -139,10 +139,12 @@ def plan_minibatches(batches: Iterable[LoaderBatch], plan: SweepPlan) -> Iterato
     Yields:
         The minibatches that have to be computed.
     """
-    draws = 0
+    draws, draws_before = 0, -1
     for sweep, position, chunk in _sweeps(batches, plan):
-        if sweep == 1 and draws == 0:
-            return  # no sweep will ever have a complete minibatch
+        if position == 0:
+            if draws == draws_before:
+                return  # a whole sweep without a complete minibatch: there may never be one again
+            draws_before = draws if sweep > 0 else -1
         in_full_gradient = sweep == 0 and position < plan.num_full
         is_draw = draws < plan.num_minibatches and plan.is_complete(chunk)
         draws += is_draw

@@ -53,6 +53,7 @@ class Recorder:
         self.draw_sum = {name: torch.zeros_like(zero) for name, zero in self.first.items()}
         self.full_sum = {name: torch.zeros_like(zero) for name, zero in self.first.items()}
         self.square = {name: zero.new_zeros(()) for name, zero in self.first.items()}
+        self.num_recorded = 0
         self.num_draws = 0
         self.num_full = 0
         self.full_weight = 0
@@ -61,7 +62,7 @@ class Recorder:
 
     def record(self, minibatch: Minibatch, gradients: Mapping[str, Tensor]) -> None:
         """Takes one minibatch's gradient; a parameter that it does not reach has none."""
-        if self.largest == 0:
+        if self.num_recorded == 0:
             for name, gradient in gradients.items():
                 self.first[name].copy_(gradient)
         for name, first in self.first.items():
@@ -74,6 +75,7 @@ class Recorder:
                 if name in gradients and name in self.indices:
                     row = gradients[name][self.indices[name]].to(self.rows)
                     self.rows[self.num_draws, self.sample.slices[name]] = row
+        self.num_recorded += 1
         self.num_draws += minibatch.is_draw
         self.num_full += minibatch.in_full_gradient
         self.full_weight += minibatch.weight * minibatch.in_full_gradient

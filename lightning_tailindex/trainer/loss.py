@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from types import MethodType
+from typing import Any, TypeVar
 
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers.logger import DummyLogger, Logger
+from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
 
@@ -23,6 +25,8 @@ from .state import STEP_METHOD, is_a
 
 __all__ = ["borrowed_loss"]
 
+
+T = TypeVar("T")
 
 _LOGGING = ("log", "log_dict", "print")
 
@@ -55,18 +59,47 @@ class _SilentLogger(DummyLogger):
         return self._stood_for.log_dir
 
 
-def _silent_trainer(trainer: Trainer) -> Trainer:
-    """Returns a trainer for the shadow to read from: what is set on it, ``should_stop`` say, is set on nobody else."""
-    twin = copy.copy(trainer)
-    twin.loggers = [_SilentLogger(logger) for logger in trainer.loggers]
+def _shallow(item: T) -> T:
+    """Copies an object's attributes and nothing below them, past what its class makes of being copied."""
+    twin = object.__new__(type(item))
+    vars(twin).update(vars(item))
     return twin
 
 
+def _twin_of_strategy(trainer: Trainer) -> Strategy:
+    """Returns a strategy whose optimizers and schedulers can be read, and written without effect on the real ones."""
+    twin = copy.copy(trainer.strategy)
+    copies: dict[int, object] = {}
+    for optimizer in trainer.strategy.optimizers:
+        reading = copies[id(optimizer)] = _shallow(optimizer)
+        reading.param_groups = [dict(group) for group in optimizer.param_groups]
+    twin.optimizers = [copies[id(optimizer)] for optimizer in trainer.strategy.optimizers]  # type: ignore[misc]
+    twin.lr_scheduler_configs = [copy.copy(config) for config in trainer.strategy.lr_scheduler_configs]
+    for config in twin.lr_scheduler_configs:
+        scheduler: Any = _shallow(config.scheduler)
+        scheduler.optimizer = copies.get(id(scheduler.optimizer), scheduler.optimizer)
+        config.scheduler = scheduler
+    return twin
+
+
+def _twin_of_trainer(trainer: Trainer) -> Trainer:
+    """Returns a trainer for the shadow to read from: what is set on it, ``should_stop`` say, is set on nobody else."""
+    twin: Any = copy.copy(trainer)
+    twin.loggers = [_SilentLogger(logger) for logger in trainer.loggers]
+    twin._accelerator_connector = copy.copy(twin._accelerator_connector)
+    twin._accelerator_connector.strategy = _twin_of_strategy(trainer)
+    twin.datamodule = copy_data(_datamodule(trainer), share=(trainer, trainer.lightning_module))
+    if twin.datamodule is not None:
+        vars(twin.datamodule)["trainer"] = twin
+    return twin  # type: ignore[no-any-return]
+
+
 def _shadow(trainer: Trainer, module: LightningModule) -> LightningModule:
-    twin = _silent_trainer(trainer)
-    pairs = zip((trainer, *trainer.loggers), (twin, *twin.loggers), strict=True)
-    stand_ins: dict[int, object] = {id(original): stand_in for original, stand_in in pairs}
-    kept = {id(callback) for callback in _callbacks(trainer)} | {id(_datamodule(trainer))}
+    twin = _twin_of_trainer(trainer)
+    originals = (trainer, trainer.strategy, _datamodule(trainer), *trainer.loggers)
+    pairs = zip(originals, (twin, twin.strategy, _datamodule(twin), *twin.loggers), strict=True)
+    stand_ins: dict[int, object] = {id(original): stand_in for original, stand_in in pairs if original is not None}
+    kept = {id(callback) for callback in _callbacks(trainer)}
 
     def replace(item: object) -> object | None:
         if is_a(item, "SummaryWriter"):
@@ -77,6 +110,7 @@ def _shadow(trainer: Trainer, module: LightningModule) -> LightningModule:
 
     shadow = alias_shadow(module, replace)
     shadow.trainer = twin
+    twin.strategy._lightning_module = twin.strategy.model = shadow
     for part in shadow.modules():
         if is_a(part, "LightningModule"):
             vars(part).update(dict.fromkeys(_LOGGING, _ignore))
@@ -95,7 +129,7 @@ def _transfer(trainer: Trainer, shadow: LightningModule) -> Callable[[object], o
     """Returns what takes a batch the trainer's way to the device, with the user's hooks called on copies."""
     selector = trainer._data_connector._datahook_selector
     assert selector is not None
-    datamodule = copy_data(_datamodule(trainer), share=(trainer, shadow))
+    datamodule = _datamodule(shadow.trainer)
 
     def hook(name: str, *args: object) -> object:
         is_module = is_a(selector.get_instance(name), "LightningModule")

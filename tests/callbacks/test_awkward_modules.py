@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
@@ -79,11 +81,63 @@ class MadeInConfigureModel(Net):
         return super().training_step(batch, batch_idx) + self.extra(x).square().mean()
 
 
+class CapturesEverywhere(Net):
+    """Closures where deepcopy and attribute walks do not look: tuples, partials, defaults, patched methods, slots."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.calls = 1.0, 0
+
+        def scaled(loss: Tensor) -> Tensor:
+            self.scale *= 0.9
+            return loss * self.scale
+
+        def counted(module: LightningModule, loss: Tensor) -> Tensor:
+            module.calls += 1
+            self.calls += 1
+            return loss
+
+        self.terms = (("scaled", scaled),)
+        self.partial = functools.partial(scaled)
+        self.with_default = lambda loss, module=self: loss + 0.01 * module.head.bias.sum() * module.scale
+        self.patched = types.MethodType(counted, self)
+        self.slotted = Slotted(scaled)
+        self.log_later = functools.partial(self.log, on_step=True, on_epoch=True, batch_size=6)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        self.log_later("later", loss)
+        for _, term in self.terms:
+            loss = term(loss)
+        return self.with_default(self.patched(self.slotted.function(self.partial(loss))))
+
+
+class Slotted:
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        self.function = function
+
+
+class UsesTheTrainer(Net):
+    """Steps schedulers, reads and writes step sizes, and reaches itself through the trainer."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        schedule: Any = self.lr_schedulers()
+        schedule.step()
+        optimizer: Any = self.optimizers()
+        optimizer.param_groups[0]["lr"] *= 1 - 0.01 * (batch_idx > 8)
+        assert self.trainer.lightning_module is self
+        return super().training_step(batch, batch_idx)
+
+
 MODULES: dict[str, Callable[[], LightningModule]] = {
     "closures over the module": Captures,
     "writing on the trainer": WritesOnTheTrainer,
     "loggers and files of its own": KeepsItsLoggers,
     "layers made in configure_model": MadeInConfigureModel,
+    "closures everywhere": CapturesEverywhere,
+    "schedulers and optimizers": UsesTheTrainer,
 }
 
 
@@ -96,6 +150,7 @@ def monitor(**options: Any) -> TailIndexMonitor:
     return TailIndexMonitor(**{**settings, **options})
 
 
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")  # what that module does, it does in training
 @pytest.mark.parametrize("name", MODULES)
 def test_training_is_the_same_bit_for_bit(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(KeepsItsLoggers, "folder", str(tmp_path))
@@ -105,6 +160,38 @@ def test_training_is_the_same_bit_for_bit(name: str, tmp_path: Path, monkeypatch
     assert without.differences(watched) == []
     assert len(watcher.reports) == 7
     assert all(math.isfinite(report.whole_model.alpha) for report in watcher.reports)
+
+
+class OwnRandomness(LightningDataModule):
+    """Augments on the device, with a generator of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(0)
+        self.calls = 0
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return loader()
+
+    def augment(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return x + 0.1 * torch.randn(x.shape, generator=self.generator)
+
+
+class AugmentsByDatamodule(Net):
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        return super().training_step([datamodule.augment(batch[0]), batch[1]], batch_idx)
+
+
+def test_a_datamodule_reached_through_the_trainer_is_a_copy(tmp_path: Path) -> None:
+    plain, watched = OwnRandomness(), OwnRandomness()
+    without, _ = train(str(tmp_path / "without"), lambda: plain, module=AugmentsByDatamodule)
+    watcher = monitor()
+    with_it, _ = train(str(tmp_path / "with"), lambda: watched, [watcher], module=AugmentsByDatamodule)
+    assert without.differences(with_it) == []
+    assert plain.calls == watched.calls > 0
+    assert len(watcher.reports) == 7
 
 
 def test_an_explicit_batch_sampler_is_measured(tmp_path: Path) -> None:

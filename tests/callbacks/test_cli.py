@@ -10,6 +10,8 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 
 from lightning_tailindex import TailIndexMonitor
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Lightning's use of jsonargparse
+
 
 def parse(path: Path, arguments: str, monkeypatch: pytest.MonkeyPatch) -> TailIndexMonitor:
     config = path / "config.yaml"

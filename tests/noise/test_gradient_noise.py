@@ -15,7 +15,7 @@ from lightning_tailindex.noise.engine import collect_gradients
 from lightning_tailindex.noise.groups import measured_parameters, resolve_grouping
 from lightning_tailindex.noise.minibatches import LoaderBatch, SweepPlan, plan_minibatches
 from lightning_tailindex.noise.observation import NoiseObservation
-from lightning_tailindex.noise.processes import Processes
+from lightning_tailindex.noise.processes import OtherProcessError, Processes
 from lightning_tailindex.noise.recorder import combine
 
 
@@ -250,3 +250,19 @@ def test_noise_that_is_only_rounding_is_told(batches: list[Tensor]) -> None:
     group = observe(nn.Linear(3, 2), shuffles, SweepPlan(20, None, 20, batch_size=140)).groups[-1]
     assert 0 < group.noise_norm < 1e-6 * group.gradient_norm
     assert group.is_rounding
+
+
+@pytest.mark.parametrize("count", [2, 3, 7, 12, 31])
+def test_processes_agree_in_spite_of_rounding(count: int) -> None:
+    inverse = 1 / count
+    mean = lambda own: torch.stack([own] * count).mul(inverse).sum(0)  # noqa: E731 -- as some backends average
+    Processes(count, mean).agree(None, 5001)
+    with pytest.raises(ValueError, match="own"):
+        Processes(count, mean).agree(ValueError("own"), 0)
+
+
+@pytest.mark.parametrize("other", [[0.0, 0.0, 0.0], [1.0, 63.0, 63.0**2]])
+def test_a_process_that_differs_from_another_stops(other: list[float]) -> None:
+    mean = lambda own: (own + torch.tensor(other, dtype=own.dtype)) / 2  # noqa: E731
+    with pytest.raises(OtherProcessError):
+        Processes(2, mean).agree(None, 64)

@@ -68,6 +68,11 @@ def test_a_sweep_without_a_complete_minibatch_ends() -> None:
     assert draws(plan([5, 5])) == []
 
 
+def test_sweeps_that_shrink_below_a_minibatch_end() -> None:
+    batches = (LoaderBatch(i, 8 if i < 2 else 3) for i in count())
+    assert len(list(plan_minibatches(batches, SweepPlan(16, None, 2, batch_size=8)))) == 2
+
+
 def test_a_stream_that_ends_gives_what_it_has() -> None:
     batches = [LoaderBatch(i) for i in range(3)]
     assert len(list(plan_minibatches(batches, SweepPlan(8, None, 8)))) == 3
@@ -98,6 +103,7 @@ class Pair:
         (["text", (torch.zeros(3), torch.zeros(9))], 3),
         (Pair("text", torch.zeros(5)), 5),
         ("text", None),
+        ({"boxes": torch.zeros(0, 4), "image": torch.zeros(6, 3)}, 6),
         ({}, None),
     ],
 )
