@@ -41,7 +41,6 @@ from .schedule import Schedule
 
 __all__ = ["TailIndexMonitor"]
 
-_SHARES_DATA = "draws share data: the training set has fewer complete minibatches than num_minibatches"
 _FEWEST_DRAWS = 16
 """With fewer draws a coordinate says too little about its own scale (design study: biased below 16)."""
 
@@ -215,14 +214,9 @@ class TailIndexMonitor(Callback):
             self._estimators,
             step=step,
             seed=derived_seed(self.seed, step),
-            note=self._note(observation),
+            note=observation.note(self.num_minibatches),
             clock=lambda: time.perf_counter() - start,
         )
-
-    def _note(self, observation: NoiseObservation) -> str:
-        n, wanted = observation.num_draws, self.num_minibatches
-        few = f"there are {n} draws instead of {wanted}" if n < wanted else ""
-        return "; ".join(filter(None, [few, _SHARES_DATA if observation.shares_data else ""]))
 
     def _observe(self, trainer: Trainer, pl_module: LightningModule, step: int) -> NoiseObservation:
         together = processes(trainer)

@@ -71,3 +71,9 @@ class NoiseObservation:
     num_full_minibatches: int
     minibatch_size: int
     shares_data: bool
+
+    def note(self, wanted: int) -> str:
+        """Says in words what a reader has to know of all groups, given the draws that were asked for."""
+        few = f"there are {self.num_draws} draws instead of {wanted}" if self.num_draws < wanted else ""
+        shared = "draws share data: the training set has fewer complete minibatches than draws were asked for"
+        return "; ".join(filter(None, [few, shared if self.shares_data else ""]))

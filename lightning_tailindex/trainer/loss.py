@@ -117,6 +117,13 @@ def _shadow(trainer: Trainer, module: LightningModule) -> LightningModule:
     return shadow
 
 
+def _untie(shadow: LightningModule) -> None:
+    """Frees the shadow at once: it and its trainer refer to each other, and a collector may come late."""
+    strategy: Any = shadow.trainer.strategy
+    strategy._lightning_module = strategy.model = None
+    shadow.trainer = None
+
+
 def _callbacks(trainer: Trainer) -> Iterable[object]:
     return trainer.callbacks  # type: ignore[attr-defined, no-any-return]
 
@@ -192,4 +199,7 @@ def borrowed_loss(
                 output = step(moved, next(seen))
             return _loss(output)
 
-        yield shadow, loss
+        try:
+            yield shadow, loss
+        finally:
+            _untie(shadow)

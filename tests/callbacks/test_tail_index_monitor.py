@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -305,6 +307,29 @@ def test_a_logger_that_fails_does_not_end_training(data: DataLoader[Any], tmp_pa
     with pytest.warns(UserWarning, match="OSError: no space left"):
         trainer = fit(module, data, small(on_error="warn"), logger=FullDisk(tmp_path))
     assert trainer.global_step == 40
+
+
+class Remembered(TwoLayers):
+    """Keeps weak references to all modules that ever took a step in its name."""
+
+    steppers: ClassVar[list[weakref.ref[Any]]] = []
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        self.steppers.append(weakref.ref(self))
+        return super().training_step(batch, batch_idx)
+
+
+def test_a_shadow_is_freed_when_its_measurement_ends(data: DataLoader[Any]) -> None:
+    module = Remembered()
+    gc.collect()
+    gc.disable()
+    try:
+        fit(module, data, small())
+        alive = {id(step()) for step in module.steppers if step() is not None}
+    finally:
+        gc.enable()
+    assert len(module.steppers) > 100
+    assert alive == {id(module)}
 
 
 class Awkward(TwoLayers):
