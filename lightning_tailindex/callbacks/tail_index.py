@@ -42,7 +42,7 @@ from .schedule import Schedule
 __all__ = ["TailIndexMonitor"]
 
 _FEWEST_DRAWS = 16
-"""With fewer draws a coordinate says too little about its own scale (in simulations its median centre is biased below 16)."""
+"""With fewer draws a coordinate says too little about its own scale: in simulations the centre is biased below 16."""
 
 
 class TailIndexMonitor(Callback):
