@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_tailindex import TailIndexMonitor
-from tests.callbacks.training_trace import Net, NoisyData, Recorder, seed_everything
+from tests.callbacks.training_trace import NaiveMeasurement, Net, NoisyData, Recorder, seed_everything
 
 
 class FailsOnOneRank(Net):
@@ -27,7 +27,7 @@ class FailsOnOneRank(Net):
         return self.training_step(batch, batch_idx)
 
 
-def train(*monitors: TailIndexMonitor, accumulation: int = 1, module: type[Net] = Net) -> dict[str, object]:
+def train(*measuring: Callback, accumulation: int = 1, module: type[Net] = Net) -> dict[str, object]:
     seed_everything()
     net, recorder = module(), Recorder()
     trainer = Trainer(
@@ -36,7 +36,7 @@ def train(*monitors: TailIndexMonitor, accumulation: int = 1, module: type[Net] 
         devices=2,
         strategy=DDPStrategy(process_group_backend="gloo"),
         accumulate_grad_batches=accumulation,
-        callbacks=[*monitors, recorder],
+        callbacks=[*measuring, recorder],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -49,7 +49,12 @@ def train(*monitors: TailIndexMonitor, accumulation: int = 1, module: type[Net] 
         "gradients": recorder.gradients,
         "random": torch.get_rng_state(),
         "metrics": {k: v for k, v in trainer.callback_metrics.items() if not k.startswith("tail_index")},
-        "reports": [{**asdict(r), "seconds": 0} for monitor in monitors for r in monitor.reports],
+        "reports": [
+            {**asdict(report), "seconds": 0}
+            for callback in measuring
+            if isinstance(callback, TailIndexMonitor)
+            for report in callback.reports
+        ],
     }
 
 
@@ -63,6 +68,7 @@ def main() -> None:
     }
     failing = TailIndexMonitor(every_n_steps=4, num_minibatches=16)
     results["failing"] = [train(module=FailsOnOneRank), train(failing, module=FailsOnOneRank)]
+    results["naive"] = [train(), train(NaiveMeasurement())]
     torch.save(results, Path(sys.argv[1]) / f"rank{os.environ.get('LOCAL_RANK', '0')}.pt")
 
 

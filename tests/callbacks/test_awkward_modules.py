@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lightning_tailindex import TailIndexMonitor
 
-from .training_trace import Net, NoisyData, train
+from .training_trace import NaiveMeasurement, Net, NoisyData, train
 
 
 class Captures(Net):
@@ -158,6 +158,8 @@ def test_training_is_the_same_bit_for_bit(name: str, tmp_path: Path, monkeypatch
     watcher = monitor()
     watched, _ = train(str(tmp_path / "with"), loader, [watcher], module=MODULES[name])
     assert without.differences(watched) == []
+    naive, _ = train(str(tmp_path / "naive"), loader, [NaiveMeasurement()], module=MODULES[name])
+    assert "parameters" in without.differences(naive)
     assert len(watcher.reports) == 7
     assert all(math.isfinite(report.whole_model.alpha) for report in watcher.reports)
 
@@ -191,6 +193,8 @@ def test_a_datamodule_reached_through_the_trainer_is_a_copy(tmp_path: Path) -> N
     with_it, _ = train(str(tmp_path / "with"), lambda: watched, [watcher], module=AugmentsByDatamodule)
     assert without.differences(with_it) == []
     assert plain.calls == watched.calls > 0
+    naive, _ = train(str(tmp_path / "naive"), OwnRandomness, [NaiveMeasurement()], module=AugmentsByDatamodule)
+    assert "parameters" in without.differences(naive)
     assert len(watcher.reports) == 7
 
 

@@ -211,6 +211,8 @@ def test_a_failing_measurement_is_dropped_with_a_warning(stage: str, tmp_path: P
         watched, _ = run(tmp_path / "with", scenario, watcher)
     assert without.differences(watched) == []
     assert 4 not in [report.step for report in watcher.reports]
+    naive, _ = run(tmp_path / "naive", scenario, NaiveMeasurement())
+    assert "parameters" in without.differences(naive)
 
 
 def test_a_failing_measurement_can_end_training(tmp_path: Path) -> None:
