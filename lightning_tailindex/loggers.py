@@ -121,8 +121,9 @@ def emit(report: Report, loggers: Iterable[Logger]) -> None:
         report: The report.
         loggers: The trainer's loggers.
     """
+    values = scalars(report)
     for logger in loggers:
-        logger.log_metrics(scalars(report), step=report.step)
+        logger.log_metrics(dict(values), step=report.step)  # a copy each: some loggers write into what they are given
         experiment = getattr(logger, "experiment", None)
         if isinstance(experiment, SummaryWriter):
             for tag, histogram in _histograms(report):

@@ -106,12 +106,14 @@ def compile_patterns(parameters: str | Sequence[str] | None) -> tuple[re.Pattern
         expressions = tuple(parameters)
     if not expressions or not all(isinstance(expression, str) and expression for expression in expressions):
         raise ValueError(f"parameters must be None or at least one regular expression, got {parameters!r}.")
-    for expression in expressions:
-        try:
-            re.compile(expression)
-        except re.error as error:
-            raise ValueError(f"parameters must be regular expressions, got {expression!r}: {error}.") from error
-    return tuple(re.compile(expression) for expression in expressions)
+    return tuple(map(_compiled, expressions))
+
+
+def _compiled(expression: str) -> re.Pattern[str]:
+    try:
+        return re.compile(expression)
+    except re.error as error:
+        raise ValueError(f"parameters must be regular expressions, got {expression!r}: {error}.") from error
 
 
 def measured_parameters(module: nn.Module, patterns: Iterable[re.Pattern[str]] = ()) -> dict[str, nn.Parameter]:

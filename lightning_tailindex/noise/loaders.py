@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count, islice
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import (
@@ -26,6 +26,8 @@ from .minibatches import LoaderBatch, guess_size
 from .random_state import derived_seed
 
 __all__ = ["can_be_cloned", "loader_batch_size", "shuffled_batches"]
+
+T = TypeVar("T")
 
 _SEEDED = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 
@@ -69,6 +71,10 @@ class _Order:
         batch_sampler = self.loader.batch_sampler
         return batch_sampler.sampler if type(batch_sampler) is BatchSampler else self.loader.sampler
 
+    def copied(self, item: T) -> T:
+        """Copies a sampler or batch sampler, which may refer to the data."""
+        return copy_data(item, share=(self.loader.dataset,))
+
 
 def _shuffled(indices: list[Any], generator: torch.Generator) -> list[Any]:
     return [indices[i] for i in torch.randperm(len(indices), generator=generator).tolist()]
@@ -82,7 +88,7 @@ def _sequential(order: _Order) -> Callable[[int], Iterator[Any]]:
 
 
 def _distributed(order: _Order) -> Callable[[int], Iterator[Any]]:
-    sampler = copy_data(order.sampler, share=(order.loader.dataset,))
+    sampler = order.copied(order.sampler)
     assert isinstance(sampler, DistributedSampler)
 
     def indices(sweep: int) -> Iterator[Any]:
@@ -99,7 +105,7 @@ def _seeded(order: _Order) -> Callable[[int], Iterator[Any]]:
 
 
 def _custom(order: _Order) -> Callable[[int], Iterator[Any]]:
-    sampler = copy_data(order.sampler, share=(order.loader.dataset,))
+    sampler = order.copied(order.sampler)
     return lambda sweep: iter(sampler)
 
 
@@ -118,24 +124,23 @@ def _chunks(samples: Iterator[Any], size: int) -> Iterator[list[Any]]:
         yield chunk
 
 
+def _in_random_order(batches: Callable[[int], Iterator[Any]], order: _Order) -> Callable[[int], Iterator[Any]]:
+    return lambda sweep: iter(_shuffled(list(islice(batches(sweep), order.sweep_length)), order.generator))
+
+
 def _batches(order: _Order) -> Callable[[int], Iterator[Any]]:
     """Returns what gives each sweep's loader batches as lists of indices (single indices without collation).
 
     The batches of samplers that only their author knows are taken in a random order: the first ones of a sorted data
     set would not stand for the rest.
     """
-    loader, size = order.loader, loader_batch_size(order.loader)
-    if loader.batch_sampler is not None and size is None:
-        batch_sampler, is_random = copy_data(loader.batch_sampler, share=(loader.dataset,)), False
-        batches: Callable[[int], Iterator[Any]] = lambda sweep: iter(batch_sampler)  # noqa: E731
-    else:
-        batches, is_random = _samples(order)
-    if size is not None:
-        samples = batches
-        batches = lambda sweep: _chunks(samples(sweep), size)  # noqa: E731
-    if is_random:
-        return batches
-    return lambda sweep: iter(_shuffled(list(islice(batches(sweep), order.sweep_length)), order.generator))
+    size = loader_batch_size(order.loader)
+    if size is None and order.loader.batch_sampler is not None:
+        batch_sampler = order.copied(order.loader.batch_sampler)
+        return _in_random_order(lambda sweep: iter(batch_sampler), order)
+    samples, is_random = _samples(order)
+    batches = samples if size is None else lambda sweep: _chunks(samples(sweep), size)
+    return batches if is_random else _in_random_order(batches, order)
 
 
 class _IndexStream:
