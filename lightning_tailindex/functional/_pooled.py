@@ -1,97 +1,167 @@
-"""One tail index for many series, the scale of each integrated out, and what their dependence leaves of it."""
+"""One tail index for many series, the scale of each integrated out; for several groups of series at once."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
-from scipy.stats import f as f_law
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from ._counts import Cells
-from ._curves import interval, maximize
-from ._profile import Fit, Grid, best_scale, between, choose_grid, log_likelihood
-from ._tables import alpha_grid, scale_unit
+from ._curves import Maximum, between, highest, interval, maximize
+from ._dispersion import dispersion
+from ._each import CHI_SQUARE, Fit, merge
+from ._likelihood import (
+    Grid,
+    Likelihood,
+    as_weights,
+    by_length,
+    coarse_nodes,
+    fine_nodes,
+    gaussian_profile,
+    in_chunks,
+    likelihood,
+    log_spacing,
+)
+from ._series import Series
+from ._tables import alpha_grid, log_medians
 
-_BLOCKS = 16
-_STENCIL = 2  # nodes from the middle to the ends of the differences that stand for derivatives in alpha
-_STENCIL_BELOW = 1.975  # where the middle stays: nearer to 2 a single value decides on the derivatives
+_EDGE = 1e-2
+_NEAR = 1.5
 
 
-def fit_pooled(cells: Cells) -> Fit:
-    """Fits one tail index to all usable series, its interval widened by what the series share."""
-    counts, index = cells.counts[cells.usable], cells.index[:, cells.usable]
-    if len(counts) == 0:
-        nan = counts.new_tensor(math.nan)
-        return Fit(nan, nan, nan, counts.sum(1), nan, nan, nan)
-    grid, nodes = choose_grid(counts), torch.arange(len(alpha_grid()))
-    alpha, curve = alpha_grid().to(counts), marginal(counts, grid, nodes)[None]
+def _parts(
+    counts: Tensor, series: Series, nodes: Tensor, num_groups: int
+) -> Iterator[tuple[Tensor, Likelihood, Tensor]]:
+    """Counts of some series at a time, their likelihood, and which group each belongs to as zeros and a one."""
+    for index, group in zip(in_chunks(series.index), in_chunks(series.group), strict=True):
+        weights = as_weights(counts[index], series.grid)
+        yield weights, likelihood(weights, series.grid, nodes), one_hot(group, num_groups).double()
+
+
+def _marginal(part: Likelihood, grid: Grid, nodes: Tensor) -> Tensor:
+    """Log-likelihood with the scale integrated out, shape [nodes, series]."""
+    return (part.marginal + log_spacing(grid, nodes, part.mass)[:, None]).double()
+
+
+def _coarse(counts: Tensor, series: Series, num_groups: int) -> tuple[Tensor, Tensor, bool]:
+    """Curves of the groups [nodes, groups], those of the best Gaussians [groups], and whether scales leave the grid."""
+    nodes = coarse_nodes()
+    curve = counts.new_zeros(len(nodes), num_groups, dtype=torch.float64)
+    gaussian, edge = curve[0].clone(), curve.clone()
+    for weights, part, member in _parts(counts, series, nodes, num_groups):
+        curve += _marginal(part, series.grid, nodes) @ member
+        edge += part.edge.double() @ member
+        width = (math.pi / weights.sum(1)).log() / 2  # of the likelihood, whose curvature is two for each value
+        gaussian += (gaussian_profile(weights, series.grid.per_octave) + width).double() @ member
+    size = series.group.bincount(minlength=num_groups)
+    near = curve >= curve.amax(0) - _NEAR * size  # the interval ends there, whatever the series share
+    return curve, torch.maximum(gaussian, curve[-1]), bool((edge * near > _EDGE * size).any())
+
+
+def _fine(counts: Tensor, series: Series, nodes: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
+    """Curves of the groups [nodes, groups], and the logarithms of the series' scales [nodes, series]."""
+    curve = counts.new_zeros(len(nodes), num_groups, dtype=torch.float64)
+    log_scale, medians = [], log_medians()[nodes].to(curve)[:, None]
+    for weights, part, member in _parts(counts, series, nodes, num_groups):
+        curve += _marginal(part, series.grid, nodes) @ member
+        log_scale.append(part.best(series.grid.log_scales(nodes, weights)).double() - medians)
+    return curve, torch.cat(log_scale, dim=1)
+
+
+@dataclass(frozen=True)
+class Search:
+    """A coarse search for one tail index for each group.
+
+    Attributes:
+        counts: Counts of all series, shape [series, cells].
+        classes: The usable series by their lengths.
+        curve: Coarse log-likelihoods, shape [nodes, groups].
+        gaussian: Log-likelihood of the best Gaussians, shape [groups].
+        num_values: Values in the usable series, shape [groups].
+    """
+
+    counts: Tensor
+    classes: tuple[Series, ...]
+    curve: Tensor
+    gaussian: Tensor
+    num_values: Tensor
+
+
+def search(cells: Cells, sizes: Sequence[int], per_octave: int) -> Search:
+    """Evaluates every fourth node for the usable series of each group, on scales that are wide enough."""
+    counts, num_groups = cells.counts, len(sizes)
+    group = torch.arange(num_groups).repeat_interleave(torch.tensor(sizes)).to(counts.device)
+    usable = cells.usable.nonzero()[:, 0]
+    classes = [Series(i, group[i], grid) for i, grid in by_length(cells.num_values, usable, per_octave)]
+    curve = counts.new_zeros(len(coarse_nodes()), num_groups, dtype=torch.float64)
+    gaussian, wide = curve[0].clone(), []
+    for narrow in classes:
+        series = narrow
+        part, best, leaves = _coarse(counts, series, num_groups)
+        while leaves and not series.grid.is_widest:
+            series = replace(series, grid=series.grid.widened())
+            part, best, leaves = _coarse(counts, series, num_groups)
+        curve, gaussian = curve + part, gaussian + best
+        wide.append(series)
+    num_values = one_hot(group[usable], num_groups).double().T @ cells.num_values[usable].double()
+    return Search(counts, tuple(wide), curve, gaussian, num_values)
+
+
+def fit_pooled(x: Tensor, cells: Cells, sizes: Sequence[int], per_octave: int, spread: float | None = None) -> Fit:
+    """Fits one tail index to the usable series of each group.
+
+    Args:
+        x: The values, shape [n, series], group after group.
+        cells: Their counts.
+        sizes: Number of series in each group.
+        per_octave: Cells an octave.
+        spread: Dispersion of the score; None measures it where the bins of single values were kept.
+
+    Returns:
+        The fit, its fields of shape [groups] but ``log_ratio``, of shape [series]. Intervals are NaN where the
+        dispersion is unknown, and everything is for groups without a usable series.
+    """
+    pooled = search(cells, sizes, per_octave)
+    out = pooled.curve.new_full((5, len(sizes)), math.nan)
+    log_ratio = pooled.curve.new_full((len(cells.counts),), math.nan)
+    filled, best = pooled.num_values.nonzero()[:, 0], highest(pooled.curve)
+    for node in torch.unique(best[filled]).tolist():
+        _refine(x, cells, pooled, filled[best[filled] == node], node, out, log_ratio, spread)
+    alpha, low, high, value, effective = out
+    gain = (value - pooled.gaussian) / pooled.num_values
+    return Fit(alpha, low, high, log_ratio, value, gain, effective)
+
+
+def _refine(
+    x: Tensor,
+    cells: Cells,
+    pooled: Search,
+    groups: Tensor,
+    node: int,
+    out: Tensor,
+    log_ratio: Tensor,
+    known: float | None,
+) -> None:
+    """Fills in the fits of groups whose coarse curves are highest at one node."""
+    nodes, chosen = fine_nodes(node), [series.of(groups) for series in pooled.classes]
+    fine = [_fine(cells.counts, series, nodes, pooled.curve.shape[1]) for series in chosen]
+    union, order = merge(coarse_nodes(), nodes)
+    curve = torch.cat([pooled.curve, torch.stack([part for part, _ in fine]).sum(0)])[order.to(groups.device)][
+        :, groups
+    ]
+    alpha = alpha_grid()[union].to(curve)
     top = maximize(curve, alpha)
-    spread = dispersion(index, counts, grid, int(curve.argmax()))
-    low, high = interval(curve / spread, alpha, type(top)(top.alpha, top.value / spread), threshold(len(index)))
-    near = torch.searchsorted(alpha_grid(), top.alpha.cpu()).clamp(1, len(alpha) - 1) + torch.tensor([-1, 0])
-    _, log_ratio = best_scale(log_likelihood(counts, grid, near), grid, near)
-    log_ratio = between(log_ratio, alpha[near], top.alpha.expand(len(counts)))
-    gain = (top.value - curve[:, -1]) / counts.sum()
-    return Fit(top.alpha, low, high, log_ratio, top.value, gain, len(counts) / spread)
-
-
-def marginal(counts: Tensor, grid: Grid, nodes: Tensor) -> Tensor:
-    """Log-likelihood at each node, summed over series whose log-scales are integrated out, shape [nodes]."""
-    total = torch.zeros(len(nodes), dtype=counts.dtype, device=counts.device)
-    for part in grid.chunks(counts, nodes):
-        total += log_likelihood(part, grid, nodes).logsumexp(-1).sum(0)
-    return total + len(counts) * _log_spacing(grid, nodes).to(total)
-
-
-def _log_spacing(grid: Grid, nodes: Tensor) -> Tensor:
-    """Logarithm of the distance of the log-scales: it depends on alpha, so it is part of the likelihood."""
-    return (grid.step * scale_unit()[nodes]).log()
-
-
-def dispersion(index: Tensor, counts: Tensor, grid: Grid, best: int) -> Tensor:
-    """Variance of the score, over what it would be if the series were independent, at least 1.
-
-    The denominator is the curvature of the likelihood or, where that is smaller, the variance that the scores have
-    in each series by themselves: near 2 the curvature is small or large by chance. The numerator is estimated from
-    blocks of consecutive draws and from single draws, the larger counts: neither sees evidence that did not occur.
-    """
-    middle = max(_STENCIL, min(best, int((alpha_grid() < _STENCIL_BELOW).sum()) - 1))
-    nodes = torch.tensor([middle - _STENCIL, middle, middle + _STENCIL])
-    alpha, table = alpha_grid()[nodes].to(counts), grid.log_cells(nodes, counts.device)
-    draws, alone = counts.new_zeros(len(index)), counts.new_zeros(())
-    curve = len(counts) * _log_spacing(grid, nodes).to(counts)
-    for cells, part in zip(grid.chunks(index, nodes, 1), grid.chunks(counts, nodes), strict=True):
-        likelihood = log_likelihood(part, grid, nodes)
-        curve = curve + likelihood.logsumexp(-1).sum(0)
-        scores = _scores(likelihood, table, alpha).gather(1, cells.T.long())
-        draws, alone = draws + scores.sum(0), alone + len(draws) * scores.var(1).sum()
-    slope = (curve[1:] - curve[:-1]) / (alpha[1:] - alpha[:-1])
-    curvature = 2 * (slope[0] - slope[1]) / (alpha[2] - alpha[0])
-    blocks, single = _block_variance(draws), len(draws) * draws.var()
-    return torch.stack([blocks / curvature, blocks / alone, single / alone]).amax().clamp(min=1.0)
-
-
-def _scores(likelihood: Tensor, table: Tensor, alpha: Tensor) -> Tensor:
-    """What a value in each cell adds to the score of its series, shape [series, cells + 1]; 0 for values left out.
-
-    It is the derivative in alpha of the mean log-probability of the cell over the scales that are likely for the
-    series, so it contains the change of these scales with alpha.
-    """
-    mean = torch.einsum("jak,akc->ajc", likelihood.softmax(-1), table)
-    return torch.nn.functional.pad((mean[2] - mean[0]) / (alpha[2] - alpha[0]), (0, 1))
-
-
-def _block_variance(draws: Tensor) -> Tensor:
-    """Variance of the sum of the draws' scores, from their sums over consecutive blocks."""
-    blocks = torch.stack([block.sum() for block in draws.tensor_split(_num_blocks(len(draws)))])
-    return len(blocks) * blocks.var()
-
-
-def _num_blocks(n: int) -> int:
-    return min(_BLOCKS, n)
-
-
-def threshold(n: int) -> float:
-    """95 % point of a likelihood ratio that is divided by a dispersion estimated from the blocks of n draws."""
-    return float(f_law.ppf(0.95, 1, _num_blocks(n) - 1))
+    out[0, groups], out[3, groups] = top.alpha, top.value
+    for series, (_, log_scale) in zip(chosen, fine, strict=True):
+        log_ratio[series.index] = between(log_scale, alpha_grid()[nodes].to(alpha), out[0, series.group])
+    for place, group in enumerate(groups.tolist() if known or cells.index.shape[1] else []):
+        own = [series.of(groups[place : place + 1]) for series in chosen]
+        spread = known or dispersion(x, cells, own, float(top.alpha[place]))
+        scaled = Maximum(top.alpha[place : place + 1], top.value[place : place + 1] / spread)
+        ends = interval(curve[:, place : place + 1] / spread, alpha, scaled, CHI_SQUARE)
+        out[1, group], out[2, group] = ends[0][0], ends[1][0]
+        out[4, group] = sum(len(series.index) for series in own) / spread

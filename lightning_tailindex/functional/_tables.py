@@ -16,11 +16,11 @@ from torch import Tensor
 
 from lightning_tailindex.distributions import SymmetricStable
 
-# Cells 0 and NUM_CELLS - 1 are open; between them lie 4 cells an octave from 2 ** FIRST_OCTAVE to 2 ** 12.
-NUM_CELLS = 62
+# The first and the last cell are open; between them lie 4 or 8 cells an octave from 2 ** FIRST_OCTAVE to 2 ** 12.
 FIRST_OCTAVE = -3
+NUM_OCTAVES = 15
 LOWEST_ALPHA = 0.2
-_NUM_ALPHAS = 68
+_NUM_ALPHAS = 70  # with the three closer to 2, a multiple of four and one
 _KNOT_STEP = 0.08
 _KNOTS = (-6.0, 12.0)
 
@@ -78,20 +78,26 @@ def _log_survival(y: np.ndarray) -> np.ndarray:
     return value
 
 
-def _log_edges() -> np.ndarray:
-    octave, quarter = np.divmod(np.arange(NUM_CELLS - 1), 4)
-    return np.log((1 + quarter / 4) * 2.0 ** (octave + FIRST_OCTAVE))
+def log_edges(per_octave: int) -> np.ndarray:
+    """Logarithms of the limits between the cells."""
+    octave, place = np.divmod(np.arange(NUM_OCTAVES * per_octave + 1), per_octave)
+    edges: np.ndarray = np.log((1 + place / per_octave) * 2.0 ** (octave + FIRST_OCTAVE))
+    return edges
 
 
-@lru_cache(maxsize=8)
-def log_cells(half: int, step: float, device: torch.device) -> Tensor:
-    """Log-probabilities of the cells, shape [alphas, 2 half + 1, cells].
+def log_cells_of(log_survival: np.ndarray) -> np.ndarray:
+    """Log-probabilities of the cells, [..., cells], from log P(|X| > limit), [..., limits]."""
+    first = np.log(-np.expm1(log_survival[..., :1]))
+    inner = log_survival[..., :-1] + np.log(-np.expm1(log_survival[..., 1:] - log_survival[..., :-1]))
+    return np.concatenate([first, inner, log_survival[..., -1:]], axis=-1)
+
+
+@lru_cache(maxsize=16)
+def log_cells(half: int, step: float, per_octave: int) -> Tensor:
+    """Log-probabilities of the cells, shape [alphas, 2 half + 1, cells], in float64 on the CPU.
 
     The second dimension is the logarithm u of the ratio of the law's median of |X| to the unit that values are
     counted in, from -half to half in units of ``step * scale_unit()``.
     """
     u = scale_unit().numpy()[:, None] * (step * np.arange(-half, half + 1))
-    log_s = _log_survival(_log_edges() - u[:, :, None])
-    first = np.log(-np.expm1(log_s[..., :1]))
-    inner = log_s[..., :-1] + np.log(-np.expm1(log_s[..., 1:] - log_s[..., :-1]))
-    return torch.as_tensor(np.concatenate([first, inner, log_s[..., -1:]], axis=-1), device=device)
+    return torch.as_tensor(log_cells_of(_log_survival(log_edges(per_octave) - u[:, :, None])))

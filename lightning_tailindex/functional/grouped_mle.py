@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -10,15 +11,17 @@ from torch import Tensor
 from lightning_tailindex.records import TailIndexEstimate
 
 from ._checks import FEWEST_VALUES, checked_sample, left_out_note
-from ._counts import Cells, count_values
+from ._counts import Cells, Center, count_values
+from ._each import Fit, fit_each
 from ._pooled import fit_pooled
-from ._profile import Fit, fit_each
 from ._tables import LOWEST_ALPHA
 
-__all__ = ["grouped_mle"]
+__all__ = ["grouped_mle", "pooled_groups"]
 
 
-def grouped_mle(x: Tensor, *, pooled: bool = False, center: Literal["median", "none"] = "median") -> TailIndexEstimate:
+def grouped_mle(
+    x: Tensor, *, pooled: bool = False, center: Center = "median", cells_per_octave: Literal[4, 8] = 4
+) -> TailIndexEstimate:
     r"""Estimates the index of a symmetric alpha-stable law by maximum likelihood on counts in logarithmic cells.
 
     .. math::
@@ -26,16 +29,20 @@ def grouped_mle(x: Tensor, *, pooled: bool = False, center: Literal["median", "n
         \hat\alpha_\mathrm{pooled} = \arg\max_\alpha \sum_j \log
         \int \prod_c P_{\alpha, \sigma}(|X| \in c)^{n_{jc}} \, d\log\sigma
 
-    The cells are four an octave from 1/8 to 4096 times the median of the non-zero \|x\| of a series, and two open
-    ones; their probabilities are exact. At most 2 % of the precision of full maximum likelihood is lost. The
-    search covers [0.2, 2], 2 included exactly.
+    The cells are four or eight an octave from 1/8 to 4096 times a rough unit, and two open ones; their probabilities
+    are exact. At most 2 % of the precision of full maximum likelihood is lost, 0.5 % with eight. The search covers
+    [0.2, 2], 2 included exactly. The centre and the unit, half the distance of the quartiles, come from all draws up
+    to 512 of them and from evenly spaced ones beyond: only there the order of the draws has an influence, a slight one.
+    The interval of a series by itself is that of the profile likelihood ratio.
 
-    Pooled, one alpha is common to all series while the scale of each is integrated out. Coordinates that share
-    their draws repeat each other's evidence, so the log-likelihood ratio of the pooled interval is divided by the
-    dispersion of the score over draws; ``effective_series`` is the number of usable series over it. In simulations
-    with 64 draws of independent series, or of series mixed from 3 or 20 heavy-tailed sources, the interval covers
-    the truth in 0.91 to 1.00 of cases, but in 0.7 to 0.9 where few sources have an index of 1.8 to 1.9: samples
-    without an outlier then look Gaussian, and nothing in them tells otherwise.
+    Pooled, one alpha is common to all series while the scale of each is integrated out. Coordinates that share their
+    draws repeat each other's evidence, so the likelihood ratio of the pooled interval is divided by the dispersion of
+    the score: its variance over draws, over what it would be if the series were independent. Near 2 that variance
+    hangs on large draws that may not have occurred yet, and that in a vector whose law is stable come to all
+    coordinates at once. So where ordinary draws are correlated beyond chance, the dispersion is no less than what
+    simulated stable vectors have, a third of the number of series. ``effective_series`` is that number over the
+    dispersion: 3 or less means that coordinates tell little beyond what one of them tells. More draws narrow the
+    interval, more coordinates do not.
 
     The tables of cell probabilities are computed from the formulas at first use, in less than a second, and kept:
     a stored file could go stale, a formula cannot.
@@ -46,6 +53,7 @@ def grouped_mle(x: Tensor, *, pooled: bool = False, center: Literal["median", "n
         pooled: Whether all series share one tail index, the scale of each left free.
         center: ``"median"`` subtracts the lower median of the non-zero draws of each series and leaves out the exact
             zero that this makes; ``"none"`` takes the values as they are, for noise whose centre is known to be 0.
+        cells_per_octave: 4, or 8 for a slightly more precise and slower estimate.
 
     Returns:
         The estimate, of shape ``[...]``, or ``[]`` where pooled. A series with NaN, infinity or fewer than 8 usable
@@ -53,7 +61,7 @@ def grouped_mle(x: Tensor, *, pooled: bool = False, center: Literal["median", "n
 
     Raises:
         TypeError: If ``x`` is not real floating point.
-        ValueError: If ``x`` has no dimension or no draws, or ``center`` is unknown.
+        ValueError: If ``x`` has no dimension or no draws, or ``center`` or ``cells_per_octave`` is unknown.
 
     References:
         DuMouchel, On the Asymptotic Normality of the Maximum-Likelihood Estimate when Sampling from a Stable
@@ -67,46 +75,101 @@ def grouped_mle(x: Tensor, *, pooled: bool = False, center: Literal["median", "n
     """
     if center not in ("median", "none"):
         raise ValueError(f'grouped_mle needs center "median" or "none", got {center!r}.')
-    x = checked_sample("grouped_mle", x)
-    cells = count_values(x.flatten(1) if x.ndim > 1 else x[:, None], center)
-    fit = fit_pooled(cells) if pooled else fit_each(cells)
-    return _estimate(fit, cells, x, pooled)
-
-
-def _estimate(fit: Fit, cells: Cells, x: Tensor, pooled: bool) -> TailIndexEstimate:
-    """The record of a fit of the usable series, NaN where there is no fit."""
-    usable, shape = cells.usable, x.shape[1:]
-
-    def spread(value: Tensor) -> Tensor:
-        out = torch.full(usable.shape, torch.nan, dtype=x.dtype, device=x.device)
-        out[usable] = value.to(x)
-        return out.reshape(shape)
-
-    def place(value: Tensor) -> Tensor:
-        return value.to(x).reshape(()) if pooled else spread(value)
-
-    num_values, zero_share = cells.num_values, cells.zero_share
+    if cells_per_octave not in (4, 8):
+        raise ValueError(f"grouped_mle needs cells_per_octave 4 or 8, got {cells_per_octave!r}.")
     if pooled:
-        num_values, zero_share = num_values[usable].sum(), zero_share[usable].mean()
+        return pooled_groups([x], center=center, cells_per_octave=cells_per_octave)[0]
+    x = checked_sample("grouped_mle", x)
+    cells = count_values(x.reshape(len(x), -1), center, cells_per_octave)
+    return _estimate(fit_each(cells, cells_per_octave), cells, x.shape[1:])
+
+
+def pooled_groups(
+    samples: Sequence[Tensor],
+    *,
+    center: Center = "median",
+    cells_per_octave: int = 4,
+    intervals: bool = True,
+) -> list[TailIndexEstimate]:
+    """Pools the series of each of several samples, in a fraction of the time that one after the other takes.
+
+    Args:
+        samples: Draws along dim 0, each of shape ``[n, ...]``, of one dtype, on one device.
+        center: As in :func:`grouped_mle`.
+        cells_per_octave: As in :func:`grouped_mle`.
+        intervals: Whether intervals are wanted; without them ``low``, ``high`` and ``effective_series`` are NaN.
+
+    Returns:
+        What ``grouped_mle(sample, pooled=True)`` returns for each sample.
+
+    Raises:
+        TypeError: If a sample is not real floating point.
+        ValueError: If a sample has no dimension or no draws.
+    """
+    wide = [checked_sample("grouped_mle", x).reshape(len(x), -1) for x in samples]
+    found: dict[int, TailIndexEstimate] = {}
+    for n in {len(x) for x in wide}:
+        places = [i for i, x in enumerate(wide) if len(x) == n]
+        sizes = [wide[i].shape[1] for i in places]
+        together = torch.cat([wide[i] for i in places], dim=1)
+        cells = count_values(together, center, cells_per_octave, keep_index=intervals)
+        fit, ends = fit_pooled(together, cells, sizes, cells_per_octave), torch.tensor([0, *sizes]).cumsum(0).tolist()
+        for group, i in enumerate(places):
+            own = slice(ends[group], ends[group + 1])
+            found[i] = _pooled_estimate(fit, group, cells.of(own), own, samples[i].shape[1:])
+    return [found[i] for i in range(len(samples))]
+
+
+def _pooled_estimate(fit: Fit, group: int, cells: Cells, own: slice, shape: torch.Size) -> TailIndexEstimate:
+    usable, dtype = cells.usable, cells.unit.dtype
+    alpha = fit.alpha[group]
     return TailIndexEstimate(
-        alpha=place(fit.alpha),
-        low=place(fit.low),
-        high=place(fit.high),
-        scale=spread(fit.log_ratio.to(x).exp() * cells.unit[usable]),
-        log_likelihood=place(fit.log_likelihood),
-        gain=place(fit.gain),
-        num_values=num_values.reshape(() if pooled else shape),
-        zero_share=zero_share.reshape(() if pooled else shape),
-        effective_series=fit.effective_series.to(x).reshape(())
-        if pooled
-        else torch.full_like(zero_share, torch.nan).reshape(shape),
-        note=_note(fit, cells),
+        alpha=alpha.to(dtype),
+        low=fit.low[group].to(dtype),
+        high=fit.high[group].to(dtype),
+        scale=_scale(fit.log_ratio[own], cells).reshape(shape),
+        log_likelihood=fit.log_likelihood[group].to(dtype),
+        gain=fit.gain[group].to(dtype),
+        num_values=cells.num_values[usable].sum(),
+        zero_share=cells.zero_share[usable].mean(),
+        effective_series=fit.effective_series[group].to(dtype),
+        note=_note(alpha, cells),
     )
 
 
-def _note(fit: Fit, cells: Cells) -> str:
+def _estimate(fit: Fit, cells: Cells, shape: torch.Size) -> TailIndexEstimate:
+    dtype = cells.unit.dtype
+
+    def each(value: Tensor) -> Tensor:
+        return value.to(dtype).reshape(shape)
+
+    return TailIndexEstimate(
+        alpha=each(fit.alpha),
+        low=each(fit.low),
+        high=each(fit.high),
+        scale=_scale(fit.log_ratio, cells).reshape(shape),
+        log_likelihood=each(fit.log_likelihood),
+        gain=each(fit.gain),
+        num_values=cells.num_values.reshape(shape),
+        zero_share=each(cells.zero_share),
+        effective_series=each(fit.effective_series),
+        note=_note(fit.alpha, cells),
+    )
+
+
+def _scale(log_ratio: Tensor, cells: Cells) -> Tensor:
+    return log_ratio.to(cells.unit.dtype).exp() * cells.unit
+
+
+def _note(alpha: Tensor, cells: Cells) -> str:
     """What a reader has to know, in words."""
+    at_end = (
+        f"α at the lower end of the grid, {LOWEST_ALPHA}" if bool((alpha <= LOWEST_ALPHA * (1 + 1e-6)).any()) else ""
+    )
+    return "; ".join(filter(None, [left_out(cells), at_end]))
+
+
+def left_out(cells: Cells) -> str:
+    """Says which series were left out, in words."""
     few = cells.num_values < FEWEST_VALUES
-    note = left_out_note(cells.finite, cells.varies, {f"fewer than {FEWEST_VALUES} usable values": few})
-    at_end = f"α at the lower end of the grid, {LOWEST_ALPHA}" if bool((fit.alpha <= LOWEST_ALPHA).any()) else ""
-    return "; ".join(filter(None, [note, at_end]))
+    return left_out_note(cells.finite, cells.varies, {f"fewer than {FEWEST_VALUES} usable values": few})

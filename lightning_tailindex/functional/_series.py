@@ -1,0 +1,37 @@
+"""Series that belong together in a computation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ._counts import Cells
+from ._likelihood import Grid, by_length
+
+
+@dataclass(frozen=True)
+class Series:
+    """Series of about one length, of any of the groups.
+
+    Attributes:
+        index: Which of all series, shape [series].
+        group: Their groups, shape [series].
+        grid: The scales that suit them.
+    """
+
+    index: Tensor
+    group: Tensor
+    grid: Grid
+
+    def of(self, groups: Tensor) -> Series:
+        """Those that belong to some groups."""
+        kept = torch.isin(self.group, groups)
+        return Series(self.index[kept], self.group[kept], self.grid)
+
+
+def each_class(cells: Cells, per_octave: int) -> list[Series]:
+    """The usable series by their lengths, all of group 0."""
+    usable = cells.usable.nonzero()[:, 0]
+    return [Series(i, torch.zeros_like(i), grid) for i, grid in by_length(cells.num_values, usable, per_octave)]
