@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
-from scipy.stats import t as t_law
 from torch import Tensor
 
 from lightning_tailindex.records import TailIndexEstimate
 
-from ._checks import FEWEST_VALUES, checked_sample, left_out_note
+from ._checks import checked_sample
+from ._grouped_sums import from_consecutive, from_permutations, mean_log, median, screen, summarize
 
 __all__ = ["group_sum"]
 
 _EULER_GAMMA = 0.5772156649015329
 
 
-def group_sum(x: Tensor, *, group_size: int | None = None, pooled: bool = False) -> TailIndexEstimate:
+def group_sum(
+    x: Tensor,
+    *,
+    group_size: int | Sequence[int] | None = None,
+    permutations: int = 0,
+    generator: torch.Generator | None = None,
+    vectors: bool = False,
+    pooled: bool = False,
+) -> TailIndexEstimate:
     r"""Estimates the index of a symmetric alpha-stable law from the growth of sums of groups.
 
     .. math::
@@ -31,6 +39,18 @@ def group_sum(x: Tensor, *, group_size: int | None = None, pooled: bool = False)
     Student's on 1/alpha, from the groups, which are independent; pooled, series are averaged within groups first,
     because they share draws.
 
+    By default this is the arrangement of the published studies, which uses little of what the draws tell: at
+    n = 1000 and alpha from 1.1 to 1.9, its error is 2.2 to 3.8 times the least possible one where estimates above 2
+    are read as 2, and more where they are not. With ``group_size=4, permutations=20``, 1/alpha is averaged over
+    random orders of the draws, and 1.1 to 2.0 times remain. Groups of different orders share draws, so the variance
+    is then that of a U-statistic, from the covariance of groups that share a draw.
+    With several sizes, the estimate and both ends are the medians of those of each size: without permutations, such
+    an interval is too wide rather than too narrow.
+
+    With ``vectors``, norms of sums are compared with norms of draws: exact for any jointly stable vector, whatever
+    the scales and the dependence of its coordinates. Where the location of the vectors is unknown, difference rows
+    instead of centring them: ``group_sum(x[::2] - x[1::2], vectors=True)`` for an even number of draws.
+
     The published studies flatten the noise draw by draw: ``group_sum(noise.flatten())``. Groups then hold
     neighbouring coordinates of one minibatch, which are neither independent nor of one scale, and exactly Gaussian
     noise reads far below 2: 1.47 where coordinates of a group of 1000 correlate by 0.01, 1.57 where their scales are
@@ -39,161 +59,122 @@ def group_sum(x: Tensor, *, group_size: int | None = None, pooled: bool = False)
     Args:
         x: Draws along dim 0, shape ``[n, ...]``, in any unit; the other dimensions are independent series. Half
             precision is computed in float32.
-        group_size: Number K1 of consecutive draws in a sum, at least 2. None takes the largest divisor of n up to
-            sqrt(n), or, where that is 1, sqrt(n) rounded down; draws beyond the last full group are not used.
+        group_size: Number K1 of draws in a sum, at least 2, or several such numbers. None takes the largest divisor
+            of n up to sqrt(n), or, where that is 1, sqrt(n) rounded down; draws beyond the last full group are not
+            used.
+        permutations: Number of random orders of the draws to average 1/alpha over. 0 takes them as they come.
+        generator: Generator of the permutations. None takes a new one with seed 0, so that equal draws give equal
+            estimates.
+        vectors: Whether the last dimension of ``x``, shape ``[n, ..., d]``, holds the coordinates of vectors.
         pooled: Whether 1/alpha is averaged over the series into one estimate.
 
     Returns:
         The estimate, of shape ``[...]``, or ``[]`` where pooled. NaN, with a note, for series with NaN or infinity,
-        constant ones, fewer than 8 usable values, fewer than 2 groups, or 1/alpha not positive.
+        constant ones, fewer than 8 usable values, fewer than 2 groups, or 1/alpha not positive. ``scale`` is that of
+        a stable variable with the mean logarithm of the draws, or of their norms.
 
     Raises:
         TypeError: If ``x`` is not real floating point.
-        ValueError: If ``x`` has no dimension or no draws, or ``group_size`` is below 2.
+        ValueError: If ``x`` has no dimension or no draws, or none for vectors, a ``group_size`` is below 2, or
+            ``permutations`` is negative.
 
     References:
         Mohammadi, Mohammadpour, Ogata, On Estimating the Tail Index and the Spectral Measure of Multivariate
         alpha-Stable Distributions, Metrika 78, 2015, Corollary 2.4. Simsekli, Sagun, Gurbuzbalaban, A Tail-Index
         Analysis of Stochastic Gradient Noise in Deep Neural Networks, ICML 2019, for its use on gradient noise.
+        Gurbuzbalaban, Simsekli, Zhu, The Heavy-Tail Phenomenon in SGD, ICML 2021, for vectors and several sizes.
+        Hoeffding, A Class of Statistics with Asymptotically Normal Distribution, Annals of Mathematical Statistics
+        19, 1948.
 
     Example:
         >>> x = torch.randn(10000, generator=torch.Generator().manual_seed(0))
-        >>> estimate = group_sum(x)
+        >>> estimate = group_sum(x, group_size=4, permutations=20)
         >>> bool(estimate.low < 2 < estimate.high)
         True
     """
-    if group_size is not None and group_size < 2:
-        raise ValueError(f"group_sum needs group_size >= 2, got group_size={group_size}.")
+    sizes = _sizes(group_size, len(x) if x.ndim else 0)
+    if permutations < 0:
+        raise ValueError(f"group_sum needs permutations >= 0, got permutations={permutations}.")
     x = checked_sample("group_sum", x)
-    size = _group_size(len(x)) if group_size is None else group_size
-    groups = _summarize(x.flatten(1) if x.ndim > 1 else x[:, None], size)
-    return (_estimate_pooled if pooled else _estimate_each)(groups, x.shape[1:])
+    if vectors and x.ndim < 2:
+        raise ValueError(f"group_sum needs a last dimension that holds the vectors, got shape {tuple(x.shape)}.")
+    shape = x.shape[1:-1] if vectors else x.shape[1:]
+    rows = x.reshape(len(x), math.prod(shape), x.shape[-1] if vectors else 1)
+    return _estimate(rows, sizes, _orders(x, permutations, generator), shape, pooled)
 
 
-def _group_size(n: int) -> int:
+def _sizes(group_size: int | Sequence[int] | None, n: int) -> list[int]:
+    """The group sizes that were asked for, or the published one for n draws."""
+    if group_size is None:
+        return [_published_size(n)]
+    sizes = [group_size] if isinstance(group_size, int) else list(group_size)
+    if len(sizes) == 0 or min(sizes) < 2:
+        raise ValueError(f"group_sum needs group_size >= 2, got group_size={group_size}.")
+    return sizes
+
+
+def _published_size(n: int) -> int:
     """The largest divisor of n up to its square root, or that root itself where n has no divisor."""
     root = math.isqrt(n)
     divisor = next((k for k in range(root, 1, -1) if n % k == 0), root)
     return max(divisor, 2)
 
 
-@dataclass(frozen=True)
-class _Groups:
-    """What each series tells.
-
-    Attributes:
-        inverse: Contribution of each group, whose mean is 1/alpha, shape [groups, series].
-        mean_log: Mean of log|x|, shape [series].
-        num_values: Non-zero values in groups, shape [series].
-        zero_share: Share of exact zeros, shape [series].
-        usable: Whether the series gives an estimate, shape [series].
-        note: What was left out.
-    """
-
-    inverse: Tensor
-    mean_log: Tensor
-    num_values: Tensor
-    zero_share: Tensor
-    usable: Tensor
-    note: str
+def _orders(x: Tensor, permutations: int, generator: torch.Generator | None) -> list[Tensor]:
+    """Random permutations of the draws."""
+    rng = torch.Generator().manual_seed(0) if generator is None else generator
+    return [torch.randperm(len(x), generator=rng, device=rng.device).to(x.device) for _ in range(permutations)]
 
 
-def _summarize(x: Tensor, size: int) -> _Groups:
-    """Splits the series of x, shape [n, series], into groups."""
-    values = x[: len(x) // size * size].reshape(len(x) // size, size, x.shape[1])
-    log_value, present = _logs(values)
-    log_sum, sum_present = _logs(values.sum(1))
-    num_values, num_sums = present.sum((0, 1)), sum_present.sum(0)
-    mean_value, mean_sum = log_value.sum((0, 1)) / num_values, log_sum.sum(0) / num_sums
-    # Each group's departure from the means is weighted so that zeros, which are left out, keep the mean unbiased.
-    departure = torch.where(sum_present, log_sum - mean_sum, 0.0) / num_sums
-    departure = departure - torch.where(present, log_value - mean_value, 0.0).sum(1) / num_values
-    inverse = (mean_sum - mean_value + len(values) * departure) / math.log(size)
-    finite, varies = x.isfinite().all(0), (x != x[0]).any(0)
-    reasons = {
-        f"fewer than {FEWEST_VALUES} usable values": num_values < FEWEST_VALUES,
-        "fewer than 2 groups": num_sums < 2,
-    }
-    usable = finite & varies & (num_values >= FEWEST_VALUES) & (num_sums >= 2)
-    zero_share = torch.where(finite, (x == 0).to(x.dtype).mean(0), torch.nan)
-    return _Groups(inverse, mean_value, num_values, zero_share, usable, left_out_note(finite, varies, reasons))
+def _estimate(x: Tensor, sizes: list[int], orders: list[Tensor], shape: torch.Size, pooled: bool) -> TailIndexEstimate:
+    """An estimate for every series of vectors, shape [n, series, d], or one for all."""
+    x, unit = _normalized(x)
+    largest = max(sizes)
+    logs, num_values = mean_log(x if orders else x[: len(x) // largest * largest])
+    usable, note = screen(x, num_values, summarize(x, largest)[1])
+    zero_share = torch.where(x.isfinite().all(-1).all(0), (x == 0).all(-1).to(x.dtype).mean(0), torch.nan)
+    kept = x[:, usable]
+    inverses = [from_permutations(kept, s, orders) if orders else from_consecutive(kept, s) for s in sizes]
+    ends = [median(torch.stack(values)) for values in zip(*(inverse.student() for inverse in inverses), strict=True)]
+    scale_alpha = ends[0][-1:].expand(kept.shape[1]) if pooled else ends[0][:-1]
 
+    def spread(value: Tensor) -> Tensor:
+        out = x.new_full(usable.shape, torch.nan)
+        out[usable] = value
+        return out.reshape(shape)
 
-def _logs(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Logarithms of non-zero absolute values, 0 elsewhere, and where they are."""
-    present = values != 0
-    return torch.where(present, values.abs(), 1.0).log(), present
-
-
-def _estimate_each(groups: _Groups, shape: torch.Size) -> TailIndexEstimate:
-    """An estimate for every series."""
-    alpha, low, high = _student(groups.inverse)
-    usable = groups.usable & ~alpha.isnan()
-    alpha, low, high = (torch.where(usable, value, torch.nan).reshape(shape) for value in (alpha, low, high))
+    alpha, low, high = (end[-1] if pooled else spread(end[:-1]) for end in ends)
     nan = torch.full_like(alpha, torch.nan)
     return TailIndexEstimate(
         alpha=alpha,
         low=low,
         high=high,
-        scale=_scale(groups.mean_log.reshape(shape), alpha),
+        scale=spread(_scale(logs[usable], scale_alpha) * unit[usable]),
         log_likelihood=nan,
         gain=nan,
-        num_values=groups.num_values.reshape(shape),
-        zero_share=groups.zero_share.reshape(shape),
-        effective_series=nan,
-        note=_join(groups.note, groups.usable & ~usable, f" in {{}} of {len(usable)} series"),
+        num_values=num_values[usable].sum() if pooled else num_values.reshape(shape),
+        zero_share=zero_share[usable].mean() if pooled else zero_share.reshape(shape),
+        effective_series=median(torch.stack([i.effective_series() for i in inverses])) if pooled else nan,
+        note=_join(note, scale_alpha.isnan(), pooled, len(usable)),
     )
 
 
-def _estimate_pooled(groups: _Groups, shape: torch.Size) -> TailIndexEstimate:
-    """One estimate: the mean of 1/alpha over the series that give one."""
-    inverse = groups.inverse[:, groups.usable]
-    alpha, low, high = _student(inverse.mean(1))
-    mean_log = torch.where(groups.usable, groups.mean_log, torch.nan).reshape(shape)
-    nan = torch.full_like(alpha, torch.nan)
-    return TailIndexEstimate(
-        alpha=alpha,
-        low=low,
-        high=high,
-        scale=_scale(mean_log, alpha),
-        log_likelihood=nan,
-        gain=nan,
-        num_values=groups.num_values[groups.usable].sum(),
-        zero_share=groups.zero_share[groups.usable].mean(),
-        effective_series=_effective_series(inverse),
-        note=_join(groups.note, alpha.isnan() & groups.usable.any()),
-    )
+def _normalized(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Vectors over the largest absolute value of their series, so that no square under- or overflows, and that."""
+    if x.shape[-1] < 2 or x.numel() == 0:
+        return x, x.new_ones(x.shape[1])
+    largest = x.abs().amax((0, -1))
+    unit = torch.where(largest.isfinite() & (largest > 0), largest, 1.0)
+    return x / unit[:, None], unit
 
 
-def _student(inverse: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Estimate and 95 % interval of alpha from contributions to 1/alpha along dim 0; NaN where 1/alpha <= 0."""
-    groups, mean = len(inverse), inverse.mean(0)
-    if groups < 2:
-        return (torch.full_like(mean, torch.nan),) * 3
-    half = float(t_law.ppf(0.975, groups - 1)) * _variance(inverse).div(groups).sqrt()
-    alpha = torch.where(mean > 0, 1 / mean, torch.nan)
-    high = torch.where(mean > half, 1 / (mean - half), torch.inf)
-    return alpha, 1 / torch.where(mean > 0, mean + half, torch.nan), torch.where(mean > 0, high, torch.nan)
-
-
-def _variance(inverse: Tensor) -> Tensor:
-    """Variance along dim 0 of at least 2 groups, of no series too, where torch's own warns."""
-    return (inverse - inverse.mean(0)).square().sum(0) / (len(inverse) - 1)
-
-
-def _scale(mean_log: Tensor, alpha: Tensor) -> Tensor:
+def _scale(logs: Tensor, alpha: Tensor) -> Tensor:
     """Scale by E log|X| = log(scale) + gamma (1/alpha - 1)."""
-    return torch.exp(mean_log - _EULER_GAMMA * (1 / alpha - 1))
+    return torch.exp(logs - _EULER_GAMMA * (1 / alpha - 1))
 
 
-def _effective_series(inverse: Tensor) -> Tensor:
-    """How many independent series would vary as little on average as the given ones do, at most their number."""
-    if len(inverse) < 2:
-        return inverse.new_tensor(math.nan)
-    return (_variance(inverse).mean() / _variance(inverse.mean(1))).clamp(max=float(inverse.shape[1]))
-
-
-def _join(note: str, undefined: Tensor, where: str = "") -> str:
+def _join(note: str, undefined: Tensor, pooled: bool, series: int) -> str:
     """Adds to the note that 1/alpha was not positive, where it was not."""
     count = int(undefined.sum())
-    return "; ".join(filter(None, [note, "1/α not positive" + where.format(count) if count else ""]))
+    where = "" if pooled else f" in {count} of {series} series"
+    return "; ".join(filter(None, [note, f"1/α not positive{where}" if count else ""]))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -18,8 +19,19 @@ def stable(alpha: float, shape: tuple[int, ...], rng: torch.Generator) -> Tensor
     return first * (((1 - alpha) * v).cos() / w) ** ((1 - alpha) / alpha)
 
 
-def noise(alpha: float, draws: int, coordinates: int, rng: torch.Generator, rank: int | None = None) -> Tensor:
+def pareto(alpha: float, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
+    """Draws of random signs with P(|X| > x) = x^-alpha from 1 on."""
+    sign = torch.randint(2, shape, generator=rng) * 2 - 1
+    return sign * (1 - torch.rand(shape, generator=rng, dtype=torch.float64)) ** (-1 / alpha)
+
+
+Law = Callable[[float, tuple[int, ...], torch.Generator], Tensor]
+
+
+def noise(
+    alpha: float, draws: int, coordinates: int, rng: torch.Generator, rank: int | None = None, law: Law = stable
+) -> Tensor:
     """Draws of coordinates of lognormal scales: independent, or mixtures of a few independent sources."""
-    sources = stable(alpha, (draws, rank or coordinates), rng)
+    sources = law(alpha, (draws, rank or coordinates), rng)
     mixed = sources @ torch.randn(rank, coordinates, generator=rng, dtype=torch.float64) if rank else sources
     return mixed * torch.randn(coordinates, generator=rng, dtype=torch.float64).exp()
