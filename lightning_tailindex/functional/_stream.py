@@ -1,0 +1,124 @@
+"""Counts that add over time and over processes, and the fit to them.
+
+The cells of the other modules are multiples of a unit that only all draws tell. Those of a stream are absolute: a few
+an octave, from the exponent and the first bits of the mantissa. A unit that is a power of two shifts the ones onto the
+others exactly, so that nothing is lost by choosing it in the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lightning_tailindex.records import TailIndexEstimate
+
+from ._checks import FEWEST_VALUES
+from ._counts import Cells
+from ._each import Fit, fit_each
+from ._pooled import fit_pooled
+from ._tables import FIRST_OCTAVE, NUM_OCTAVES
+from .grouped_mle import _estimate, _pooled_estimate
+
+StreamCenter = Literal["pairs", "none"]
+
+# |x| is told apart from 2 ** -80 to 2 ** 48; what lies beyond is counted in the first and in the last cell.
+_FIRST = -80
+_OCTAVES = 128
+_EXPONENT_BIAS = 127
+_INFINITE_EXPONENT = 255
+# Values of a series that are fitted as they are: scales of finer grids would not reach from one power of two to the
+# next. The counts of more values are scaled down, which moves no maximum, and the curvature is scaled up again.
+_MOST_VALUES = 1 << 16
+
+
+def empty_counts(num_series: int, per_octave: int) -> Tensor:
+    """Counts of no values: exact zeros, cells, and values that are not finite, int64 of shape [series, bins]."""
+    return torch.zeros(num_series, _OCTAVES * per_octave + 2, dtype=torch.long)
+
+
+def differences(x: Tensor) -> Tensor:
+    """Differences of the draws 0 and 1, 2 and 3 and so on, [n // 2, ...]; an odd last draw is left out."""
+    last = len(x) - len(x) % 2
+    return x[0:last:2] - x[1:last:2]
+
+
+def without_pairing(estimate: TailIndexEstimate, center: StreamCenter) -> TailIndexEstimate:
+    """From the scale of the values to that of the draws: a difference of two has 2 ** (1 / alpha) times theirs."""
+    return replace(estimate, scale=estimate.scale / 2 ** (1 / estimate.alpha)) if center == "pairs" else estimate
+
+
+def add_counts(counts: Tensor, x: Tensor, per_octave: int) -> None:
+    """Adds the values x, shape [n, series], to counts, in place."""
+    num_series, num_bins = counts.shape
+    places = torch.int32 if counts.numel() < 1 << 31 else torch.long
+    first = torch.arange(num_series, dtype=places, device=x.device) * num_bins
+    index = (_bin(x.float(), per_octave) + first).flatten()
+    counts.view(-1).index_add_(0, index, counts.new_ones(()).expand(index.shape))
+
+
+def _bin(x: Tensor, per_octave: int) -> Tensor:
+    """Bin 0 for zero, the last one for what is not finite, else the cell plus 1; of float32 values."""
+    bits = x.contiguous().view(torch.int32).bitwise_and(0x7FFFFFFF)
+    present = bits.clamp(max=1)
+    bits.bitwise_right_shift_(24 - per_octave.bit_length())
+    infinite = bits >= _INFINITE_EXPONENT * per_octave
+    first = (_EXPONENT_BIAS + _FIRST) * per_octave
+    return bits.clamp_(first, first + _OCTAVES * per_octave - 1).sub_(first).add_(present).add_(infinite)
+
+
+def to_cells(counts: Tensor, per_octave: int) -> Cells:
+    """Shifts absolute counts, each series by the power of two that is nearest to its median, to relative cells."""
+    ends = torch.nn.functional.pad(counts[:, 1:-1].cumsum(1), (1, 0))
+    num_values, finite = ends[:, -1], counts[:, -1] == 0
+    middle = torch.searchsorted(ends[:, 1:].contiguous(), (num_values[:, None] + 1) // 2)[:, 0]
+    octave = (middle + per_octave // 2) // per_octave  # up from 1.5 times a power of two
+    # The open cells at both ends of the stream stay within the open ones of the fit.
+    octave = octave.clamp(-FIRST_OCTAVE, _OCTAVES - NUM_OCTAVES - FIRST_OCTAVE)
+    limits = torch.arange(NUM_OCTAVES * per_octave + 1, device=counts.device)
+    below = ends.gather(1, (octave + FIRST_OCTAVE)[:, None] * per_octave + limits)
+    inside = torch.cat([below[:, :1], below.diff(dim=1), num_values[:, None] - below[:, -1:]], dim=1)
+    total, unit = counts[:, 0] + num_values, torch.ldexp(torch.ones_like(octave, dtype=torch.float32), octave + _FIRST)
+    return Cells(
+        counts=inside.to(torch.float32 if counts.device.type == "mps" else torch.float64),
+        index=torch.empty(len(counts), 0, dtype=torch.uint8, device=counts.device),
+        middle=torch.zeros_like(unit),
+        unit=unit,
+        num_values=num_values * finite,
+        zero_share=torch.where(finite, counts[:, 0] / total.clamp(min=1), torch.nan),
+        finite=finite,
+        varies=(counts > 0).sum(1) != 1,
+    )
+
+
+def estimate_counts(counts: Tensor, per_octave: int, *, pooled: bool) -> TailIndexEstimate:
+    """Estimates from counts [series, bins], for each series or one tail index for all.
+
+    Counts do not tell how much the series of a pool depend on each other, so the interval is that of the worst case:
+    of one series' number of values, whatever the number of series.
+    """
+    cells = to_cells(counts, per_octave)
+    share = min(1.0, _MOST_VALUES / max(int(cells.num_values.max()), 1))
+    thin = _thinned(cells, share)
+    if not pooled:
+        return _estimate(_restored(fit_each(thin, per_octave), share), cells, counts.shape[:1])
+    spread = max(int(thin.usable.sum()), 1) * share
+    fit = fit_pooled(thin.counts[:0], thin, [len(counts)], per_octave, spread)
+    fit = replace(fit, log_likelihood=fit.log_likelihood / share, effective_series=fit.effective_series * share)
+    return _pooled_estimate(fit, 0, cells, slice(None), counts.shape[:1])
+
+
+def _thinned(cells: Cells, share: float) -> Cells:
+    """The same cells with a share of every count."""
+    if share == 1:
+        return cells
+    num_values = torch.maximum((cells.num_values * share).long(), cells.num_values.clamp(max=FEWEST_VALUES))
+    return replace(cells, counts=cells.counts * share, num_values=num_values)
+
+
+def _restored(fit: Fit, share: float) -> Fit:
+    """The fit to all values from that to a share of them: an interval narrows as the root of their number."""
+    low, high = (fit.alpha + (end - fit.alpha) * share**0.5 for end in (fit.low, fit.high))
+    return replace(fit, low=low, high=high, log_likelihood=fit.log_likelihood / share)
