@@ -18,7 +18,17 @@ _DETAILS = {
     "tail_index_detail/high": "high",
     "tail_index_detail/gain": "gain",
     "tail_index_detail/gain_gaussian": "gaussian_gain",
+    "tail_index_detail/gain_student_t": "student_t_gain",
+    "tail_index_detail/gain_laplace": "laplace_gain",
+    "tail_index_detail/gaussian_p_value": "gaussian_p_value",
+    "tail_index_detail/kolmogorov_distance": "kolmogorov_distance",
     "tail_index_detail/effective_coordinates": "effective_coordinates",
+    "tail_index_detail/coordinate_median": "coordinate_median",
+    "tail_index_detail/coordinate_harmonic_mean": "coordinate_harmonic_mean",
+    "gradient_noise/anderson_darling_acceptance": "anderson_darling",
+    "gradient_noise/anderson_darling_acceptance_gaussian": "gaussian_anderson_darling",
+    "gradient_noise/shapiro_wilk_acceptance": "shapiro_wilk",
+    "gradient_noise/shapiro_wilk_acceptance_gaussian": "gaussian_shapiro_wilk",
     "gradient_noise/scale": "scale",
     "gradient_noise/norm": "noise_norm",
     "gradient_noise/full_gradient_norm": "gradient_norm",
@@ -33,6 +43,10 @@ def _headline(measurement: Measurement) -> Iterator[tuple[str, float]]:
     yield f"tail_index_gaussian/{measurement.group}", measurement.gaussian_alpha
     for tag, name in _DETAILS.items():
         yield f"{tag}/{measurement.group}", getattr(measurement, name)
+    for average in measurement.aggregated:
+        tag = f"tail_index_aggregated/{average.num_minibatches}_minibatches"
+        yield f"{tag}/{measurement.group}", average.alpha
+        yield f"{tag}_gaussian/{measurement.group}", average.gaussian_alpha
 
 
 def _second_opinion(measurement: Measurement) -> Iterator[tuple[str, float]]:
@@ -114,6 +128,13 @@ def _add_histogram(writer: SummaryWriter, tag: str, histogram: Histogram, step: 
     )
 
 
+def _laws(report: Report) -> str:
+    """A table in Markdown: which law fits the noise of each group best."""
+    rows = [m for m in report.measurements if _is_headline(m, report)]
+    lines = [f"| {m.group} | {m.law} | {m.alpha:.2f} | {m.gaussian_p_value:.3f} |" for m in rows]
+    return "\n".join(["| group | best law | α | p-value of the Gaussian |", "|---|---|---|---|", *lines])
+
+
 def emit(report: Report, loggers: Iterable[Logger]) -> None:
     """Logs a report at its own step: scalars everywhere, histograms where the logger takes them.
 
@@ -128,3 +149,4 @@ def emit(report: Report, loggers: Iterable[Logger]) -> None:
         if isinstance(experiment, SummaryWriter):
             for tag, histogram in _histograms(report):
                 _add_histogram(experiment, tag, histogram, report.step)
+            experiment.add_text("tail_index_law", _laws(report), report.step)

@@ -183,10 +183,10 @@ def _resolved(estimator: str | Callable[..., TailIndexEstimate]) -> Callable[...
         if not callable(estimator):
             raise ValueError(f"TailIndex needs estimator to be a name or a function, got {estimator!r}.")
         return estimator
-    if estimator not in functional.__all__:
-        raise ValueError(f"TailIndex needs estimator among {sorted(functional.__all__)}, got {estimator!r}.")
-    function: Callable[..., TailIndexEstimate] = getattr(functional, estimator)
-    return None if estimator == "grouped_mle" else function
+    named = functional.estimators()
+    if estimator not in named:
+        raise ValueError(f"TailIndex needs estimator among {sorted(named)}, got {estimator!r}.")
+    return None if estimator == "grouped_mle" else named[estimator]
 
 
 def _drop(parts: list[Tensor], most: int) -> None:

@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-__all__ = ["Histogram", "LawFit", "Measurement", "NormalityTest", "ProjectionAcceptance", "Report", "TailIndexEstimate"]
+__all__ = [
+    "AggregatedTailIndex",
+    "Histogram",
+    "LawFit",
+    "Measurement",
+    "NormalityTest",
+    "ProjectionAcceptance",
+    "Report",
+    "TailIndexEstimate",
+]
 
 
 @dataclass(frozen=True)
@@ -119,6 +128,29 @@ class Histogram:
 
 
 @dataclass(frozen=True)
+class AggregatedTailIndex:
+    """The tail index of noise averaged over several minibatches, as larger minibatches would have it.
+
+    A stable law keeps its index whatever is averaged; noise of finite variance climbs to 2.
+
+    Attributes:
+        num_minibatches: Minibatches averaged into one draw.
+        num_draws: Such draws.
+        alpha: Tail index, pooled over the group's coordinates; NaN where there was no usable draw.
+        low: Lower end of its 95 % interval.
+        high: Upper end of its 95 % interval.
+        gaussian_alpha: The same estimate for the Gaussian surrogate, averaged likewise.
+    """
+
+    num_minibatches: int
+    num_draws: int
+    alpha: float
+    low: float
+    high: float
+    gaussian_alpha: float
+
+
+@dataclass(frozen=True)
 class Measurement:
     """What one estimator says of one group's gradient noise at one step.
 
@@ -139,6 +171,19 @@ class Measurement:
         noise_norm: Root mean square norm of the noise over all coordinates of the group.
         gain: Mean log-likelihood of a value under the stable law above that under the best Gaussian, in nats.
         gaussian_gain: The same for the Gaussian surrogate.
+        law: Which law fits best: "gaussian", "stable", "student_t", "laplace", or "none" where the data gave none.
+        student_t_gain: Mean log-likelihood of a value under Student's t above that under the best Gaussian, in nats.
+        laplace_gain: The same under Laplace's law.
+        gaussian_p_value: Chance that Gaussian noise of the same covariance favours a stable law at least as much.
+        kolmogorov_distance: Distance of the noise's distribution from that of the best stable law, in [0, 1].
+        anderson_darling: Share of random projections of the noise that pass for Gaussian, by Anderson and Darling.
+        gaussian_anderson_darling: The same share for the Gaussian surrogate.
+        shapiro_wilk: Share of the same projections that pass for Gaussian, by Shapiro and Wilk.
+        gaussian_shapiro_wilk: The same share for the Gaussian surrogate.
+        coordinate_median: Median over the coordinates of each one's own tail index.
+        coordinate_harmonic_mean: Inverse of the mean over the coordinates of 1 / tail index; the mean of the tail
+            indices themselves would be drawn upwards where draws are few.
+        aggregated: The tail index of averages of 2, 4, 8 ... minibatches, as far as there are 16 such averages.
         note: What a reader has to know of these numbers, in words; empty where nothing is special.
         coordinate_alphas: Histogram of each coordinate's own tail index.
         standardized_noise: Histogram of the noise, each coordinate centred and divided by its scale.
@@ -160,6 +205,18 @@ class Measurement:
     noise_norm: float
     gain: float
     gaussian_gain: float
+    law: str
+    student_t_gain: float
+    laplace_gain: float
+    gaussian_p_value: float
+    kolmogorov_distance: float
+    anderson_darling: float
+    gaussian_anderson_darling: float
+    shapiro_wilk: float
+    gaussian_shapiro_wilk: float
+    coordinate_median: float
+    coordinate_harmonic_mean: float
+    aggregated: tuple[AggregatedTailIndex, ...]
     note: str
     coordinate_alphas: Histogram = field(repr=False)
     standardized_noise: Histogram = field(repr=False)

@@ -195,18 +195,21 @@ def test_an_estimator_may_be_a_function(data: DataLoader[Any]) -> None:
     assert monitor.reports[0].whole_model.estimator == "own"
 
 
-DETAILS = ("high", "low", "gain", "gain_gaussian", "effective_coordinates")
-NOISE = ("scale", "norm", "full_gradient_norm", "signal_to_noise", "zero_share")
+INTERVAL = ("high", "low", "effective_coordinates", "coordinate_median", "coordinate_harmonic_mean")
+FIT = ("gain", "gain_gaussian", "gain_student_t", "gain_laplace", "gaussian_p_value", "kolmogorov_distance")
+TESTS = tuple(f"{test}_acceptance{of}" for test in ("anderson_darling", "shapiro_wilk") for of in ("", "_gaussian"))
+NOISE = ("scale", "norm", "full_gradient_norm", "signal_to_noise", "zero_share", *TESTS)
 
 
 def test_the_event_file_has_the_names_and_steps_that_are_promised(data: DataLoader[Any], tmp_path: Path) -> None:
-    monitor = small()
+    monitor = small(num_minibatches=32)
     fit(TwoLayers(), data, monitor, logger=TensorBoardLogger(tmp_path, "", ""), log_every_n_steps=7)
-    events = EventAccumulator(str(tmp_path), {"scalars": 0, "histograms": 0}).Reload()
+    events = EventAccumulator(str(tmp_path), {"scalars": 0, "histograms": 0, "tensors": 0}).Reload()
     groups = ("first", "second", "whole_model")
     expected = {f"{tag}/{group}" for tag in ("tail_index", "tail_index_gaussian") for group in groups}
-    expected |= {f"tail_index_detail/{name}/{group}" for name in DETAILS for group in groups}
+    expected |= {f"tail_index_detail/{name}/{group}" for name in INTERVAL + FIT for group in groups}
     expected |= {f"gradient_noise/{name}/{group}" for name in NOISE for group in groups}
+    expected |= {f"tail_index_aggregated/2_minibatches{of}/{group}" for of in ("", "_gaussian") for group in groups}
     expected |= {"gradient_noise/cost_seconds/whole_model"}
     assert set(events.Tags()["scalars"]) - {"loss", "epoch"} == expected
     for tag in expected:
@@ -217,6 +220,10 @@ def test_the_event_file_has_the_names_and_steps_that_are_promised(data: DataLoad
     assert set(events.Tags()["histograms"]) == histograms
     for tag in histograms:
         assert [event.step for event in events.Histograms(tag)] == [0, 10, 20, 30]
+    text = events.Tensors("tail_index_law/text_summary")
+    assert [event.step for event in text] == [0, 10, 20, 30]
+    (table,) = text[-1].tensor_proto.string_val
+    assert [line.split(" | ")[0] for line in table.decode().splitlines()[2:]] == [f"| {group}" for group in groups]
     (first, *_) = events.Histograms("standardized_noise/first")
     assert first.histogram_value.num == sum(by_group(monitor.reports[0])["first"].standardized_noise.counts) > 0
 

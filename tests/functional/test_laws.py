@@ -31,7 +31,7 @@ SCALE: dict[str, Callable[[Tensor, TailIndexEstimate], Tensor]] = {
 INTERVAL: dict[str, dict[str, float]] = {"hill": {"k": 300}, "power_law": {"x_min": 2.0}}
 
 
-@pytest.fixture(params=sorted(functional.__all__))
+@pytest.fixture(params=sorted(functional.estimators()))
 def estimator(request: pytest.FixtureRequest) -> Estimator:
     return getattr(functional, request.param)
 

@@ -1,0 +1,53 @@
+"""Averages of several minibatches' noise: what larger minibatches would show, without another pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .estimators import Estimator, estimate_groups
+
+__all__ = ["FIELDS", "aggregated", "aggregated_alphas", "sizes"]
+
+FIELDS = ("alpha", "low", "high", "gaussian_alpha")
+_FEWEST_DRAWS = 16
+
+
+def sizes(num_draws: int) -> tuple[int, ...]:
+    """Finds how many minibatches to average: 2, 4, 8 ... as long as 16 averages are left."""
+    return tuple(2**k for k in range(1, 32) if num_draws // 2**k >= _FEWEST_DRAWS)
+
+
+def aggregated(noise: Tensor, size: int) -> Tensor:
+    """Averages consecutive draws.
+
+    Args:
+        noise: Draws ``[n, d]``, 0 where they are left out.
+        size: Draws in an average.
+
+    Returns:
+        The averages ``[n // size, d]``; those of nothing but zeros are exact zeros.
+    """
+    return noise[: len(noise) // size * size].reshape(-1, size, noise.shape[1]).mean(1)
+
+
+def aggregated_alphas(estimator: Estimator, noises: Sequence[Tensor], surrogates: Sequence[Tensor]) -> list[Tensor]:
+    """Estimates the tail indices of averages.
+
+    Args:
+        estimator: The estimator.
+        noises: Draws of each group, ``[n, d]``.
+        surrogates: Their Gaussian surrogates.
+
+    Returns:
+        For each group, the numbers of :data:`FIELDS` for each of :func:`sizes`, one after the other.
+    """
+    numbers: list[list[Tensor]] = [[] for _ in noises]
+    for size in sizes(len(noises[0])):
+        estimates = estimate_groups(estimator, [aggregated(noise, size) for noise in noises])
+        gaussian = estimate_groups(estimator, [aggregated(s, size) for s in surrogates], intervals=False)
+        for group, estimate, surrogate in zip(numbers, estimates, gaussian, strict=True):
+            group += [estimate.alpha, estimate.low, estimate.high, surrogate.alpha]
+    return [torch.stack(group) if group else noise.new_zeros(0) for group, noise in zip(numbers, noises, strict=True)]

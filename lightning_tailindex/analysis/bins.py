@@ -1,0 +1,51 @@
+"""Histograms counted on the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightning_tailindex.records import Histogram
+
+__all__ = ["ALPHA_BINS", "NOISE_BINS", "Bins"]
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Bins of one width, the first and the last of which take what lies beyond.
+
+    Attributes:
+        low: Lower edge of the first.
+        high: Upper edge of the last.
+        count: Their number.
+    """
+
+    low: float
+    high: float
+    count: int
+
+    def edges(self) -> tuple[float, ...]:
+        """Returns the edges, one more than there are bins."""
+        return tuple(self.low + (self.high - self.low) * i / self.count for i in range(self.count + 1))
+
+    @property
+    def width(self) -> int:
+        """Numbers in a summary."""
+        return self.count + 2
+
+    def summarize(self, values: Tensor) -> Tensor:
+        """Returns the counts, the sum and the sum of squares as one vector on the values' device."""
+        kept = values[~values.isnan()].clamp(self.low, self.high).float()
+        index = ((kept - self.low) * (self.count / (self.high - self.low))).long().clamp(max=self.count - 1)
+        counts = torch.bincount(index, minlength=self.count).to(kept.dtype)
+        return torch.cat([counts, torch.stack([kept.sum(), kept.square().sum()])])
+
+    def unpack(self, numbers: list[float]) -> Histogram:
+        """Makes the record of what :meth:`summarize` returned."""
+        return Histogram(self.edges(), tuple(int(c) for c in numbers[: self.count]), numbers[-2], numbers[-1])
+
+
+ALPHA_BINS = Bins(0.0, 2.5, 50)
+NOISE_BINS = Bins(-10.0, 10.0, 80)

@@ -1,0 +1,116 @@
+"""Other laws than the stable one on the same cells: Student's t and Laplace's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from scipy.special import stdtr, stdtrit
+from torch import Tensor
+
+from ._counts import Cells
+from ._curves import parabola
+from ._likelihood import Likelihood, as_weights, in_chunks, likelihood, likelihood_of
+from ._series import Series, each_class
+from ._tables import alpha_grid, log_cells_of, log_edges
+
+# Degrees of freedom: from tails heavier than any stable law here to what 10,000 values do not tell from a Gaussian.
+_NUM_SHAPES = 25
+_FREEDOM = (0.25, 40.0)
+_EDGE = 1e-3
+
+
+@lru_cache(maxsize=1)
+def degrees_of_freedom() -> Tensor:
+    """Degrees of freedom at which Student's law is evaluated, evenly spaced on a logarithmic scale."""
+    return torch.linspace(math.log(_FREEDOM[0]), math.log(_FREEDOM[1]), _NUM_SHAPES, dtype=torch.float64).exp()
+
+
+@lru_cache(maxsize=16)
+def student_t(half: int, step: float, per_octave: int) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of the cells, [scales, shapes, cells], and the distances of the log-scales, [shapes].
+
+    The scales are those of :func:`._tables.log_cells`, with this law's own unit.
+    """
+    freedom = degrees_of_freedom().numpy()[:, None, None]
+    spacing = step * np.sqrt((freedom + 3) / (2 * freedom))  # over the root of its Fisher information
+    u = spacing * np.arange(-half, half + 1)[:, None]
+    size = stdtrit(freedom, 0.75) * np.exp(log_edges(per_octave) - u)
+    log_survival = np.log(2 * stdtr(freedom, -size))
+    table = torch.as_tensor(log_cells_of(log_survival)).transpose(0, 1).contiguous()
+    return table, torch.as_tensor(spacing[:, 0, 0])
+
+
+@lru_cache(maxsize=16)
+def laplace(half: int, step: float, per_octave: int) -> tuple[Tensor, Tensor]:
+    """The same for Laplace's law, which has one shape."""
+    u = step * np.arange(-half, half + 1)[:, None, None]
+    log_survival = -math.log(2) * np.exp(log_edges(per_octave) - u)
+    return torch.as_tensor(log_cells_of(log_survival)), torch.full((1,), step, dtype=torch.float64)
+
+
+def _curves(counts: Tensor, series: Series) -> Iterator[tuple[slice, list[tuple[Likelihood, Tensor]]]]:
+    """For some series at a time, the likelihood of both laws and the distances of its scales."""
+    grid, start = series.grid, 0
+    for index in in_chunks(series.index):
+        weights = as_weights(counts[index], grid)
+        laws = (table(grid.half, grid.step, grid.per_octave) for table in (student_t, laplace))
+        yield slice(start, start + len(index)), [(likelihood_of(weights, cells.to(weights)), d) for cells, d in laws]
+        start += len(index)
+
+
+def profiles(cells: Cells, per_octave: int) -> tuple[Tensor, Tensor]:
+    """Maximal log-likelihoods of Student's and Laplace's law for each series; NaN for those that are not usable."""
+    out = cells.counts.new_full((2, len(cells.counts)), math.nan, dtype=torch.float64)
+    for series in each_class(cells, per_octave):
+        for part, ((student, _), (laplacian, _)) in _curves(cells.counts, series):
+            index = series.index[part]
+            out[0, index] = parabola(student.profile.double(), degrees_of_freedom().log().to(out))[1]
+            out[1, index] = laplacian.profile[0].double()
+    return out[0], out[1]
+
+
+def marginals(cells: Cells, classes: Sequence[Series]) -> tuple[Tensor, Tensor]:
+    """The same for all series together, with one shape for them and the scale of each integrated out, shape []."""
+    student = cells.counts.new_zeros(_NUM_SHAPES, dtype=torch.float64)
+    laplacian = student.new_zeros(1)
+    for series in classes:
+        for _, parts in _curves(cells.counts, series):
+            for total, (part, spacing) in zip((student, laplacian), parts, strict=True):
+                total += (part.marginal.double() + spacing.log().to(total)[:, None]).sum(1)
+    best = parabola(student[:, None], degrees_of_freedom().log().to(student))[1][0]
+    return best, laplacian[0]
+
+
+def expected_counts(cells: Cells, classes: Sequence[Series], alpha: Tensor) -> Tensor:
+    """Counts that stable laws of given tail indices [series] lead to expect, shape [series, cells].
+
+    At the nearest node of the grid, over the scales that are likely for each series; NaN where alpha is.
+    """
+    expected = cells.counts.new_full(cells.counts.shape, math.nan, dtype=torch.float64)
+    node = (
+        torch.searchsorted(alpha_grid(), alpha.double().cpu().contiguous())
+        .clamp(max=len(alpha_grid()) - 1)
+        .to(alpha.device)
+    )
+    for series in classes:
+        nearest = node[series.index]
+        for k in torch.unique(nearest).tolist():
+            for index in in_chunks(series.index[nearest == k]):
+                _expect(cells.counts, Series(index, index, series.grid), torch.tensor([k]), expected)
+    return torch.where(alpha.isnan()[:, None], math.nan, expected)
+
+
+def _expect(counts: Tensor, series: Series, node: Tensor, expected: Tensor) -> None:
+    weights = as_weights(counts[series.index], series.grid)
+    part, table = likelihood(weights, series.grid, node), series.grid.table(node, weights)
+    narrow = part.edge[0] > _EDGE
+    if bool(narrow.any()) and not series.grid.is_widest:
+        wider = Series(series.index[narrow], series.group[narrow], series.grid.widened())
+        _expect(counts, wider, node, expected)
+    share = torch.einsum("sj,sc->jc", part.relative[:, 0] / part.mass[0], table[:, 0].exp())
+    kept = ~narrow if not series.grid.is_widest else torch.ones_like(narrow)
+    expected[series.index[kept]] = (share * weights.sum(1, keepdim=True)).double()[kept]

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import StudentT
+
+from lightning_tailindex.analysis import analyse, resolve_estimators
+from lightning_tailindex.noise.observation import GroupNoise, NoiseObservation
+from lightning_tailindex.records import Measurement
+
+from .functional.samples import generator, noise
+
+
+def observe(**groups: Tensor) -> NoiseObservation:
+    """An observation whose full gradient is 1 everywhere."""
+    return NoiseObservation(
+        tuple(
+            GroupNoise(
+                name,
+                1 + x,
+                torch.ones(x.shape[1], dtype=x.dtype),
+                x.shape[1],
+                torch.tensor(1.0),
+                x.square().sum(1).mean().sqrt(),
+            )
+            for name, x in groups.items()
+        ),
+        num_draws=len(next(iter(groups.values()))),
+        num_full_minibatches=256,
+        minibatch_size=8,
+        shares_data=False,
+    )
+
+
+def measure(estimators: str | list[str] = "grouped_mle", **groups: Tensor) -> dict[tuple[str, str], Measurement]:
+    report = analyse(observe(**groups), resolve_estimators(estimators), step=0, seed=0)
+    return {(m.group, m.estimator): m for m in report.measurements}
+
+
+def student(freedom: float, n: int, d: int) -> Tensor:
+    torch.manual_seed(0)
+    return StudentT(torch.tensor(freedom)).sample((n, d)).double() * noise(2.0, 1, d, generator(1))
+
+
+def test_a_stable_law_keeps_its_index_and_a_finite_variance_climbs_to_two() -> None:
+    found = measure(stable=noise(1.5, 256, 300, generator(0)), student=student(3.0, 256, 300))
+    stable, t = (found[name, "grouped_mle"] for name in ("stable", "student"))
+    assert [a.num_minibatches for a in stable.aggregated] == [2, 4, 8, 16]
+    assert [a.num_draws for a in stable.aggregated] == [128, 64, 32, 16]
+    assert [a.alpha for a in stable.aggregated] == pytest.approx([1.5] * 4, abs=0.05)
+    climb = [t.alpha, *(a.alpha for a in t.aggregated)]
+    assert climb == sorted(climb)
+    assert climb[0] < 1.7
+    assert climb[-1] > 1.85
+    for m in (stable, t):
+        assert [a.gaussian_alpha for a in m.aggregated] == pytest.approx([2.0] * 4, abs=0.03)
+        assert all(a.low <= a.alpha <= a.high for a in m.aggregated)
+
+
+def test_as_many_averages_as_there_are_sixteen_draws_for() -> None:
+    for n, sizes in ((16, []), (31, []), (32, [2]), (64, [2, 4]), (100, [2, 4])):
+        (m,) = measure(group=noise(1.5, n, 20, generator(2))).values()
+        assert [a.num_minibatches for a in m.aggregated] == sizes
+
+
+@pytest.mark.parametrize(("name", "law"), [("gaussian", "gaussian"), ("stable", "stable"), ("student", "student_t")])
+def test_the_best_law_in_a_word(name: str, law: str) -> None:
+    samples = {
+        "gaussian": noise(2.0, 64, 400, generator(3)),
+        "stable": noise(1.5, 64, 400, generator(4)),
+        "student": student(3.0, 64, 400),
+    }
+    (m,) = measure(group=samples[name]).values()
+    assert m.law == law
+    assert (m.gaussian_p_value <= 0.051) == (law != "gaussian")
+    assert m.kolmogorov_distance < 0.03
+    assert m.gain >= 0
+    assert (m.student_t_gain > m.gain) == (law == "student_t")
+    assert m.laplace_gain < max(m.gain, m.student_t_gain, 0)
+
+
+def test_projections_of_gaussian_noise_pass_and_of_heavy_noise_do_not() -> None:
+    found = measure(gaussian=noise(2.0, 64, 300, generator(5)), heavy=noise(1.2, 64, 300, generator(6)))
+    gaussian, heavy = (found[name, "grouped_mle"] for name in ("gaussian", "heavy"))
+    assert min(gaussian.shapiro_wilk, gaussian.anderson_darling) > 0.8
+    assert max(heavy.shapiro_wilk, heavy.anderson_darling) < 0.2
+    for m in (gaussian, heavy):
+        assert min(m.gaussian_shapiro_wilk, m.gaussian_anderson_darling) > 0.8
+
+
+def test_coordinates_are_summed_up_by_median_and_harmonic_mean() -> None:
+    (m,) = measure(group=noise(1.5, 200, 300, generator(7))).values()
+    assert m.coordinate_median == pytest.approx(1.5, abs=0.05)
+    assert m.coordinate_harmonic_mean == pytest.approx(1.5, abs=0.05)
+
+
+def test_groups_together_are_what_they_are_alone_but_for_the_surrogates() -> None:
+    samples = {f"group{d}": noise(1.4, 64, d, generator(d)) for d in (1, 7, 300)}
+    together = measure(["grouped_mle", "group_sum"], **samples)
+    for (group, estimator), m in together.items():
+        alone = measure(estimator, **{group: samples[group]})[group, estimator]
+        for field in ("alpha", "low", "high", "scale", "zero_share", "coordinate_median", "kolmogorov_distance"):
+            assert getattr(m, field) == pytest.approx(getattr(alone, field), rel=1e-4, nan_ok=True), field
+        assert m.coordinate_alphas.counts == alone.coordinate_alphas.counts
+
+
+@pytest.mark.parametrize(
+    ("x", "note"),
+    [
+        (torch.zeros(0, 5), "no minibatch gave a draw"),
+        (torch.full((64, 5), -1.0), "no gradient reached this group"),
+        (torch.full((64, 5), math.nan), "5 of 5 series left out: NaN or infinite values"),
+        (torch.ones(1, 5), "5 of 5 series left out: constant values"),
+    ],
+)
+def test_nothing_to_measure_reads_nan_with_a_note(x: Tensor, note: str) -> None:
+    (m,) = measure(["grouped_mle"], group=x).values()
+    for field in ("alpha", "low", "high", "gaussian_p_value", "kolmogorov_distance", "shapiro_wilk", "laplace_gain"):
+        assert math.isnan(getattr(m, field)), field
+    assert m.law == "none"
+    assert m.note == note
+    assert sum(m.coordinate_alphas.counts) == 0
+    assert all(math.isnan(a.alpha) for a in m.aggregated)
+
+
+@pytest.mark.parametrize("estimator", sorted(resolve_estimators(["characteristic", "hill", "log_moment", "quantile"])))
+def test_any_estimator_may_be_the_first(estimator: str) -> None:
+    found = measure([estimator, "grouped_mle"], group=noise(1.3, 64, 50, generator(8)))
+    first, second = found["group", estimator], found["group", "grouped_mle"]
+    assert first.alpha == pytest.approx(second.alpha, abs=0.7)
+    assert (first.law, first.gaussian_p_value) == (second.law, second.gaussian_p_value)
