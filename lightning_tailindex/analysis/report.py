@@ -34,6 +34,7 @@ class _Group:
         observed: The observation.
         noise: The noise, 0 where it is left out and NaN where there is none to speak of, ``[n, d]``.
         surrogate: Its Gaussian surrogate.
+        estimate: The estimate by grouped maximum likelihood, which the comparison of laws starts from.
         fit: Which law fits.
         acceptance: Shares of projections that pass for Gaussian by both tests, of the noise and of its surrogate.
     """
@@ -41,6 +42,7 @@ class _Group:
     observed: GroupNoise
     noise: Tensor
     surrogate: Tensor
+    estimate: TailIndexEstimate
     fit: LawFit
     acceptance: dict[str, Tensor]
 
@@ -88,12 +90,11 @@ def _groups(observation: NoiseObservation, seed: int) -> list[_Group]:
     generator = torch.Generator(device).manual_seed(seed)
     draws = [_noise_and_surrogate(group, generator) for group in observation.groups]
     noises = [noise for noise, _ in draws]
-    fits = law_fits(
-        noises, estimate_groups(functional.grouped_mle, noises), num_surrogates=_SURROGATES, generator=generator
-    )
+    estimates = estimate_groups(functional.grouped_mle, noises)
+    fits = law_fits(noises, estimates, num_surrogates=_SURROGATES, generator=generator)
     return [
-        _Group(group, noise, surrogate, fit, _acceptance(noise, surrogate, seed))
-        for group, (noise, surrogate), fit in zip(observation.groups, draws, fits, strict=True)
+        _Group(group, noise, surrogate, estimate, fit, _acceptance(noise, surrogate, seed))
+        for group, (noise, surrogate), estimate, fit in zip(observation.groups, draws, estimates, fits, strict=True)
     ]
 
 
@@ -192,13 +193,14 @@ def _all_pending(
 def _column(
     groups: list[_Group], noises: list[Tensor], surrogates: list[Tensor], name: str, estimator: Estimator
 ) -> list[_Pending]:
-    estimates = estimate_groups(estimator, noises)
+    is_known = estimator is functional.grouped_mle
+    estimates = [group.estimate for group in groups] if is_known else estimate_groups(estimator, noises)
     gaussian = estimate_groups(estimator, surrogates, intervals=False)
     together = estimator(torch.cat(noises, dim=1), pooled=False).alpha
     alphas = torch.split(together, [noise.shape[1] for noise in noises])
     more = aggregated_alphas(estimator, noises, surrogates)
     rows = zip(groups, estimates, gaussian, alphas, more, strict=True)
-    return [_pending(group, name, *row) for group, *row in rows]
+    return [_pending(group, name, estimate, surrogate, own, rest) for group, estimate, surrogate, own, rest in rows]
 
 
 def analyse(

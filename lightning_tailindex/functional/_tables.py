@@ -92,7 +92,7 @@ def log_cells_of(log_survival: np.ndarray) -> np.ndarray:
     return np.concatenate([first, inner, log_survival[..., -1:]], axis=-1)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=48)  # a measurement's groups and averages have series of many lengths
 def log_cells(half: int, step: float, per_octave: int) -> Tensor:
     """Log-probabilities of the cells, shape [alphas, 2 half + 1, cells], in float64 on the CPU.
 
