@@ -18,7 +18,7 @@ from lightning_tailindex.functional import group_sum, grouped_mle
 
 from .functional.samples import generator, noise, stable
 
-OTHERS = sorted(set(functional.__all__) - {"grouped_mle"})
+OTHERS = sorted(set(functional.estimators()) - {"grouped_mle"})
 
 
 def updated(metric: TailIndex, *parts: Tensor) -> TailIndex:

@@ -19,7 +19,7 @@ _HIGHEST = 1.965  # where the middle stays: nearer to 2 a single value decides o
 # the variance of the score at its true index is 90 to 140 times that of independent ones, for an index of 1.3 to 1.95.
 _INDEPENDENT_TAILS = 3
 _MOST_DRAWS = 1024
-_MOST_SERIES = 4096
+_MOST_SERIES = 512
 _CLIP = 4.0
 
 

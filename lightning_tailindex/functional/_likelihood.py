@@ -16,7 +16,7 @@ from ._tables import FIRST_OCTAVE, NUM_OCTAVES, alpha_grid, log_cells, log_cells
 # Distance of the scales in standard deviations of the scale: a sum over such points gives the integral of a Gaussian
 # to 1e-5, and that of its square to 4e-3.
 _SCALE_STEP = 1.25
-_HALF = 5
+_HALF = 6
 _LARGEST_HALF = 320
 _LONGEST_IN_SINGLE = 24  # half octaves of values in a series whose log-likelihood float32 holds to .001
 _SERIES = 4096  # series whose likelihood is computed at once

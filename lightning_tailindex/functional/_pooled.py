@@ -47,8 +47,8 @@ def _marginal(part: Likelihood, grid: Grid, nodes: Tensor) -> Tensor:
     return (part.marginal + log_spacing(grid, nodes, part.mass)[:, None]).double()
 
 
-def _coarse(counts: Tensor, series: Series, num_groups: int) -> tuple[Tensor, Tensor, bool]:
-    """Curves of the groups [nodes, groups], those of the best Gaussians [groups], and whether scales leave the grid."""
+def _coarse(counts: Tensor, series: Series, num_groups: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Curves of the groups [nodes, groups], those of the best Gaussians [groups], and whose scales leave the grid."""
     nodes = coarse_nodes()
     curve = counts.new_zeros(len(nodes), num_groups, dtype=torch.float64)
     gaussian, edge = curve[0].clone(), curve.clone()
@@ -59,7 +59,7 @@ def _coarse(counts: Tensor, series: Series, num_groups: int) -> tuple[Tensor, Te
         gaussian += (gaussian_profile(weights, series.grid.per_octave) + width).double() @ member
     size = series.group.bincount(minlength=num_groups)
     near = curve >= curve.amax(0) - _NEAR * size  # the interval ends there, whatever the series share
-    return curve, torch.maximum(gaussian, curve[-1]), bool((edge * near > _EDGE * size).any())
+    return curve, torch.maximum(gaussian, curve[-1]), (edge * near > _EDGE * size).any(0)
 
 
 def _fine(counts: Tensor, series: Series, nodes: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
@@ -98,15 +98,17 @@ def search(cells: Cells, sizes: Sequence[int], per_octave: int) -> Search:
     usable = cells.usable.nonzero()[:, 0]
     classes = [Series(i, group[i], grid) for i, grid in by_length(cells.num_values, usable, per_octave)]
     curve = counts.new_zeros(len(coarse_nodes()), num_groups, dtype=torch.float64)
-    gaussian, wide = curve[0].clone(), []
-    for narrow in classes:
-        series = narrow
+    gaussian = curve[0].clone()
+    wide: list[Series] = []
+    while classes:
+        series = classes.pop(0)
         part, best, leaves = _coarse(counts, series, num_groups)
-        while leaves and not series.grid.is_widest:
-            series = replace(series, grid=series.grid.widened())
-            part, best, leaves = _coarse(counts, series, num_groups)
-        curve, gaussian = curve + part, gaussian + best
-        wide.append(series)
+        leaves = leaves & (not series.grid.is_widest)
+        curve, gaussian = curve + part * ~leaves, gaussian + best * ~leaves
+        for some, grid in ((~leaves, series.grid), (leaves, series.grid.widened())):
+            chosen = replace(series.of(some.nonzero()[:, 0]), grid=grid)
+            if len(chosen.index) > 0:
+                (wide if grid is series.grid else classes).append(chosen)
     num_values = one_hot(group[usable], num_groups).double().T @ cells.num_values[usable].double()
     return Search(counts, tuple(wide), curve, gaussian, num_values)
 

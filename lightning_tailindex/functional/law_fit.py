@@ -133,7 +133,7 @@ def _pooled(x: Tensor, estimate: TailIndexEstimate, num_surrogates: int, generat
 def _gains(stable: Tensor, gain: Tensor, others: Tensor, num_values: Tensor) -> Tensor:
     """Mean log-likelihood of a value above that under the best Gaussian, for each law, shape [laws, ...]."""
     beside = (others - (stable - gain * num_values)) / num_values
-    return torch.cat([torch.stack([torch.zeros_like(gain), gain]), beside])
+    return torch.cat([torch.stack([0 * gain, gain]), beside])
 
 
 def _record(
