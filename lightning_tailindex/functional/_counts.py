@@ -15,7 +15,7 @@ from .median import has_zeros, quartiles
 Center = Literal["median", "none"]
 
 # Values handled at once: what stays in the cache of a CPU, and what keeps a GPU busy.
-_CHUNK = {"cpu": 1 << 19}
+_CHUNK = {"cpu": 1 << 18}
 _CHUNK_ELSEWHERE = 1 << 26
 # Draws of each series that its centre and its unit are taken from: all of them up to here, evenly spaced ones beyond.
 _MOST_SORTED = 512
