@@ -103,8 +103,8 @@ def record_pooled(
     """The record of one estimate for all series: alpha, low, high, effective series; scale has shape [series]."""
     alpha, low, high, effective = pooled
     nan = torch.full_like(alpha, torch.nan)
-    if bool(alpha.isnan()) and bool(usable.mask.any()):
-        more = _join(more, "no usable series is left without each of the blocks of draws")
+    if bool(alpha.isnan()) and bool(usable.mask.any()) and not more:
+        more = "no usable series is left without each of the blocks of draws"
     return TailIndexEstimate(
         alpha=alpha,
         low=low,
