@@ -82,6 +82,15 @@ def test_the_best_law_in_a_word(name: str, law: str) -> None:
     assert m.laplace_gain < max(m.gain, m.student_t_gain, 0)
 
 
+def test_an_index_that_makes_no_sense_is_said_to_make_none() -> None:
+    uniform = torch.rand(64, 300, generator=generator(9), dtype=torch.float64) - 0.5
+    found = measure(
+        uniform=uniform, stable=noise(1.5, 64, 300, generator(10)), shared=noise(1.5, 64, 300, generator(11), 3)
+    )
+    assert found["uniform", "grouped_mle"].note == "no stable law fits: Kolmogorov distance 0.10"
+    assert found["stable", "grouped_mle"].note == found["shared", "grouped_mle"].note == ""
+
+
 def test_projections_of_gaussian_noise_pass_and_of_heavy_noise_do_not() -> None:
     found = measure(gaussian=noise(2.0, 64, 300, generator(5)), heavy=noise(1.2, 64, 300, generator(6)))
     gaussian, heavy = (found[name, "grouped_mle"] for name in ("gaussian", "heavy"))

@@ -20,6 +20,7 @@ from lightning_tailindex.records import AggregatedTailIndex, LawFit, Measurement
 from .aggregation import FIELDS, aggregated_alphas, sizes
 from .bins import ALPHA_BINS, NOISE_BINS
 from .estimators import Estimator, estimate_groups
+from .notes import group_note, misfit
 
 __all__ = ["analyse"]
 
@@ -60,16 +61,6 @@ class _Pending:
     words: dict[str, Any]
     scalars: tuple[str, ...]
     numbers: Tensor
-
-
-def _note(group: GroupNoise, estimate: TailIndexEstimate) -> str:
-    if len(group.gradients) == 0:
-        return "no minibatch gave a draw"
-    if not group.gradients.any():
-        return "no gradient reached this group"
-    if group.is_rounding:
-        return "the noise is no more than the rounding of the gradient"
-    return estimate.note
 
 
 def _standardized(noise: Tensor, scale: Tensor) -> Tensor:
@@ -153,7 +144,7 @@ def _pending(
         "num_draws": len(observed.gradients),
         "num_coordinates": observed.gradients.shape[1],
         "group_size": observed.num_coordinates,
-        "note": _note(observed, estimate),
+        "note": group_note(observed, estimate),
     }
     histograms = ALPHA_BINS.summarize(alphas), NOISE_BINS.summarize(_standardized(noise, estimate.scale))
     numbers = torch.stack([scalar.to(noise) for scalar in scalars.values()])
@@ -167,6 +158,7 @@ def _measurement(pending: _Pending, numbers: list[float], num_draws: int) -> Mea
         ends.append(ends[-1] + length)
     fields: dict[str, Any] = {**pending.words, **dict(zip(pending.scalars, numbers[: ends[0]], strict=True))}
     law = fields.pop("law")
+    fields["note"] = "; ".join(filter(None, [fields["note"], misfit(fields)]))
     alphas = numbers[ends[0] : ends[1]]
     return Measurement(
         **fields,

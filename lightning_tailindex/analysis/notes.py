@@ -1,0 +1,32 @@
+"""What a reader has to know of a measurement, in words."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from lightning_tailindex.noise.observation import GroupNoise
+from lightning_tailindex.records import TailIndexEstimate
+
+__all__ = ["group_note", "misfit"]
+
+_CHANCE = 1.358  # 95 % point of Kolmogorov's law: the distance by chance, times the root of the number of values
+_POOR = 0.05
+
+
+def group_note(group: GroupNoise, estimate: TailIndexEstimate) -> str:
+    """Says why there is no estimate, or what holds of it."""
+    if len(group.gradients) == 0:
+        return "no minibatch gave a draw"
+    if not group.gradients.any():
+        return "no gradient reached this group"
+    if group.is_rounding:
+        return "the noise is no more than the rounding of the gradient"
+    return estimate.note
+
+
+def misfit(fields: dict[str, Any]) -> str:
+    """Says that no stable law fits, where the distance is large and beyond what chance makes of so many values."""
+    distance, independent = fields["kolmogorov_distance"], fields["num_draws"] * fields["effective_coordinates"]
+    beyond_chance = independent > 0 and distance > _CHANCE / math.sqrt(independent)
+    return f"no stable law fits: Kolmogorov distance {distance:.2f}" if beyond_chance and distance > _POOR else ""
