@@ -1,0 +1,17 @@
+"""What the package says: frozen records, and nothing that computes."""
+
+from __future__ import annotations
+
+from .estimates import LawFit, NormalityTest, ProjectionAcceptance, TailIndexEstimate
+from .measurements import AggregatedTailIndex, Histogram, Measurement, Report
+
+__all__ = [
+    "AggregatedTailIndex",
+    "Histogram",
+    "LawFit",
+    "Measurement",
+    "NormalityTest",
+    "ProjectionAcceptance",
+    "Report",
+    "TailIndexEstimate",
+]
