@@ -47,7 +47,7 @@ def fit_each(cells: Cells, per_octave: int) -> Fit:
     for series, grid in by_length(cells.num_values, usable, per_octave):
         _fit(cells.counts, grid, out, series)
     alpha, low, high, log_ratio, value, gaussian = out
-    gain = (value - gaussian) / cells.num_values
+    gain = ((value - gaussian) / cells.num_values).clamp(min=0)  # the Gaussian is one of the stable laws
     return Fit(alpha, low, high, log_ratio, value, gain, torch.full_like(alpha, math.nan))
 
 

@@ -134,7 +134,7 @@ def fit_pooled(x: Tensor, cells: Cells, sizes: Sequence[int], per_octave: int, s
     for node in torch.unique(best[filled]).tolist():
         _refine(x, cells, pooled, filled[best[filled] == node], node, out, log_ratio, spread)
     alpha, low, high, value, effective = out
-    gain = (value - pooled.gaussian) / pooled.num_values
+    gain = ((value - pooled.gaussian) / pooled.num_values).clamp(min=0)  # the Gaussian is one of the stable laws
     return Fit(alpha, low, high, log_ratio, value, gain, effective)
 
 

@@ -133,7 +133,8 @@ def test_permutations_are_efficient(alpha: float, bound: float, ratio: float) ->
 )
 def test_interval_of_permutations_covers(options: dict[str, Any]) -> None:
     estimates = group_sum(stable(1.5, (900, 800), generator(9)), **options)
-    assert 0.91 < ((estimates.low < 1.5) & (estimates.high > 1.5)).double().mean() < 0.985
+    # 800 series scatter by .009; groups of 30 cover in .926 of cases, their number being small
+    assert 0.90 < ((estimates.low < 1.5) & (estimates.high > 1.5)).double().mean() < 0.985
 
 
 @pytest.mark.parametrize("rank", [None, 3])
