@@ -27,7 +27,7 @@ def null_ratios(n: int) -> Tensor:
     x = torch.randn(n + 1, _NULL_SERIES, generator=torch.Generator().manual_seed(_SEED))  # one of them is the centre
     cells = count_values(x, "median", _PER_OCTAVE)
     fit = fit_each(cells, _PER_OCTAVE)
-    return (2 * fit.gain * cells.num_values).clamp(min=0).sort().values
+    return (2 * fit.gain * cells.num_values).sort().values
 
 
 def gaussian_p_value(ratio: Tensor, num_values: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ def gaussian_p_value(ratio: Tensor, num_values: Tensor) -> Tensor:
     halves = num_values.clamp(1, _LONGEST_NULL).double().log2().mul(2).round()
     for half in torch.unique(halves[~ratio.isnan()]).tolist():
         null, where = null_ratios(round(2 ** (half / 2))).to(ratio), (halves == half) & ~ratio.isnan()
-        below = torch.searchsorted(null, ratio[where].clamp(min=0).contiguous())
+        below = torch.searchsorted(null, ratio[where].contiguous())
         p_value[where] = (len(null) - below + 1).to(ratio) / (len(null) + 1)
     return p_value
 

@@ -10,11 +10,20 @@ from torch import Tensor
 
 from ._counts import Cells
 from ._curves import at, between, highest, interval, maximize
-from ._likelihood import Grid, as_weights, by_length, coarse_nodes, fine_nodes, gaussian_profile, in_chunks, likelihood
+from ._likelihood import (
+    LARGEST_EDGE,
+    Grid,
+    as_weights,
+    by_length,
+    coarse_nodes,
+    fine_nodes,
+    gaussian_profile,
+    in_chunks,
+    likelihood,
+)
 from ._tables import alpha_grid, log_medians
 
 CHI_SQUARE = 3.841458820694124
-_EDGE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -42,9 +51,8 @@ class Fit:
 
 def fit_each(cells: Cells, per_octave: int) -> Fit:
     """Fits every usable series by itself, its interval by the profile likelihood; NaN for the others."""
-    usable = cells.usable.nonzero()[:, 0]
     out = cells.counts.new_full((6, len(cells.counts)), math.nan, dtype=torch.float64)
-    for series, grid in by_length(cells.num_values, usable, per_octave):
+    for series, grid in by_length(cells, per_octave):
         _fit(cells.counts, grid, out, series)
     alpha, low, high, log_ratio, value, gaussian = out
     gain = ((value - gaussian) / cells.num_values).clamp(min=0)  # the Gaussian is one of the stable laws
@@ -69,7 +77,7 @@ def _coarse(weights: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
     coarse = likelihood(weights, grid, coarse_nodes())
     curve = coarse.profile
     gaussian = torch.maximum(curve[-1], gaussian_profile(weights, grid.per_octave))
-    return curve, gaussian, at(coarse.edge, highest(curve)) > _EDGE
+    return curve, gaussian, at(coarse.edge, highest(curve)) > LARGEST_EDGE
 
 
 def _refine(weights: Tensor, grid: Grid, coarse: Tensor, node: int) -> Tensor:

@@ -13,14 +13,13 @@ from torch import Tensor
 
 from ._counts import Cells
 from ._curves import parabola
-from ._likelihood import Likelihood, as_weights, in_chunks, likelihood, likelihood_of
-from ._series import Series, each_class
+from ._likelihood import LARGEST_EDGE, Likelihood, as_weights, in_chunks, likelihood, likelihood_of
+from ._series import Series
 from ._tables import alpha_grid, log_cells_of, log_edges
 
 # Degrees of freedom: from tails heavier than any stable law here to what 10,000 values do not tell from a Gaussian.
 _NUM_SHAPES = 25
 _FREEDOM = (0.25, 40.0)
-_EDGE = 1e-3
 
 
 @lru_cache(maxsize=1)
@@ -52,22 +51,20 @@ def laplace(half: int, step: float, per_octave: int) -> tuple[Tensor, Tensor]:
     return torch.as_tensor(log_cells_of(log_survival)), torch.full((1,), step, dtype=torch.float64)
 
 
-def _curves(counts: Tensor, series: Series) -> Iterator[tuple[slice, list[tuple[Likelihood, Tensor]]]]:
-    """For some series at a time, the likelihood of both laws and the distances of its scales."""
-    grid, start = series.grid, 0
+def _curves(counts: Tensor, series: Series) -> Iterator[tuple[Tensor, list[tuple[Likelihood, Tensor]]]]:
+    """For some series at a time, their indices, the likelihood of both laws and the distances of its scales."""
+    grid = series.grid
     for index in in_chunks(series.index):
         weights = as_weights(counts[index], grid)
         laws = (table(grid.half, grid.step, grid.per_octave) for table in (student_t, laplace))
-        yield slice(start, start + len(index)), [(likelihood_of(weights, cells.to(weights)), d) for cells, d in laws]
-        start += len(index)
+        yield index, [(likelihood_of(weights, cells.to(weights)), d) for cells, d in laws]
 
 
-def profiles(cells: Cells, per_octave: int) -> tuple[Tensor, Tensor]:
+def profiles(cells: Cells, classes: Sequence[Series]) -> tuple[Tensor, Tensor]:
     """Maximal log-likelihoods of Student's and Laplace's law for each series; NaN for those that are not usable."""
     out = cells.counts.new_full((2, len(cells.counts)), math.nan, dtype=torch.float64)
-    for series in each_class(cells, per_octave):
-        for part, ((student, _), (laplacian, _)) in _curves(cells.counts, series):
-            index = series.index[part]
+    for series in classes:
+        for index, ((student, _), (laplacian, _)) in _curves(cells.counts, series):
             out[0, index] = parabola(student.profile.double(), degrees_of_freedom().log().to(out))[1]
             out[1, index] = laplacian.profile[0].double()
     return out[0], out[1]
@@ -107,7 +104,7 @@ def expected_counts(cells: Cells, classes: Sequence[Series], alpha: Tensor) -> T
 def _expect(counts: Tensor, series: Series, node: Tensor, expected: Tensor) -> None:
     weights = as_weights(counts[series.index], series.grid)
     part, table = likelihood(weights, series.grid, node), series.grid.table(node, weights)
-    narrow = part.edge[0] > _EDGE
+    narrow = part.edge[0] > LARGEST_EDGE
     if bool(narrow.any()) and not series.grid.is_widest:
         wider = Series(series.index[narrow], series.group[narrow], series.grid.widened())
         _expect(counts, wider, node, expected)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ._counts import Cells
 from ._tables import FIRST_OCTAVE, NUM_OCTAVES, alpha_grid, log_cells, log_cells_of, log_edges, scale_unit
 
 # Distance of the scales in standard deviations of the scale: a sum over such points gives the integral of a Gaussian
@@ -20,6 +21,7 @@ _HALF = 6
 _LARGEST_HALF = 320
 _LONGEST_IN_SINGLE = 24  # half octaves of values in a series whose log-likelihood float32 holds to .001
 _SERIES = 4096  # series whose likelihood is computed at once
+LARGEST_EDGE = 1e-3  # share of the outermost scales up to which the grid is wide enough for a series
 _SMALLEST = -40.0  # logarithms of likelihoods over the largest: denormal numbers would take a hundred times as long
 
 
@@ -58,19 +60,19 @@ class Grid:
         return (places[:, None] * self.step * scale_unit()[nodes]).to(like)
 
 
-def by_length(num_values: Tensor, series: Tensor, per_octave: int) -> Iterator[tuple[Tensor, Grid]]:
-    """Finds series of about the same number of values.
+def by_length(cells: Cells, per_octave: int) -> Iterator[tuple[Tensor, Grid]]:
+    """Finds usable series of about the same number of values.
 
     Args:
-        num_values: Values in each series, shape [all series].
-        series: Indices of the series that are wanted.
+        cells: The cells of all series.
         per_octave: Cells an octave.
 
     Yields:
         Indices of some of them, with the grid that suits these; lengths are rounded, so that few different tables
         are ever computed.
     """
-    halves = num_values[series].double().log2().mul(2).round().long()
+    series = cells.usable.nonzero()[:, 0]
+    halves = cells.num_values[series].double().log2().mul(2).round().long()
     for half in torch.unique(halves).tolist():
         step = _SCALE_STEP * 2.0 ** (-(half + 0.5) / 4)  # over the root of the most values that round to this
         yield series[halves == half], Grid(_HALF, step, per_octave, half <= _LONGEST_IN_SINGLE)

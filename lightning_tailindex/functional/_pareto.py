@@ -15,6 +15,7 @@ from lightning_tailindex.records import TailIndexEstimate
 from ._checks import left_out_note
 from ._jackknife import pool
 from ._tails import Sizes, sort_sizes
+from ._values import as_series
 
 Statistic = Callable[[Tensor], Tensor]
 
@@ -59,7 +60,7 @@ def estimate(
     statistic: Callable[[Tail, Tensor], Statistic],
 ) -> TailIndexEstimate:
     """Fits the tails that ``choose`` finds; ``statistic`` says how a pooled fit finds them among fewer draws."""
-    shape, x = x.shape[1:], x.flatten(1) if x.ndim > 1 else x[:, None]
+    shape, x = x.shape[1:], as_series(x)
     present, finite, varies = (x != 0).sum(0), x.isfinite().all(0), (x != x[0]).any(0)
     usable = finite & varies & (present >= fewest)
     tail = choose(sort_sizes(x[:, usable]))

@@ -77,14 +77,12 @@ class Search:
     """A coarse search for one tail index for each group.
 
     Attributes:
-        counts: Counts of all series, shape [series, cells].
         classes: The usable series by their lengths.
         curve: Coarse log-likelihoods, shape [nodes, groups].
         gaussian: Log-likelihood of the best Gaussians, shape [groups].
         num_values: Values in the usable series, shape [groups].
     """
 
-    counts: Tensor
     classes: tuple[Series, ...]
     curve: Tensor
     gaussian: Tensor
@@ -96,7 +94,7 @@ def search(cells: Cells, sizes: Sequence[int], per_octave: int) -> Search:
     counts, num_groups = cells.counts, len(sizes)
     group = torch.arange(num_groups).repeat_interleave(torch.tensor(sizes)).to(counts.device)
     usable = cells.usable.nonzero()[:, 0]
-    classes = [Series(i, group[i], grid) for i, grid in by_length(cells.num_values, usable, per_octave)]
+    classes = [Series(i, group[i], grid) for i, grid in by_length(cells, per_octave)]
     curve = counts.new_zeros(len(coarse_nodes()), num_groups, dtype=torch.float64)
     gaussian = curve[0].clone()
     wide: list[Series] = []
@@ -110,7 +108,7 @@ def search(cells: Cells, sizes: Sequence[int], per_octave: int) -> Search:
             if len(chosen.index) > 0:
                 (wide if grid is series.grid else classes).append(chosen)
     num_values = one_hot(group[usable], num_groups).double().T @ cells.num_values[usable].double()
-    return Search(counts, tuple(wide), curve, gaussian, num_values)
+    return Search(tuple(wide), curve, gaussian, num_values)
 
 
 def fit_pooled(x: Tensor, cells: Cells, sizes: Sequence[int], per_octave: int, spread: float | None = None) -> Fit:

@@ -33,6 +33,4 @@ class Series:
 
 def each_class(cells: Cells, per_octave: int) -> list[Series]:
     """The usable series by their lengths, all of group 0, with scales wide enough for other laws too."""
-    usable = cells.usable.nonzero()[:, 0]
-    lengths = by_length(cells.num_values, usable, per_octave)
-    return [Series(i, torch.zeros_like(i), grid.widened()) for i, grid in lengths]
+    return [Series(i, torch.zeros_like(i), grid.widened()) for i, grid in by_length(cells, per_octave)]

@@ -77,9 +77,10 @@ def law_fit(
         return law_fits([x], pooled_groups([x]), num_surrogates=num_surrogates, generator=generator)[0]
     cells = count_values(x.reshape(len(x), -1), "median", _PER_OCTAVE)
     fit = fit_each(cells, _PER_OCTAVE)
-    others = torch.stack(profiles(cells, _PER_OCTAVE))
+    classes = each_class(cells, _PER_OCTAVE)
+    others = torch.stack(profiles(cells, classes))
     ratio = 2 * fit.gain * cells.num_values
-    expected = expected_counts(cells, each_class(cells, _PER_OCTAVE), fit.alpha)
+    expected = expected_counts(cells, classes, fit.alpha)
     return _record(
         _gains(fit.log_likelihood, fit.gain, others, cells.num_values),
         cells.num_values.double(),
@@ -98,7 +99,7 @@ def law_fits(
     num_surrogates: int = 99,
     generator: torch.Generator | None = None,
 ) -> list[LawFit]:
-    """Compares the laws on each of several samples whose series are pooled, in less time than one after the other.
+    """Compares the laws on each of several samples whose series are pooled, from estimates that are at hand.
 
     Args:
         samples: Draws along dim 0, each of shape ``[n, ...]``.
