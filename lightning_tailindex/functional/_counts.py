@@ -17,8 +17,12 @@ Center = Literal["median", "none"]
 # Values handled at once: what stays in the cache of a CPU, and what keeps a GPU busy.
 _CHUNK = {"cpu": 1 << 18}
 _CHUNK_ELSEWHERE = 1 << 26
-# Draws of each series that its centre and its unit are taken from: all of them up to here, evenly spaced ones beyond.
-_MOST_SORTED = 512
+# Draws of each series that its centre and its unit are taken from: all up to so many, evenly spaced ones beyond, at
+# least every sixteenth.
+_FEWEST_SORTED = 256
+_WIDEST_SPACING = 16
+# Series that are counted at once where the draws of one do not lie together in memory.
+_BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -58,38 +62,84 @@ class Cells:
 
 def count_values(x: Tensor, center: Center, per_octave: int, *, keep_index: bool = False) -> Cells:
     """Centres the series of x, shape [n, series], and counts their values in cells, some to an octave."""
-    width = max(1, _chunk(x.device) // min(len(x), _MOST_SORTED))
-    parts = [_count(part, center, per_octave, keep_index) for part in torch.split(x, width, dim=1)]
-    counts, index, middle, unit, low, high = (torch.cat(field) for field in zip(*parts, strict=True))
-    finite, varies = low.isfinite() & high.isfinite(), low != high
-    n, dropped = len(x), 1 if center == "median" else 0  # the draw that is the centre
+    n, task = len(x), _Task.of(x, center, per_octave, keep_index)
+    width = max(1, len(task.values) // -(-n // spacing(n)))
+    counts = x.new_empty(x.shape[1], task.num_bins, dtype=torch.float32 if n <= 1 << 24 else torch.float64)
+    chunks = zip(torch.split(x, width, dim=1), torch.split(counts, width), strict=True)
+    parts = [_count(part, task, out) for part, out in chunks]
+    index, middle, unit, finite, varies = (torch.cat(field) for field in zip(*parts, strict=True))
+    dropped = 1 if center == "median" else 0  # the draw that is the centre
     num_values = (n - counts[:, 0]).long() * finite
     zero_share = (n - dropped - num_values).clamp(min=0).to(x.dtype) / max(n - dropped, 1)
     zero_share = torch.where(finite, zero_share, torch.nan)
     return Cells(counts[:, 1:], index, middle, unit, num_values, zero_share, finite, varies)
 
 
-def _chunk(device: torch.device) -> int:
-    return _CHUNK.get(device.type, _CHUNK_ELSEWHERE)
+def spacing(n: int) -> int:
+    """From one to the next of the draws, n in all, that the centre and the unit are taken from."""
+    return min(-(-n // _FEWEST_SORTED), _WIDEST_SPACING)
 
 
-def _count(x: Tensor, center: Center, per_octave: int, keep_index: bool) -> tuple[Tensor, ...]:
-    """Counts of zeros and cells, each value's bin if it is to be kept, middle, unit, smallest and largest value."""
-    low, high = x.amin(0), x.amax(0)
-    rows = x[:: -(-len(x) // _MOST_SORTED)].T.contiguous()
-    middle, unit = _middle_and_unit(rows, center)
+@dataclass(frozen=True)
+class _Task:
+    """What is asked for, with memory for a chunk: fresh pages for each would take longer than the arithmetic.
+
+    Attributes:
+        center: What is subtracted.
+        per_octave: Cells an octave.
+        keep_index: Whether the bin of each value is kept.
+        values: For values of the sample, flat, as many as are handled at once.
+        flags: For whether they are 0, flat.
+    """
+
+    center: Center
+    per_octave: int
+    keep_index: bool
+    values: Tensor
+    flags: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, center: Center, per_octave: int, keep_index: bool) -> _Task:
+        """The task for x."""
+        size = max(1, min(_CHUNK.get(x.device.type, _CHUNK_ELSEWHERE), x.numel()))
+        flags = torch.empty(size, dtype=torch.int32, device=x.device)
+        return cls(center, per_octave, keep_index, x.new_empty(size), flags)
+
+    @property
+    def num_bins(self) -> int:
+        """One for zeros, and the cells."""
+        return NUM_OCTAVES * self.per_octave + 3
+
+    @property
+    def lowest(self) -> int:
+        """What :meth:`bins` gives for zero."""
+        return (127 + FIRST_OCTAVE) * self.per_octave - 1
+
+    def bins(self, ratio: Tensor) -> Tensor:
+        """The bin for zero, else the cell behind it, for values in units of their series; in place."""
+        bits = leading_bits(ratio, self.per_octave)
+        nonzero = torch.clamp(bits, max=1, out=self.flags[: bits.numel()].view(bits.shape))
+        return bits.clamp_(self.lowest, self.lowest + self.num_bins - 2).add_(nonzero)
+
+
+def _count(x: Tensor, task: _Task, counts: Tensor) -> tuple[Tensor, ...]:
+    """Fills in counts of zeros and cells; bins of values, middle, unit, which series are finite, which vary."""
+    rows = x[:: spacing(len(x))].T.clone(memory_format=torch.contiguous_format)
+    middle, unit = _middle_and_unit(rows, task.center)
     tied = (unit == 0).nonzero()[:, 0]  # half of the draws are the same
     if len(tied) > 0:
         unit = unit.index_copy(0, tied, quartiles((x[:, tied] - middle[tied]).abs().T.contiguous())[1])
-    by_series = keep_index or len(x) <= _MOST_SORTED
-    if by_series and len(x) > _MOST_SORTED:
-        rows = x.T.contiguous()
-    series = (slice(None), None) if by_series else (None, slice(None))
-    values, middles, units = rows if by_series else x, middle[series], unit[series]
-    if has_zeros(values):
-        values = torch.where(values == 0, middles, values)  # an exact zero is left out wherever the centre is
-    counts, index = _bins(values, middles, units, int(by_series), per_octave, keep_index)
-    return counts, index, middle, unit, low, high
+    if task.keep_index and rows.shape[1] < len(x):
+        rows = x.T.clone(memory_format=torch.contiguous_format)
+    draws = 1 if rows.shape[1] == len(x) else 0
+    index, total = _count_chunk(rows if draws else x, draws, middle, unit, task, counts)
+    # Only where something looks wrong the values are gone through again.
+    finite = torch.ones_like(unit, dtype=torch.bool) if bool(total.isfinite()) else x.isfinite().all(0)
+    alike = (unit == 0 if task.center == "median" else counts.amax(1) == len(x)).nonzero()[:, 0]
+    varies = torch.ones_like(finite)
+    if len(alike) > 0:
+        varies = varies.index_copy(0, alike, (x[:, alike] != x[:1, alike]).any(0))
+    return index, middle, unit, finite, varies
 
 
 def _middle_and_unit(rows: Tensor, center: Center) -> tuple[Tensor, Tensor]:
@@ -103,26 +153,51 @@ def _middle_and_unit(rows: Tensor, center: Center) -> tuple[Tensor, Tensor]:
     return middle, third / 2 - first / 2
 
 
-def _bins(
-    x: Tensor, middle: Tensor, unit: Tensor, draw: int, per_octave: int, keep_index: bool
+def _count_chunk(
+    x: Tensor, draws: int, middle: Tensor, unit: Tensor, task: _Task, counts: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Counts of zeros and of the cells behind them, and each value's place among them; draws along ``draw``."""
-    series, num_bins = unit.numel(), NUM_OCTAVES * per_octave + 3
-    first = (torch.arange(series, dtype=torch.int32, device=x.device) * num_bins).reshape(unit.shape)
-    total, index = torch.zeros((), dtype=torch.long, device=x.device), []
-    for part in torch.split(x, max(1, _chunk(x.device) // max(series, 1)), dim=draw):
-        bins = _bin((part - middle).div_(unit).float(), per_octave)
-        if keep_index:
-            index.append(bins.to(torch.uint8))
-        total = total + torch.bincount(bins.add_(first).flatten(), minlength=series * num_bins)
-    kept = torch.cat(index, dim=1) if keep_index else torch.empty(series, 0, dtype=torch.uint8, device=x.device)
-    return total.reshape(series, num_bins).to(torch.float32 if x.numel() <= 1 << 24 else torch.float64), kept
+    """Fills in counts of zeros and cells; each value's bin if it is kept, and a sum that is finite if all values are.
+
+    Draws lie along the dimension ``draws`` of x, which is overwritten if that is 1. The sum may be infinite where all
+    values are finite.
+    """
+    factor = unit.clamp(min=torch.finfo(unit.dtype).tiny).reciprocal()
+    step = max(len(unit), 1) if draws or x.device.type != "cpu" else _BLOCK
+    index = torch.empty(len(unit), x.shape[draws] * task.keep_index, dtype=torch.uint8, device=x.device)
+    total = x.new_zeros(())
+    for first in range(0, len(unit), step):
+        own = slice(first, first + step)
+        block, center, scale = (
+            x[own] if draws else x[:, own],
+            middle[own].unsqueeze(draws),
+            factor[own].unsqueeze(draws),
+        )
+        total = total + _count_block(block, draws, center, scale, task, counts[own], index[own])
+    return index, total
 
 
-def _bin(ratio: Tensor, per_octave: int) -> Tensor:
-    """Bin 0 for zero, else the cell plus 1: the exponent and the first bits of the mantissa, without a logarithm."""
-    bits = ratio.view(torch.int32).bitwise_and_(0x7FFFFFFF)
-    bits = bits.bitwise_right_shift_(24 - per_octave.bit_length())
-    nonzero = bits.clamp(max=1)
-    lowest = (127 + FIRST_OCTAVE) * per_octave - 1
-    return bits.clamp_(lowest, lowest + NUM_OCTAVES * per_octave + 1).sub_(lowest).add_(nonzero)
+def _count_block(
+    x: Tensor, draws: int, middle: Tensor, factor: Tensor, task: _Task, counts: Tensor, index: Tensor
+) -> Tensor:
+    """The same for series whose counts stay in the first cache, with a middle and a factor that broadcast with x."""
+    series, lowest = len(counts), task.lowest
+    first = torch.arange(series, dtype=torch.int32, device=x.device).mul_(task.num_bins).sub_(lowest).unsqueeze(draws)
+    step, sums, total = max(1, len(task.values) // series), [], torch.zeros(0, dtype=torch.long, device=x.device)
+    for place, part in enumerate(torch.split(x, step, dim=draws)):
+        values = part if draws else task.values[: part.numel()].view(part.shape).copy_(part)
+        if has_zeros(values):
+            values = torch.where(values == 0, middle, values)  # an exact zero is left out wherever the centre is
+        ratio = values.sub_(middle).mul_(factor).float()
+        sums.append(ratio.sum())
+        bins = task.bins(ratio)
+        if task.keep_index:
+            index[:, place * step : place * step + part.shape[1]] = bins - lowest
+        found = torch.bincount(bins.add_(first).flatten(), minlength=series * task.num_bins)
+        total = found if place == 0 else total.add_(found)
+    counts.copy_(total.view(counts.shape))
+    return torch.stack(sums).sum()
+
+
+def leading_bits(x: Tensor, per_octave: int) -> Tensor:
+    """Exponent and first bits of the mantissa of |x|, float32, in place: a logarithm would take longer."""
+    return x.view(torch.int32).bitwise_and_(0x7FFFFFFF).bitwise_right_shift_(24 - per_octave.bit_length())

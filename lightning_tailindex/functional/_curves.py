@@ -1,30 +1,36 @@
-"""Maximum and interval of log-likelihood curves over the tail index; curves have the shape [nodes, curves]."""
+"""Maximum and interval of log-likelihood curves, of shape [nodes, curves], sampled at evenly spaced nodes.
+
+Places are counted in rows of the curve.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Maximum:
-    """The maximum of each curve, both fields of shape [curves]."""
-
-    alpha: Tensor
-    value: Tensor
+_NEWTON_STEPS = 3
+# A curve that falls by more from the last node but one to the last has a pole there: a value that is impossible under
+# the law at the end, the Gaussian.
+_POLE = 8.0
 
 
 def highest(curve: Tensor) -> Tensor:
-    """Number of the node where each curve is highest; much faster than argmax along the first dimension."""
+    """Number of the node where each curve is highest, the last of several; much faster than argmax along dim 0."""
     return _last(curve == curve.amax(0))
 
 
 def _last(holds: Tensor) -> Tensor:
-    """Number of the last node where something holds, 0 if nowhere, shape [curves]."""
-    nodes = torch.arange(len(holds), dtype=torch.int32, device=holds.device)
-    return (holds * nodes[:, None]).amax(0).long()
+    """Number of the last of up to 256 nodes where something holds, 0 if nowhere, shape [curves]."""
+    nodes = torch.arange(len(holds), dtype=torch.uint8, device=holds.device)
+    return (holds.view(torch.uint8) * nodes[:, None]).amax(0).long()
+
+
+def _first(holds: Tensor) -> Tensor:
+    """Number of the first of up to 256 nodes where something holds, that of the last node if nowhere, [curves]."""
+    nodes = torch.arange(len(holds) - 1, -1, -1, dtype=torch.uint8, device=holds.device)
+    return len(holds) - 1 - (holds.view(torch.uint8) * nodes[:, None]).amax(0).long()
 
 
 def at(curve: Tensor, node: Tensor) -> Tensor:
@@ -32,54 +38,59 @@ def at(curve: Tensor, node: Tensor) -> Tensor:
     return curve.gather(0, node[None])[0]
 
 
-def maximize(curve: Tensor, alpha: Tensor) -> Maximum:
-    """Maximum of curves over ascending alpha [nodes], by a parabola in q = arccosh(2 / alpha).
+def maximize(curve: Tensor) -> tuple[Tensor, Tensor]:
+    """Place and value of the maximum of each curve, both of shape [curves].
 
-    A maximum at the first or the last node stays there.
+    It is that of the quartic through the five nodes around the highest one, which Newton's steps find. A maximum at
+    the first or the last node stays there.
     """
-    peak, value = parabola(curve, torch.acosh(2 / alpha))
-    place = highest(curve)
-    at_node = (place == 0) | (place == len(alpha) - 1)
-    return Maximum(torch.where(at_node, alpha[place], 2 / torch.cosh(peak)), value)
+    end, node = len(curve) - 1, highest(curve)
+    top, pole = at(curve, node), (curve[-2] - curve[-1] > _POLE).long()
+    middle = torch.minimum(node, end - 2 - pole).clamp(min=2)
+    around = middle + torch.arange(-2, 3, device=node.device)[:, None]
+    coefficients = _quartic(curve.gather(0, around) - top)
+    x = (node - middle).to(curve)
+    low, high = x - 1, torch.minimum(x + 1, (end - pole - middle).to(curve))
+    for _ in range(_NEWTON_STEPS):
+        _, slope, bend = _evaluate(coefficients, x)
+        x = torch.where(bend < 0, x - slope / bend, x).clamp(low, high)
+    value = _evaluate(coefficients, x)[0]
+    found = (node > 0) & (node < end) & (value > 0)
+    return torch.where(found, middle + x, node), top + torch.where(found, value, 0.0)
 
 
-def parabola(curve: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-    """Place and value of the maximum of curves over q [nodes], by the parabola through the three highest nodes."""
-    last, place = len(q) - 1, highest(curve)
-    middle = place.clamp(1, last - 1)
-    (a, left), (b, top), (c, right) = ((q[middle + k], at(curve, middle + k)) for k in (-1, 0, 1))
-    before, after = (left - top) / (a - b), (right - top) / (c - b)
-    bend = (after - before) / (c - a)
-    slope = before - bend * (a - b)
-    inner = (place > 0) & (place < last) & (bend < 0)
-    shift = torch.where(inner, -slope / (2 * bend), 0.0)
-    peak = torch.where(inner, b + shift, q[place])
-    value = torch.where(inner, top + shift * slope / 2, at(curve, place))
-    return peak, torch.maximum(value, at(curve, place))
+def _quartic(values: Tensor) -> list[Tensor]:
+    """Taylor coefficients, in the middle, of the quartic through five values [5, curves]."""
+    a, b, c, d, e = values
+    near, far, inner, outer = d - b, e - a, b + d - 2 * c, a + e - 2 * c
+    return [c, (8 * near - far) / 12, (16 * inner - outer) / 24, (far - 2 * near) / 12, (outer - 4 * inner) / 24]
 
 
-def interval(curve: Tensor, alpha: Tensor, top: Maximum, threshold: float) -> tuple[Tensor, Tensor]:
-    """Ends of {alpha: 2 (maximum - curve) <= threshold} around the maximum, within the nodes.
+def _evaluate(coefficients: Sequence[Tensor], x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Value, slope and bend of a quartic."""
+    c0, c1, c2, c3, c4 = coefficients
+    value = c0 + x * (c1 + x * (c2 + x * (c3 + x * c4)))
+    return value, c1 + x * (2 * c2 + x * (3 * c3 + x * 4 * c4)), 2 * c2 + x * (6 * c3 + x * 12 * c4)
+
+
+def interval(curve: Tensor, place: Tensor, top: Tensor, threshold: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Places around the maximum up to which 2 (maximum - curve) <= threshold, within the nodes.
 
     The square root of the ratio is close to a line on either side of the maximum, also where the curve falls by
     thousands from one node to the next, so it is the root that is interpolated.
     """
-    root = (2 * (top.value - curve)).clamp(min=0).sqrt()
-    low = _crossing(root.flip(0), -alpha.flip(0), -top.alpha, threshold**0.5)
-    return -low, _crossing(root, alpha, top.alpha, threshold**0.5)
+    root, end = (2 * (top - curve)).clamp(min=0).sqrt(), len(curve) - 1
+    nodes, level = torch.arange(end + 1, dtype=curve.dtype, device=curve.device)[:, None], threshold**0.5
+    below, above = (nodes < place) & (root > level), (nodes > place) & (root > level)
+    outside, beyond = _last(below), _first(above)
+    low = torch.where(below.any(0), _crossing(root, outside, (outside + 1).clamp(max=end), place, level), 0.0)
+    high = torch.where(above.any(0), _crossing(root, beyond, (beyond - 1).clamp(min=0), place, level), float(end))
+    return low, high
 
 
-def _crossing(root: Tensor, alpha: Tensor, start: Tensor, level: float) -> Tensor:
-    """First place above ``start`` where the root exceeds the level; the last node if there is none."""
-    beyond = (alpha[:, None] > start) & (root > level)
-    after = (len(alpha) - 1 - _last(beyond.flip(0))).clamp(min=1)
-    (x0, y0), (x1, y1) = ((alpha[k], at(root, k)) for k in (after - 1, after))
-    x0, y0 = torch.where(x0 > start, x0, start), torch.where(x0 > start, y0, 0.0)
-    return torch.where(beyond.any(0), x0 + (x1 - x0) * (level - y0) / (y1 - y0), alpha[-1])
-
-
-def between(values: Tensor, alpha: Tensor, place: Tensor) -> Tensor:
-    """Linear interpolation of values [nodes, curves] over ascending alpha, at one place a curve."""
-    right = torch.searchsorted(alpha, place.contiguous()).clamp(1, len(alpha) - 1)
-    weight = (place - alpha[right - 1]) / (alpha[right] - alpha[right - 1])
-    return at(values, right - 1) + weight * (at(values, right) - at(values, right - 1))
+def _crossing(root: Tensor, outside: Tensor, inside: Tensor, place: Tensor, level: Tensor | float) -> Tensor:
+    """Where the root passes the level, from a node outside to the next one inside, or to the maximum before it."""
+    is_nearer = (inside - place) * (outside - place) < 0
+    start = torch.where(is_nearer, place, inside)
+    y0, y1 = torch.where(is_nearer, 0.0, at(root, inside)), at(root, outside)
+    return start + (outside - start) * ((level - y0) / (y1 - y0))

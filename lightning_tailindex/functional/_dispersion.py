@@ -9,12 +9,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ._counts import Cells
+from ._grid import Grid
 from ._likelihood import as_weights, in_chunks, likelihood
 from ._series import Series
-from ._tables import alpha_grid
+from ._tables import LAST_NODE, alpha_grid
 
 _STENCIL = 2  # nodes from the middle to the ends of the differences that stand for derivatives in alpha
-_HIGHEST = 1.965  # where the middle stays: nearer to 2 a single value decides on the derivatives
+_HIGHEST = LAST_NODE - 5  # where the middle stays, at 1.957: nearer to 2 a single value decides on the derivatives
 # In simulated noise whose coordinates are stable together, with 20, 300 or infinitely many sources behind 300 of them,
 # the variance of the score at its true index is 90 to 140 times that of independent ones, for an index of 1.3 to 1.95.
 _INDEPENDENT_TAILS = 3
@@ -23,8 +24,8 @@ _MOST_SERIES = 512
 _CLIP = 4.0
 
 
-def dispersion(x: Tensor, cells: Cells, series: Sequence[Series], alpha: float) -> Tensor:
-    """Variance of the pooled score, over what it would be if the series were independent, at least 1.
+def dispersion(x: Tensor, cells: Cells, classes: Sequence[Series], alpha: Tensor) -> Tensor:
+    """Variance of the pooled scores, over what it would be if the series were independent, at least 1.
 
     It is measured on the draws. Where tails are nearly Gaussian the draws need not contain the rare large ones that
     come to all coordinates at once, and that only the correlations of the ordinary ones announce: then it is no less
@@ -33,52 +34,70 @@ def dispersion(x: Tensor, cells: Cells, series: Sequence[Series], alpha: float) 
     Args:
         x: The values, shape [n, all series].
         cells: Their cells.
-        series: The usable series of the group.
-        alpha: The estimate.
+        classes: The usable series of the groups.
+        alpha: The estimates, shape [groups]; NaN for a group without usable series.
 
     Returns:
-        The dispersion, shape [].
+        The dispersions, shape [groups].
     """
-    draws, alone = _scores(cells, series, alpha)
-    index = torch.cat([part.index for part in series])
-    together = dependence(x, cells, index) * len(index) / _INDEPENDENT_TAILS
-    return torch.maximum(len(draws) * draws.var() / alone, together).clamp(min=1.0)
+    draws, alone = _scores(cells, classes, alpha)
+    measured = draws.shape[1] * draws.var(1) / alone
+    return torch.fmax(measured, _together(x, cells, classes, len(alpha))).clamp(min=1.0)
 
 
-def _scores(cells: Cells, series: Sequence[Series], alpha: float) -> tuple[Tensor, Tensor]:
-    """Scores of the draws, [n], and the variance that their sum would have if the series were independent, [].
+def _scores(cells: Cells, classes: Sequence[Series], alpha: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores of the draws, [groups, n], and the variances that their sums would have by independence, [groups].
 
     The score of a value is the derivative in alpha of the mean log-probability of its cell over the scales that are
     likely for the series, so it contains the change of these scales with alpha.
     """
-    middle = max(_STENCIL, int((alpha_grid() <= min(alpha, _HIGHEST)).sum()) - 1)
-    nodes = torch.tensor([middle - _STENCIL, middle + _STENCIL])
-    draws = cells.counts.new_zeros(cells.index.shape[1], dtype=torch.float64)
-    alone = draws.new_zeros(())
-    for part in series:
-        for index in in_chunks(part.index):
-            weights = as_weights(cells.counts[index], part.grid)
-            fit = likelihood(weights, part.grid, nodes)
-            mean = torch.einsum("skj,skc->kjc", fit.relative / fit.mass, part.grid.table(nodes, weights))
-            values = pad(mean[1] - mean[0], (1, 0)).gather(1, cells.index[index].long())
-            draws += values.sum(0)
-            alone += values.square().sum() - values.sum(1).square().sum() / len(draws)
-    return draws, alone * len(draws) / (len(draws) - 1)
+    n = cells.index.shape[1]
+    draws = cells.counts.new_zeros(len(alpha), n, dtype=torch.float64)
+    alone = draws.new_zeros(len(alpha))
+    middle = torch.searchsorted(alpha_grid().to(alpha), alpha).clamp(_STENCIL, _HIGHEST)
+    for k in torch.unique(middle[~alpha.isnan()]).tolist():
+        nodes = range(k - _STENCIL, k + _STENCIL + 1, 2 * _STENCIL)
+        for some in (series.of((middle == k).nonzero()[:, 0]) for series in classes):
+            for index, group in zip(in_chunks(some.index), in_chunks(some.group), strict=True):
+                values = _values(cells, index, some.grid.over(nodes))
+                draws.index_add_(0, group, values.double())
+                alone.index_add_(0, group, (values.square().sum(1) - values.sum(1).square() / n).double())
+    return draws, alone * n / (n - 1)
 
 
-def dependence(x: Tensor, cells: Cells, index: Tensor) -> Tensor:
-    """Whether series are correlated, from 0, as chance makes independent ones, to 1, beyond chance; shape [].
+def _values(cells: Cells, index: Tensor, grid: Grid) -> Tensor:
+    """The scores of single values of some series, [series, n]."""
+    weights = as_weights(cells.counts, index, grid)
+    fit = likelihood(weights, grid)
+    mean = torch.einsum("skj,skc->kjc", fit.relative / fit.mass, grid.table(weights))
+    return pad(mean[1] - mean[0], (1, 0)).gather(1, cells.index[index].long())
 
-    The sum over all pairs of the squared correlations of clipped values, over the number of series, is by chance
-    (series - 1) / (n - 1) with a standard deviation of 2 / (n - 1).
-    """
-    index = index[:: -(-len(index) // _MOST_SERIES)]
+
+def _together(x: Tensor, cells: Cells, classes: Sequence[Series], num_groups: int) -> Tensor:
+    """Dispersions of stable vectors with as many coordinates, where the series are correlated, [groups]."""
+    index, group = (torch.cat([getattr(series, name) for series in classes]) for name in ("index", "group"))
+    sizes = group.bincount(minlength=num_groups)
+    own = torch.split(index[group.sort(stable=True).indices], sizes.tolist())
+    some = [series[:: -(-max(len(series), 1) // _MOST_SERIES)] for series in own]
+    z = torch.split(_standardized(x, cells, torch.cat(some)), [len(series) for series in some], dim=1)
+    return torch.stack([dependence(part) for part in z]) * sizes / _INDEPENDENT_TAILS
+
+
+def _standardized(x: Tensor, cells: Cells, index: Tensor) -> Tensor:
+    """Clipped values of some series, each with mean 0 and norm 1, [draws, series]."""
     draws = slice(None, None, -(-len(x) // _MOST_DRAWS))
     z = ((x[draws, index] - cells.middle[index]) / cells.unit[index]).clamp(-_CLIP, _CLIP)
     z = torch.where(cells.index[index, draws].T == 0, 0.0, z)
-    z = z - z.mean(0)
-    z = torch.nn.functional.normalize(z, dim=0)
+    return torch.nn.functional.normalize(z - z.mean(0), dim=0)
+
+
+def dependence(z: Tensor) -> Tensor:
+    """Whether standardized series [n, series] are correlated, from 0, as chance makes them, to 1, beyond chance.
+
+    The sum over all pairs of the squared correlations, over the number of series, is by chance (series - 1) / (n - 1)
+    with a standard deviation of 2 / (n - 1).
+    """
     n, d = z.shape
     squares = (z.T @ z if d < n else z @ z.T).square().sum().double()
-    excess = (squares / d - 1) * (n - 1) - (d - 1)
+    excess = (squares / max(d, 1) - 1) * (n - 1) - (d - 1)
     return (excess / 6 - 1).clamp(0, 1)

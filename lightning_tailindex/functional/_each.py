@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ._counts import Cells
-from ._curves import at, between, highest, interval, maximize
-from ._likelihood import (
-    LARGEST_EDGE,
-    Grid,
-    as_weights,
-    by_length,
-    coarse_nodes,
-    fine_nodes,
-    gaussian_profile,
-    in_chunks,
-    likelihood,
-)
-from ._tables import alpha_grid, log_medians
+from ._curves import at, highest, interval, maximize
+from ._grid import Grid, by_length
+from ._likelihood import LARGEST_EDGE, as_weights, gaussian_profile, in_chunks, likelihood, rough_profile
+from ._tables import LAST_NODE
 
 CHI_SQUARE = 3.841458820694124
+# Nodes, a standard deviation apart, on either side of where a rough profile is highest, at least.
+_MARGIN = 4
+_SERIES = 1 << 16  # series whose curves are looked at at once
+_FEW = 1 << 20
+_NEAREST = 2.5  # nodes from the maximum to an end of the window: all those that the maximum is interpolated from
 
 
 @dataclass(frozen=True)
@@ -53,49 +50,65 @@ def fit_each(cells: Cells, per_octave: int) -> Fit:
     """Fits every usable series by itself, its interval by the profile likelihood; NaN for the others."""
     out = cells.counts.new_full((6, len(cells.counts)), math.nan, dtype=torch.float64)
     for series, grid in by_length(cells, per_octave):
-        _fit(cells.counts, grid, out, series)
+        windows = _windows(cells.counts, grid, series, out[5])
+        fits = [_fit(cells.counts, grid.over(nodes), some, out) for some, nodes in windows]
+        leaves, beyond = (torch.cat(found) for found in zip(*fits, strict=True))
+        leaves = torch.cat([leaves, _fit(cells.counts, grid, beyond.sort().values, out)[0]])
+        while len(leaves) > 0 and not grid.is_widest:
+            grid = grid.widened()
+            leaves, _ = _fit(cells.counts, grid, leaves.sort().values, out)
     alpha, low, high, log_ratio, value, gaussian = out
     gain = ((value - gaussian) / cells.num_values).clamp(min=0)  # the Gaussian is one of the stable laws
     return Fit(alpha, low, high, log_ratio, value, gain, torch.full_like(alpha, math.nan))
 
 
-def _fit(counts: Tensor, grid: Grid, out: Tensor, series: Tensor) -> None:
-    """Fits series of about one length; searches coarsely, then finely where the coarse maximum is."""
-    parts = [_coarse(as_weights(counts[part], grid), grid) for part in in_chunks(series)]
-    curve, gaussian, narrow = (torch.cat(part, -1) for part in zip(*parts, strict=True))
-    if not grid.is_widest and bool(narrow.any()):
-        _fit(counts, grid.widened(), out, series[narrow])
-        curve, gaussian, series = curve[:, ~narrow], gaussian[~narrow], series[~narrow]
-    out[5, series], best = gaussian.to(out), highest(curve)
-    for node in torch.unique(best).tolist():
-        for part in in_chunks((best == node).nonzero()[:, 0]):
-            out[:5, series[part]] = _refine(as_weights(counts[series[part]], grid), grid, curve[:, part], node).to(out)
+def _windows(counts: Tensor, grid: Grid, series: Tensor, gaussian: Tensor) -> Iterator[tuple[Tensor, range]]:
+    """Series of about one length by where a rough profile is highest, with the nodes around; fills in Gaussians."""
+    rough = []
+    for some in torch.split(series, _SERIES):
+        weights = as_weights(counts, some, grid)
+        gaussian[some] = gaussian_profile(weights, grid.per_octave).to(gaussian)
+        rough.append(highest(rough_profile(weights, grid)))
+    middle = torch.cat(rough)
+    first, last = max(int(middle.min()) - _MARGIN, 0), int(middle.max()) + _MARGIN
+    if (last - first) * len(series) * grid.half <= _FEW:  # dividing these would take longer
+        yield series, grid.nodes[min(first, len(grid.nodes) - 3 * _MARGIN) : last + 1]
+        return
+    window = (middle // _MARGIN - 1).clamp(0, max(len(grid.nodes) // _MARGIN - 2, 0)) * _MARGIN
+    for k in torch.unique(window).tolist():
+        yield series[window == k], grid.nodes[k : k + 3 * _MARGIN]
 
 
-def _coarse(weights: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
-    """Profile at every fourth node, [nodes, series]; that of the best Gaussian; where the grid is too narrow."""
-    coarse = likelihood(weights, grid, coarse_nodes())
-    curve = coarse.profile
-    gaussian = torch.maximum(curve[-1], gaussian_profile(weights, grid.per_octave))
-    return curve, gaussian, at(coarse.edge, highest(curve)) > LARGEST_EDGE
+def _fit(counts: Tensor, grid: Grid, series: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
+    """Fills in the fits of series; finds those whose scales leave the grid, and other ones that the nodes cut off."""
+    narrow, cut = [series[:0]], [series[:0]]
+    for some in torch.split(series, _SERIES) if len(series) > 0 else ():
+        fit, leaves, beyond = _refine(counts, some, grid)
+        out[:5, some], out[5, some] = fit[:5], out[5, some].fmax(fit[5])
+        narrow.append(some[leaves & ~beyond])
+        cut.append(some[beyond])
+    return torch.cat(narrow), torch.cat(cut)
 
 
-def _refine(weights: Tensor, grid: Grid, coarse: Tensor, node: int) -> Tensor:
-    """Tail index, interval, log-scale and maximum of series whose coarse curves are highest at one node."""
-    nodes = fine_nodes(node)
-    fine = likelihood(weights, grid, nodes)
-    union, order = merge(coarse_nodes(), nodes)
-    curve, alpha = torch.cat([coarse, fine.profile])[order.to(weights.device)], alpha_grid()[union].to(weights)
-    top = maximize(curve, alpha)
-    low, high = interval(curve, alpha, top, CHI_SQUARE)
-    log_scale = fine.best(grid.log_scales(nodes, weights)) - log_medians()[nodes].to(weights)[:, None]
-    log_ratio = between(log_scale, alpha_grid()[nodes].to(weights), top.alpha)
-    return torch.stack([top.alpha, low, high, log_ratio, top.value])
+def _refine(counts: Tensor, series: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
+    """Fit of each series, [6, series], with the Gaussian if that is a node; where scales, where intervals are cut."""
+    parts = [_curves(as_weights(counts, part, grid), grid) for part in in_chunks(series)]
+    curve, best, edge = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+    place, value = maximize(curve)
+    low, high = interval(curve, place, value, CHI_SQUARE)
+    before = place.long().clamp(max=len(curve) - 2)
+    scale_before, scale_after = (grid.log_scale(at(best, node), node) for node in (before, before + 1))
+    log_ratio = torch.lerp(scale_before, scale_after, (place - before).double())
+    gaussian = value.new_full(value.shape, math.nan) if grid.nodes[-1] < LAST_NODE else curve[-1]
+    cut = torch.tensor([[grid.nodes[0] > 0], [grid.nodes[-1] < LAST_NODE]], device=series.device)
+    near = torch.stack([place < _NEAREST, place > len(curve) - 1 - _NEAREST])
+    ends = near | (2 * (value - curve[[0, -1]]) < CHI_SQUARE)
+    leaves = at(edge, highest(curve)) > LARGEST_EDGE
+    alphas = grid.alpha_at(torch.stack([place, low, high]))
+    return torch.cat([alphas, torch.stack([log_ratio, value.double(), gaussian.double()])]), leaves, (ends & cut).any(0)
 
 
-def merge(coarse: Tensor, fine: Tensor) -> tuple[Tensor, Tensor]:
-    """The nodes of both, ascending, each once, and where they stand among the coarse and then the fine ones."""
-    kept = torch.cat([coarse[~torch.isin(coarse, fine)], fine])
-    place = torch.cat([(~torch.isin(coarse, fine)).nonzero()[:, 0], len(coarse) + torch.arange(len(fine))])
-    union, order = kept.sort()
-    return union, place[order]
+def _curves(weights: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
+    """Profile, place of the best scale, and share of the outermost scales, each of shape [nodes, series]."""
+    part = likelihood(weights, grid)
+    return part.profile, part.best, part.edge

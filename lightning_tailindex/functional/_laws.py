@@ -12,10 +12,10 @@ from scipy.special import stdtr, stdtrit
 from torch import Tensor
 
 from ._counts import Cells
-from ._curves import parabola
+from ._curves import maximize
 from ._likelihood import LARGEST_EDGE, Likelihood, as_weights, in_chunks, likelihood, likelihood_of
 from ._series import Series
-from ._tables import alpha_grid, log_cells_of, log_edges
+from ._tables import LAST_NODE, alpha_grid, log_cells_of, log_edges
 
 # Degrees of freedom: from tails heavier than any stable law here to what 10,000 values do not tell from a Gaussian.
 _NUM_SHAPES = 25
@@ -55,7 +55,7 @@ def _curves(counts: Tensor, series: Series) -> Iterator[tuple[Tensor, list[tuple
     """For some series at a time, their indices, the likelihood of both laws and the distances of its scales."""
     grid = series.grid
     for index in in_chunks(series.index):
-        weights = as_weights(counts[index], grid)
+        weights = as_weights(counts, index, grid)
         laws = (table(grid.half, grid.step, grid.per_octave) for table in (student_t, laplace))
         yield index, [(likelihood_of(weights, cells.to(weights)), d) for cells, d in laws]
 
@@ -65,7 +65,7 @@ def profiles(cells: Cells, classes: Sequence[Series]) -> tuple[Tensor, Tensor]:
     out = cells.counts.new_full((2, len(cells.counts)), math.nan, dtype=torch.float64)
     for series in classes:
         for index, ((student, _), (laplacian, _)) in _curves(cells.counts, series):
-            out[0, index] = parabola(student.profile.double(), degrees_of_freedom().log().to(out))[1]
+            out[0, index] = maximize(student.profile)[1].double()
             out[1, index] = laplacian.profile[0].double()
     return out[0], out[1]
 
@@ -78,7 +78,7 @@ def marginals(cells: Cells, classes: Sequence[Series]) -> tuple[Tensor, Tensor]:
         for _, parts in _curves(cells.counts, series):
             for total, (part, spacing) in zip((student, laplacian), parts, strict=True):
                 total += (part.marginal.double() + spacing.log().to(total)[:, None]).sum(1)
-    best = parabola(student[:, None], degrees_of_freedom().log().to(student))[1][0]
+    best = maximize(student[:, None])[1][0]
     return best, laplacian[0]
 
 
@@ -88,26 +88,23 @@ def expected_counts(cells: Cells, classes: Sequence[Series], alpha: Tensor) -> T
     At the nearest node of the grid, over the scales that are likely for each series; NaN where alpha is.
     """
     expected = cells.counts.new_full(cells.counts.shape, math.nan, dtype=torch.float64)
-    node = (
-        torch.searchsorted(alpha_grid(), alpha.double().cpu().contiguous())
-        .clamp(max=len(alpha_grid()) - 1)
-        .to(alpha.device)
-    )
+    nearest = torch.searchsorted(alpha_grid(), alpha.double().cpu().contiguous()).to(alpha.device)
+    nearest = nearest.clamp(max=LAST_NODE)
     for series in classes:
-        nearest = node[series.index]
-        for k in torch.unique(nearest).tolist():
-            for index in in_chunks(series.index[nearest == k]):
-                _expect(cells.counts, Series(index, index, series.grid), torch.tensor([k]), expected)
+        own = nearest[series.index]
+        for k in torch.unique(own).tolist():
+            for index in in_chunks(series.index[own == k]):
+                _expect(cells.counts, Series(index, index, series.grid.over(range(k, k + 1))), expected)
     return torch.where(alpha.isnan()[:, None], math.nan, expected)
 
 
-def _expect(counts: Tensor, series: Series, node: Tensor, expected: Tensor) -> None:
-    weights = as_weights(counts[series.index], series.grid)
-    part, table = likelihood(weights, series.grid, node), series.grid.table(node, weights)
+def _expect(counts: Tensor, series: Series, expected: Tensor) -> None:
+    weights = as_weights(counts, series.index, series.grid)
+    part, table = likelihood(weights, series.grid), series.grid.table(weights)
     narrow = part.edge[0] > LARGEST_EDGE
     if bool(narrow.any()) and not series.grid.is_widest:
         wider = Series(series.index[narrow], series.group[narrow], series.grid.widened())
-        _expect(counts, wider, node, expected)
+        _expect(counts, wider, expected)
     share = torch.einsum("sj,sc->jc", part.relative[:, 0] / part.mass[0], table[:, 0].exp())
     kept = ~narrow if not series.grid.is_widest else torch.ones_like(narrow)
     expected[series.index[kept]] = (share * weights.sum(1, keepdim=True)).double()[kept]

@@ -3,89 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ._counts import Cells
-from ._tables import FIRST_OCTAVE, NUM_OCTAVES, alpha_grid, log_cells, log_cells_of, log_edges, scale_unit
+from ._curves import maximize
+from ._grid import Grid
+from ._tables import FIRST_OCTAVE, NUM_OCTAVES, log_cells_of, log_edges
 
-# Distance of the scales in standard deviations of the scale: a sum over such points gives the integral of a Gaussian
-# to 1e-5, and that of its square to 4e-3.
-_SCALE_STEP = 1.25
-_HALF = 6
-_LARGEST_HALF = 320
-_LONGEST_IN_SINGLE = 24  # half octaves of values in a series whose log-likelihood float32 holds to .001
-_SERIES = 4096  # series whose likelihood is computed at once
+_SERIES = 8192  # series whose likelihood is computed at once
 LARGEST_EDGE = 1e-3  # share of the outermost scales up to which the grid is wide enough for a series
 _SMALLEST = -40.0  # logarithms of likelihoods over the largest: denormal numbers would take a hundred times as long
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Scales at which the likelihood is evaluated: -half to half in units of ``step * scale_unit()``.
-
-    Attributes:
-        half: Number of scales on either side of the unit of the cells.
-        step: Their distance, of the logarithm of the scale.
-        per_octave: Cells an octave.
-        in_single: Whether single precision is enough.
-    """
-
-    half: int
-    step: float
-    per_octave: int
-    in_single: bool
-
-    def widened(self) -> Grid:
-        """The same scales and as many again on either side."""
-        return replace(self, half=min(2 * self.half, _LARGEST_HALF))
-
-    @property
-    def is_widest(self) -> bool:
-        """Whether widening has come to its end."""
-        return self.half >= _LARGEST_HALF
-
-    def table(self, nodes: Tensor, like: Tensor) -> Tensor:
-        """Log-probabilities of the cells at some nodes of the grid of alpha, shape [scales, nodes, cells]."""
-        return log_cells(self.half, self.step, self.per_octave)[nodes].transpose(0, 1).contiguous().to(like)
-
-    def log_scales(self, nodes: Tensor, like: Tensor) -> Tensor:
-        """Logarithms of the scales in the unit of the cells, by their median of |X|, shape [scales, nodes]."""
-        places = torch.arange(-self.half, self.half + 1, dtype=torch.float64)
-        return (places[:, None] * self.step * scale_unit()[nodes]).to(like)
-
-
-def by_length(cells: Cells, per_octave: int) -> Iterator[tuple[Tensor, Grid]]:
-    """Finds usable series of about the same number of values.
-
-    Args:
-        cells: The cells of all series.
-        per_octave: Cells an octave.
-
-    Yields:
-        Indices of some of them, with the grid that suits these; lengths are rounded, so that few different tables
-        are ever computed.
-    """
-    series = cells.usable.nonzero()[:, 0]
-    halves = cells.num_values[series].double().log2().mul(2).round().long()
-    for half in torch.unique(halves).tolist():
-        step = _SCALE_STEP * 2.0 ** (-(half + 0.5) / 4)  # over the root of the most values that round to this
-        yield series[halves == half], Grid(_HALF, step, per_octave, half <= _LONGEST_IN_SINGLE)
-
-
 def in_chunks(series: Tensor) -> tuple[Tensor, ...]:
     """Splits series along dim 0, so that the likelihood of a chunk stays in the cache."""
-    return torch.split(series, _SERIES)
+    return torch.split(series, _SERIES) if len(series) > 0 else ()
 
 
-def as_weights(counts: Tensor, grid: Grid) -> Tensor:
-    """Counts [series, cells] in the precision that their likelihood needs."""
-    return counts.to(torch.float32 if grid.in_single or counts.device.type == "mps" else torch.float64)
+def as_weights(counts: Tensor, series: Tensor, grid: Grid) -> Tensor:
+    """Counts of some series, [series, cells], in the precision that their likelihood needs."""
+    first, last = int(series[0]), int(series[-1])
+    own = counts[first : last + 1] if last - first + 1 == len(series) else counts[series]  # series are in order
+    return own.to(torch.float32 if grid.in_single or counts.device.type == "mps" else torch.float64)
 
 
 @dataclass(frozen=True)
@@ -95,12 +38,25 @@ class Likelihood:
     Attributes:
         largest: Its maximum over the scales of the grid, shape [nodes, series].
         relative: The likelihood over that maximum, shape [scales, nodes, series].
-        mass: Sum of ``relative`` over the scales, shape [nodes, series].
     """
 
     largest: Tensor
     relative: Tensor
-    mass: Tensor
+
+    @cached_property
+    def _sums(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Sums over the scales of the likelihood, of it times their places, and over the outermost two."""
+        return _sums(self.relative)
+
+    @cached_property
+    def _sums_of_squares(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The same for the square of the likelihood."""
+        return _sums(self.relative.square())
+
+    @property
+    def mass(self) -> Tensor:
+        """Sum of ``relative`` over the scales, shape [nodes, series]."""
+        return self._sums[0]
 
     @property
     def profile(self) -> Tensor:
@@ -109,7 +65,7 @@ class Likelihood:
         Where the likelihood is about Gaussian in the logarithm of the scale, of any width, the sums of it and of its
         square over evenly spaced scales give its height: :math:`M = \log \sum e^{2L} - \log \sum e^L + \log 2 / 2`.
         """
-        return self.largest + (self.relative.square().sum(0) / self.mass).log() + math.log(2) / 2
+        return self.largest + (self._sums_of_squares[0] / self.mass).log() + math.log(2) / 2
 
     @property
     def marginal(self) -> Tensor:
@@ -119,37 +75,45 @@ class Likelihood:
     @property
     def edge(self) -> Tensor:
         """Share of the outermost two scales, shape [nodes, series]: where it is not small, the grid is too narrow."""
-        return (self.relative[0] + self.relative[-1]) / self.mass
+        return self._sums[2] / self.mass
 
-    def best(self, values: Tensor) -> Tensor:
-        """The values [scales, nodes] at the maximum over all scales, shape [nodes, series].
+    @property
+    def best(self) -> Tensor:
+        """Place of the maximum among the scales, 0 in their middle, shape [nodes, series].
 
         The mean under the likelihood differs from it by skewness, that under its square by half as much.
         """
-        square = self.relative.square()
-        mean = torch.einsum("sk,ska->ka", values, self.relative) / self.mass
-        return 2 * torch.einsum("sk,ska->ka", values, square) / square.sum(0) - mean
+        mass, first, _ = self._sums_of_squares
+        return 2 * first / mass - self._sums[1] / self.mass
 
 
-def likelihood(weights: Tensor, grid: Grid, nodes: Tensor) -> Likelihood:
-    """Evaluates the likelihood of counts [series, cells] at some nodes of the grid of alpha."""
-    return likelihood_of(weights, grid.table(nodes, weights))
+def _sums(relative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums over dim 0, weighted with 1, with places from the middle, and with 1 at both ends; by one multiplication."""
+    half = len(relative) // 2
+    places = torch.arange(-half, half + 1, device=relative.device)
+    weights = torch.stack([torch.ones_like(places), places, places.abs() == half]).to(relative)
+    mass, first, edge = (weights @ relative.flatten(1)).reshape(3, *relative.shape[1:])
+    return mass, first, edge
+
+
+def likelihood(weights: Tensor, grid: Grid) -> Likelihood:
+    """Evaluates the likelihood of counts [series, cells]."""
+    return likelihood_of(weights, grid.table(weights))
 
 
 def likelihood_of(weights: Tensor, table: Tensor) -> Likelihood:
     """Evaluates the likelihood of counts [series, cells] under log-probabilities [scales, nodes, cells]."""
-    value = (table.flatten(0, 1) @ weights.T).reshape(*table.shape[:2], len(weights))
+    value = _log_likelihood(weights, table)
     largest = value.amax(0)
-    relative = value.sub_(largest).clamp_(min=_SMALLEST).exp_()
-    return Likelihood(largest, relative, relative.sum(0))
+    return Likelihood(largest, value.sub_(largest).clamp_(min=_SMALLEST).exp_())
 
 
-def log_spacing(grid: Grid, nodes: Tensor, like: Tensor) -> Tensor:
-    """Logarithm of the distance of the log-scales: it depends on alpha, so it is part of an integral over them."""
-    return (grid.step * scale_unit()[nodes]).log().to(like)
+def _log_likelihood(weights: Tensor, table: Tensor) -> Tensor:
+    """Logarithms, shape [scales, nodes, series]."""
+    return (table.flatten(0, 1) @ weights.T).reshape(*table.shape[:2], len(weights))
 
 
-_WIDE_STEP = 0.1
+_WIDE_STEP = 0.25
 _GAUSSIAN_MEDIAN = 0.6744897501960817  # of |X| at standard deviation 1
 
 
@@ -162,16 +126,10 @@ def _gaussian_cells(per_octave: int) -> Tensor:
 
 
 def gaussian_profile(weights: Tensor, per_octave: int) -> Tensor:
-    """Maximal log-likelihood of Gaussians to .0025 nats a value, however far their scale is from the unit."""
-    return (_gaussian_cells(per_octave).to(weights) @ weights.T).amax(0)
+    """Maximal log-likelihood of Gaussians to .0002 nats a value, however far their scale is from the unit."""
+    return maximize(_gaussian_cells(per_octave).to(weights) @ weights.T)[1]
 
 
-def coarse_nodes() -> Tensor:
-    """Every fourth node of the grid of alpha, the first and the last among them."""
-    return torch.arange(0, len(alpha_grid()), 4)
-
-
-def fine_nodes(coarse: int) -> Tensor:
-    """The nodes from the coarse one before to the coarse one after."""
-    middle = int(coarse_nodes()[coarse])
-    return torch.arange(max(middle - 4, 0), min(middle + 4, len(alpha_grid()) - 1) + 1)
+def rough_profile(weights: Tensor, grid: Grid) -> Tensor:
+    """Log-likelihood at the scales at which the law's median of |X| is the unit, shape [nodes, series]."""
+    return _log_likelihood(weights, replace(grid, half=0).table(weights))[0]

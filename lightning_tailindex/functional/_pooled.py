@@ -11,49 +11,37 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ._counts import Cells
-from ._curves import Maximum, between, highest, interval, maximize
+from ._curves import highest, interval, maximize
 from ._dispersion import dispersion
-from ._each import CHI_SQUARE, Fit, merge
-from ._likelihood import (
-    Grid,
-    Likelihood,
-    as_weights,
-    by_length,
-    coarse_nodes,
-    fine_nodes,
-    gaussian_profile,
-    in_chunks,
-    likelihood,
-    log_spacing,
-)
+from ._each import CHI_SQUARE, Fit
+from ._grid import Grid, by_length, every
+from ._likelihood import Likelihood, as_weights, gaussian_profile, in_chunks, likelihood
 from ._series import Series
-from ._tables import alpha_grid, log_medians
+from ._tables import LAST_NODE, alpha_at
 
 _EDGE = 1e-2
 _NEAR = 1.5
+_COARSE = every(4)
 
 
-def _parts(
-    counts: Tensor, series: Series, nodes: Tensor, num_groups: int
-) -> Iterator[tuple[Tensor, Likelihood, Tensor]]:
-    """Counts of some series at a time, their likelihood, and which group each belongs to as zeros and a one."""
+def _parts(counts: Tensor, series: Series, num_groups: int) -> Iterator[tuple[Tensor, Tensor, Likelihood, Tensor]]:
+    """Some series at a time, their counts, likelihood, and which group each belongs to as zeros and a one."""
     for index, group in zip(in_chunks(series.index), in_chunks(series.group), strict=True):
-        weights = as_weights(counts[index], series.grid)
-        yield weights, likelihood(weights, series.grid, nodes), one_hot(group, num_groups).double()
+        weights = as_weights(counts, index, series.grid)
+        yield index, weights, likelihood(weights, series.grid), one_hot(group, num_groups).double()
 
 
-def _marginal(part: Likelihood, grid: Grid, nodes: Tensor) -> Tensor:
+def _marginal(part: Likelihood, grid: Grid) -> Tensor:
     """Log-likelihood with the scale integrated out, shape [nodes, series]."""
-    return (part.marginal + log_spacing(grid, nodes, part.mass)[:, None]).double()
+    return (part.marginal + grid.log_spacing(part.mass)[:, None]).double()
 
 
 def _coarse(counts: Tensor, series: Series, num_groups: int) -> tuple[Tensor, Tensor, Tensor]:
     """Curves of the groups [nodes, groups], those of the best Gaussians [groups], and whose scales leave the grid."""
-    nodes = coarse_nodes()
-    curve = counts.new_zeros(len(nodes), num_groups, dtype=torch.float64)
+    curve = counts.new_zeros(len(series.grid.nodes), num_groups, dtype=torch.float64)
     gaussian, edge = curve[0].clone(), curve.clone()
-    for weights, part, member in _parts(counts, series, nodes, num_groups):
-        curve += _marginal(part, series.grid, nodes) @ member
+    for _, weights, part, member in _parts(counts, series, num_groups):
+        curve += _marginal(part, series.grid) @ member
         edge += part.edge.double() @ member
         width = (math.pi / weights.sum(1)).log() / 2  # of the likelihood, whose curvature is two for each value
         gaussian += (gaussian_profile(weights, series.grid.per_octave) + width).double() @ member
@@ -62,22 +50,12 @@ def _coarse(counts: Tensor, series: Series, num_groups: int) -> tuple[Tensor, Te
     return curve, torch.maximum(gaussian, curve[-1]), (edge * near > _EDGE * size).any(0)
 
 
-def _fine(counts: Tensor, series: Series, nodes: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
-    """Curves of the groups [nodes, groups], and the logarithms of the series' scales [nodes, series]."""
-    curve = counts.new_zeros(len(nodes), num_groups, dtype=torch.float64)
-    log_scale, medians = [], log_medians()[nodes].to(curve)[:, None]
-    for weights, part, member in _parts(counts, series, nodes, num_groups):
-        curve += _marginal(part, series.grid, nodes) @ member
-        log_scale.append(part.best(series.grid.log_scales(nodes, weights)).double() - medians)
-    return curve, torch.cat(log_scale, dim=1)
-
-
 @dataclass(frozen=True)
 class Search:
     """A coarse search for one tail index for each group.
 
     Attributes:
-        classes: The usable series by their lengths.
+        classes: The usable series by their lengths, with scales that are wide enough.
         curve: Coarse log-likelihoods, shape [nodes, groups].
         gaussian: Log-likelihood of the best Gaussians, shape [groups].
         num_values: Values in the usable series, shape [groups].
@@ -90,12 +68,12 @@ class Search:
 
 
 def search(cells: Cells, sizes: Sequence[int], per_octave: int) -> Search:
-    """Evaluates every fourth node for the usable series of each group, on scales that are wide enough."""
+    """Evaluates coarsely spaced nodes for the usable series of each group, on scales that are wide enough."""
     counts, num_groups = cells.counts, len(sizes)
     group = torch.arange(num_groups).repeat_interleave(torch.tensor(sizes)).to(counts.device)
     usable = cells.usable.nonzero()[:, 0]
-    classes = [Series(i, group[i], grid) for i, grid in by_length(cells, per_octave)]
-    curve = counts.new_zeros(len(coarse_nodes()), num_groups, dtype=torch.float64)
+    classes = [Series(i, group[i], grid.over(_COARSE)) for i, grid in by_length(cells, per_octave)]
+    curve = counts.new_zeros(len(_COARSE), num_groups, dtype=torch.float64)
     gaussian = curve[0].clone()
     wide: list[Series] = []
     while classes:
@@ -126,42 +104,53 @@ def fit_pooled(x: Tensor, cells: Cells, sizes: Sequence[int], per_octave: int, s
         dispersion is unknown, and everything is for groups without a usable series.
     """
     pooled = search(cells, sizes, per_octave)
-    out = pooled.curve.new_full((5, len(sizes)), math.nan)
     log_ratio = pooled.curve.new_full((len(cells.counts),), math.nan)
-    filled, best = pooled.num_values.nonzero()[:, 0], highest(pooled.curve)
-    for node in torch.unique(best[filled]).tolist():
-        _refine(x, cells, pooled, filled[best[filled] == node], node, out, log_ratio, spread)
-    alpha, low, high, value, effective = out
+    filled = pooled.num_values > 0
+    curve, start = _fine(cells.counts, pooled, filled)
+    place, value = maximize(curve)
+    node = start + place
+    _scales(cells.counts, pooled.classes, torch.where(filled, node, -1), log_ratio)
+    alpha, value = (torch.where(filled, found, math.nan) for found in (alpha_at(node), value))
+    size = sum((series.group.bincount(minlength=len(sizes)) for series in pooled.classes), torch.zeros_like(filled))
+    wide = value.new_full(value.shape, math.nan if spread is None else spread)
+    if spread is None and cells.index.shape[1] > 0 and pooled.classes:
+        wide = dispersion(x, cells, pooled.classes, alpha)
+    wide = torch.where(filled, wide, math.nan)
+    low, high = torch.where(wide.isnan(), math.nan, alpha_at(_ends(curve, start, pooled.curve, node, value, wide)))
     gain = ((value - pooled.gaussian) / pooled.num_values).clamp(min=0)  # the Gaussian is one of the stable laws
-    return Fit(alpha, low, high, log_ratio, value, gain, effective)
+    return Fit(alpha, low, high, log_ratio, value, gain, size / wide)
 
 
-def _refine(
-    x: Tensor,
-    cells: Cells,
-    pooled: Search,
-    groups: Tensor,
-    node: int,
-    out: Tensor,
-    log_ratio: Tensor,
-    known: float | None,
-) -> None:
-    """Fills in the fits of groups whose coarse curves are highest at one node."""
-    nodes, chosen = fine_nodes(node), [series.of(groups) for series in pooled.classes]
-    fine = [_fine(cells.counts, series, nodes, pooled.curve.shape[1]) for series in chosen]
-    union, order = merge(coarse_nodes(), nodes)
-    curve = torch.cat([pooled.curve, torch.stack([part for part, _ in fine]).sum(0)])[order.to(groups.device)][
-        :, groups
-    ]
-    alpha = alpha_grid()[union].to(curve)
-    top = maximize(curve, alpha)
-    out[0, groups], out[3, groups] = top.alpha, top.value
-    for series, (_, log_scale) in zip(chosen, fine, strict=True):
-        log_ratio[series.index] = between(log_scale, alpha_grid()[nodes].to(alpha), out[0, series.group])
-    for place, group in enumerate(groups.tolist() if known or cells.index.shape[1] else []):
-        own = [series.of(groups[place : place + 1]) for series in chosen]
-        spread = known or dispersion(x, cells, own, float(top.alpha[place]))
-        scaled = Maximum(top.alpha[place : place + 1], top.value[place : place + 1] / spread)
-        ends = interval(curve[:, place : place + 1] / spread, alpha, scaled, CHI_SQUARE)
-        out[1, group], out[2, group] = ends[0][0], ends[1][0]
-        out[4, group] = sum(len(series.index) for series in own) / spread
+def _fine(counts: Tensor, pooled: Search, filled: Tensor) -> tuple[Tensor, Tensor]:
+    """Curves of the groups around the coarse maximum, [nodes, groups], and the first of these nodes, [groups]."""
+    width = 2 * _COARSE.step
+    first = (highest(pooled.curve) * _COARSE.step - _COARSE.step).clamp(0, LAST_NODE - width)
+    curve = pooled.curve.new_zeros(width + 1, pooled.curve.shape[1])
+    for k in torch.unique(first[filled]).tolist():
+        groups, nodes = (filled & (first == k)).nonzero()[:, 0], range(k, k + width + 1)
+        for series in pooled.classes:
+            some = series.of(groups)
+            for _, _, part, member in _parts(counts, replace(some, grid=some.grid.over(nodes)), len(filled)):
+                curve += _marginal(part, some.grid.over(nodes)) @ member
+    return curve, first
+
+
+def _ends(fine: Tensor, start: Tensor, coarse: Tensor, node: Tensor, value: Tensor, spread: Tensor) -> Tensor:
+    """Nodes at which the intervals end, [2, groups]: on the fine curve, or beyond it on the coarse one."""
+    level = CHI_SQUARE * spread
+    inner = start + torch.stack(interval(fine, node - start, value, level))
+    outer = torch.stack(interval(coarse, node / _COARSE.step, value, level)) * _COARSE.step
+    return torch.where((inner > start) & (inner < start + len(fine) - 1), inner, outer)
+
+
+def _scales(counts: Tensor, classes: Sequence[Series], node: Tensor, log_ratio: Tensor) -> None:
+    """Fills in the logarithms of the series' scales at the nodes of their groups; groups of none have -1."""
+    below = node.long().clamp(max=LAST_NODE - 1)
+    for k in torch.unique(below[node >= 0]).tolist():
+        groups = ((below == k) & (node >= 0)).nonzero()[:, 0]
+        for series in classes:
+            some, grid = series.of(groups), series.grid.over(range(k, k + 2))
+            for index, group in zip(in_chunks(some.index), in_chunks(some.group), strict=True):
+                best = likelihood(as_weights(counts, index, grid), grid).best.double()
+                before, after = (grid.log_scale(best[i], torch.tensor(i, device=best.device)) for i in (0, 1))
+                log_ratio[index] = torch.lerp(before, after, (node[group] - k).double())

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ._counts import Cells
-from ._likelihood import Grid, by_length
+from ._grid import Grid, by_length
 
 
 @dataclass(frozen=True)

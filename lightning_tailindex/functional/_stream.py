@@ -16,11 +16,11 @@ from torch import Tensor
 from lightning_tailindex.records import TailIndexEstimate
 
 from ._checks import FEWEST_VALUES
-from ._counts import Cells
+from ._counts import Cells, leading_bits
 from ._each import Fit, fit_each
+from ._estimates import estimate_each, pooled_estimate
 from ._pooled import fit_pooled
 from ._tables import FIRST_OCTAVE, NUM_OCTAVES
-from .grouped_mle import _estimate, _pooled_estimate
 
 StreamCenter = Literal["pairs", "none"]
 
@@ -61,10 +61,8 @@ def add_counts(counts: Tensor, x: Tensor, per_octave: int) -> None:
 
 def _bin(x: Tensor, per_octave: int) -> Tensor:
     """Bin 0 for zero, the last one for what is not finite, else the cell plus 1; of float32 values."""
-    bits = x.contiguous().view(torch.int32).bitwise_and(0x7FFFFFFF)
-    present = bits.clamp(max=1)
-    bits.bitwise_right_shift_(24 - per_octave.bit_length())
-    infinite = bits >= _INFINITE_EXPONENT * per_octave
+    bits = leading_bits(x.clone(memory_format=torch.contiguous_format), per_octave)
+    present, infinite = x != 0, bits >= _INFINITE_EXPONENT * per_octave
     first = (_EXPONENT_BIAS + _FIRST) * per_octave
     return bits.clamp_(first, first + _OCTAVES * per_octave - 1).sub_(first).add_(present).add_(infinite)
 
@@ -103,11 +101,11 @@ def estimate_counts(counts: Tensor, per_octave: int, *, pooled: bool) -> TailInd
     share = min(1.0, _MOST_VALUES / max(int(cells.num_values.max()), 1))
     thin = _thinned(cells, share)
     if not pooled:
-        return _estimate(_restored(fit_each(thin, per_octave), share), cells, counts.shape[:1])
+        return estimate_each(_restored(fit_each(thin, per_octave), share), cells, counts.shape[:1])
     spread = max(int(thin.usable.sum()), 1) * share
     fit = fit_pooled(thin.counts[:0], thin, [len(counts)], per_octave, spread)
     fit = replace(fit, log_likelihood=fit.log_likelihood / share, effective_series=fit.effective_series * share)
-    return _pooled_estimate(fit, 0, cells, slice(None), counts.shape[:1])
+    return pooled_estimate(fit, 0, cells, slice(None), counts.shape[:1])
 
 
 def _thinned(cells: Cells, share: float) -> Cells:

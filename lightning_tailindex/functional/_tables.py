@@ -20,21 +20,25 @@ from lightning_tailindex.distributions import SymmetricStable
 FIRST_OCTAVE = -3
 NUM_OCTAVES = 15
 LOWEST_ALPHA = 0.2
-_NUM_ALPHAS = 70  # with the three closer to 2, a multiple of four and one
+LAST_NODE = 72
 _KNOT_STEP = 0.08
 _KNOTS = (-6.0, 12.0)
 
 
+def alpha_at(node: Tensor) -> Tensor:
+    """Tail index at a node of the grid, or between nodes: from 0.2 at node 0 to exactly 2 at the last one.
+
+    The nodes lie evenly in q = arccosh(2 / alpha), where estimates of all tail indices are about equally precise and
+    the likelihood is even at alpha = 2.
+    """
+    alpha = 2 / torch.cosh((1 - node / LAST_NODE) * math.acosh(2 / LOWEST_ALPHA))
+    return alpha.clamp(min=LOWEST_ALPHA)
+
+
 @lru_cache(maxsize=1)
 def alpha_grid() -> Tensor:
-    """Tail indices from 0.2 to exactly 2, ascending: 2 / cosh(q) for evenly spaced q, and a few closer to 2.
-
-    They lie evenly on a logarithmic scale at the lower end and crowd at 2, where the likelihood changes fastest.
-    """
-    q = torch.linspace(math.acosh(2 / LOWEST_ALPHA), 0, _NUM_ALPHAS, dtype=torch.float64)
-    alpha = 2 / torch.cosh(torch.cat([q[:-1], q[-2] / torch.tensor([2, 4, 8]), q[-1:]]))
-    alpha[0] = LOWEST_ALPHA
-    return alpha
+    """Tail indices at the nodes, ascending."""
+    return alpha_at(torch.arange(LAST_NODE + 1, dtype=torch.float64))
 
 
 @lru_cache(maxsize=1)
@@ -43,9 +47,9 @@ def log_medians() -> Tensor:
     return SymmetricStable(alpha_grid()).icdf(torch.tensor(0.75)).log()
 
 
-def scale_unit() -> Tensor:
-    """About sqrt(n) times the standard deviation of an estimated log-scale for each tail index of the grid."""
-    return math.sqrt(2) / alpha_grid()
+def scale_unit(alpha: Tensor) -> Tensor:
+    """About sqrt(n) times the standard deviation of an estimated log-scale."""
+    return math.sqrt(2) / alpha
 
 
 @lru_cache(maxsize=1)
@@ -59,20 +63,20 @@ def _spline() -> tuple[np.ndarray, np.ndarray]:
     return CubicSpline(knots, log_s.numpy(), axis=1).c, stretch.numpy()
 
 
-def _log_survival(y: np.ndarray) -> np.ndarray:
-    """The same at any y of shape [alphas, ...]: beyond the knots by the power laws that hold there."""
+def _log_survival(y: np.ndarray, nodes: np.ndarray) -> np.ndarray:
+    """The same at any y of shape [nodes, ...], the last node among them: beyond the knots by the power laws there."""
     coefficients, stretch = _spline()
-    alpha = alpha_grid().numpy()
     shape = (-1,) + (1,) * (y.ndim - 1)
-    eta = y * stretch.reshape(shape)
+    alpha, stretch = alpha_grid().numpy()[nodes].reshape(shape), stretch[nodes].reshape(shape)
+    eta = y * stretch
     last = _KNOTS[0] + _KNOT_STEP * coefficients.shape[1]
     inside = np.clip(eta, _KNOTS[0], last)
     piece = np.minimum(((inside - _KNOTS[0]) / _KNOT_STEP).astype(np.int64), coefficients.shape[1] - 1)
     rest = inside - (_KNOTS[0] + _KNOT_STEP * piece)
-    c = coefficients[:, piece, np.arange(len(y)).reshape(shape)]
+    c = coefficients[:, piece, nodes.reshape(shape)]
     value: np.ndarray = ((c[0] * rest + c[1]) * rest + c[2]) * rest + c[3]
-    beyond = (eta - inside) / stretch.reshape(shape)
-    value = value * np.exp(np.minimum(beyond, 0)) - alpha.reshape(shape) * np.maximum(beyond, 0)
+    beyond = (eta - inside) / stretch
+    value = value * np.exp(np.minimum(beyond, 0)) - alpha * np.maximum(beyond, 0)
     gaussian = torch.special.log_ndtr(-torch.as_tensor(np.exp(y[-1] + float(log_medians()[-1]))) / math.sqrt(2))
     value[-1] = gaussian.numpy() + math.log(2)
     return value
@@ -93,11 +97,13 @@ def log_cells_of(log_survival: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=48)  # a measurement's groups and averages have series of many lengths
-def log_cells(half: int, step: float, per_octave: int) -> Tensor:
-    """Log-probabilities of the cells, shape [alphas, 2 half + 1, cells], in float64 on the CPU.
+def log_cells(half: int, step: float, per_octave: int, stride: int) -> Tensor:
+    """Log-probabilities of the cells at every so many-th node, [2 half + 1, nodes, cells], in float64 on the CPU.
 
-    The second dimension is the logarithm u of the ratio of the law's median of |X| to the unit that values are
-    counted in, from -half to half in units of ``step * scale_unit()``.
+    The first dimension is the logarithm u of the ratio of the law's median of |X| to the unit that values are
+    counted in, from -half to half in units of ``step * scale_unit(alpha)``.
     """
-    u = scale_unit().numpy()[:, None] * (step * np.arange(-half, half + 1))
-    return torch.as_tensor(log_cells_of(_log_survival(log_edges(per_octave) - u[:, :, None])))
+    nodes = np.arange(0, LAST_NODE + 1, stride)
+    u = scale_unit(alpha_grid()).numpy()[nodes, None] * (step * np.arange(-half, half + 1))
+    cells = log_cells_of(_log_survival(log_edges(per_octave) - u[:, :, None], nodes))
+    return torch.as_tensor(cells).transpose(0, 1).contiguous()

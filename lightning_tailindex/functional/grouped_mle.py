@@ -10,11 +10,11 @@ from torch import Tensor
 
 from lightning_tailindex.records import TailIndexEstimate
 
-from ._checks import FEWEST_VALUES, checked_sample, left_out_note
-from ._counts import Cells, Center, count_values
-from ._each import Fit, fit_each
+from ._checks import checked_sample
+from ._counts import Center, count_values
+from ._each import fit_each
+from ._estimates import estimate_each, pooled_estimate
 from ._pooled import fit_pooled
-from ._tables import LOWEST_ALPHA
 
 __all__ = ["grouped_mle", "pooled_groups"]
 
@@ -32,7 +32,7 @@ def grouped_mle(
     The cells are four or eight an octave from 1/8 to 4096 times a rough unit, and two open ones; their probabilities
     are exact. At most 2 % of the precision of full maximum likelihood is lost, 0.5 % with eight. The search covers
     [0.2, 2], 2 included exactly. The centre and the unit, half the distance of the quartiles, come from all draws up
-    to 512 of them and from evenly spaced ones beyond: only there the order of the draws has an influence, a slight one.
+    to 256 of them and from evenly spaced ones beyond: only there the order of the draws has an influence, a slight one.
     The interval of a series by itself is that of the profile likelihood ratio.
 
     Pooled, one alpha is common to all series while the scale of each is integrated out. Coordinates that share their
@@ -70,8 +70,8 @@ def grouped_mle(
 
     Example:
         >>> x = torch.randn(4000, 2, generator=torch.Generator().manual_seed(0))
-        >>> grouped_mle(x).alpha
-        tensor([2., 2.])
+        >>> grouped_mle(x).alpha > 1.99
+        tensor([True, True])
     """
     if center not in ("median", "none"):
         raise ValueError(f'grouped_mle needs center "median" or "none", got {center!r}.')
@@ -81,7 +81,7 @@ def grouped_mle(
         return pooled_groups([x], center=center, cells_per_octave=cells_per_octave)[0]
     x = checked_sample("grouped_mle", x)
     cells = count_values(x.reshape(len(x), -1), center, cells_per_octave)
-    return _estimate(fit_each(cells, cells_per_octave), cells, x.shape[1:])
+    return estimate_each(fit_each(cells, cells_per_octave), cells, x.shape[1:])
 
 
 def pooled_groups(
@@ -116,60 +116,5 @@ def pooled_groups(
         fit, ends = fit_pooled(together, cells, sizes, cells_per_octave), torch.tensor([0, *sizes]).cumsum(0).tolist()
         for group, i in enumerate(places):
             own = slice(ends[group], ends[group + 1])
-            found[i] = _pooled_estimate(fit, group, cells.of(own), own, samples[i].shape[1:])
+            found[i] = pooled_estimate(fit, group, cells.of(own), own, samples[i].shape[1:])
     return [found[i] for i in range(len(samples))]
-
-
-def _pooled_estimate(fit: Fit, group: int, cells: Cells, own: slice, shape: torch.Size) -> TailIndexEstimate:
-    usable, dtype = cells.usable, cells.unit.dtype
-    alpha = fit.alpha[group]
-    return TailIndexEstimate(
-        alpha=alpha.to(dtype),
-        low=fit.low[group].to(dtype),
-        high=fit.high[group].to(dtype),
-        scale=_scale(fit.log_ratio[own], cells).reshape(shape),
-        log_likelihood=fit.log_likelihood[group].to(dtype),
-        gain=fit.gain[group].to(dtype),
-        num_values=cells.num_values[usable].sum(),
-        zero_share=cells.zero_share[usable].mean(),
-        effective_series=fit.effective_series[group].to(dtype),
-        note=_note(alpha, cells),
-    )
-
-
-def _estimate(fit: Fit, cells: Cells, shape: torch.Size) -> TailIndexEstimate:
-    dtype = cells.unit.dtype
-
-    def each(value: Tensor) -> Tensor:
-        return value.to(dtype).reshape(shape)
-
-    return TailIndexEstimate(
-        alpha=each(fit.alpha),
-        low=each(fit.low),
-        high=each(fit.high),
-        scale=_scale(fit.log_ratio, cells).reshape(shape),
-        log_likelihood=each(fit.log_likelihood),
-        gain=each(fit.gain),
-        num_values=cells.num_values.reshape(shape),
-        zero_share=each(cells.zero_share),
-        effective_series=each(fit.effective_series),
-        note=_note(fit.alpha, cells),
-    )
-
-
-def _scale(log_ratio: Tensor, cells: Cells) -> Tensor:
-    return log_ratio.to(cells.unit.dtype).exp() * cells.unit
-
-
-def _note(alpha: Tensor, cells: Cells) -> str:
-    """What a reader has to know, in words."""
-    at_end = (
-        f"α at the lower end of the grid, {LOWEST_ALPHA}" if bool((alpha <= LOWEST_ALPHA * (1 + 1e-6)).any()) else ""
-    )
-    return "; ".join(filter(None, [left_out(cells), at_end]))
-
-
-def left_out(cells: Cells) -> str:
-    """Says which series were left out, in words."""
-    few = cells.num_values < FEWEST_VALUES
-    return left_out_note(cells.finite, cells.varies, {f"fewer than {FEWEST_VALUES} usable values": few})

@@ -14,10 +14,11 @@ from ._calibration import gaussian_p_value, surrogate_p_value
 from ._checks import checked_sample
 from ._counts import count_values
 from ._each import fit_each
+from ._estimates import left_out
 from ._laws import expected_counts, marginals, profiles
 from ._pooled import search
 from ._series import each_class
-from .grouped_mle import left_out, pooled_groups
+from .grouped_mle import pooled_groups
 
 __all__ = ["LAWS", "law_fit", "law_fits"]
 

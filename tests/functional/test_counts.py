@@ -51,11 +51,11 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(torch.equal(getattr(whole, name), getattr(parts, name)) for name in ("counts", "index", "unit"))
 
 
-def test_beyond_512_draws_the_order_matters_slightly() -> None:
+def test_beyond_256_draws_the_order_matters_slightly() -> None:
     x = stable(1.5, (3000, 40), generator(1))
     shuffled = x[torch.randperm(3000, generator=generator(2))]
     difference = (grouped_mle(x).alpha - grouped_mle(shuffled).alpha).abs()
-    assert 0 < difference.max() < 0.5 * 1.535 / math.sqrt(3000)
+    assert 0 < difference.max() < 0.75 * 1.535 / math.sqrt(3000)
 
 
 def test_twice_as_many_cells_are_a_little_more_precise() -> None:

@@ -90,7 +90,7 @@ def _log_likelihood(counts: Tensor, survival: Tensor) -> float:
 
 @pytest.mark.parametrize("law", LAWS)
 def test_gain_of_students_law_equals_a_slow_search_without_tables(law: str) -> None:
-    x = 4 * samples((500,), generator(3))[law] + 3
+    x = 4 * samples((250,), generator(3))[law] + 3
     assert law_fit(x).gains[2].item() == pytest.approx(slow_student_gain(x), abs=1e-2)
 
 

@@ -1,0 +1,98 @@
+"""Where the likelihood is evaluated: at which tail indices and scales, for series of which length."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ._counts import Cells, spacing
+from ._tables import LAST_NODE, alpha_at, alpha_grid, log_cells, log_medians, scale_unit
+
+# Distance of the scales in standard deviations of the scale: a sum over such points gives the integral of a Gaussian
+# to 1e-5, and that of its square to 4e-3.
+_SCALE_STEP = 1.25
+_HALF = 6
+_LARGEST_HALF = 320
+_LONGEST_IN_SINGLE = 24  # half octaves of values in a series whose log-likelihood float32 holds to .001
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Tail indices and scales at which the likelihood is evaluated.
+
+    Attributes:
+        nodes: Nodes of the grid of alpha.
+        half: Number of scales on either side of the unit of the cells.
+        step: Their distance, of the logarithm of the scale in units of ``scale_unit(alpha)``.
+        per_octave: Cells an octave.
+        in_single: Whether single precision is enough.
+    """
+
+    nodes: range
+    half: int
+    step: float
+    per_octave: int
+    in_single: bool
+
+    def widened(self) -> Grid:
+        """The same scales and as many again on either side."""
+        return replace(self, half=min(2 * self.half, _LARGEST_HALF))
+
+    @property
+    def is_widest(self) -> bool:
+        """Whether widening has come to its end."""
+        return self.half >= _LARGEST_HALF
+
+    def over(self, nodes: range) -> Grid:
+        """The same scales at other nodes."""
+        return replace(self, nodes=nodes)
+
+    def table(self, like: Tensor) -> Tensor:
+        """Log-probabilities of the cells, shape [scales, nodes, cells]."""
+        stride = math.gcd(self.nodes.start, self.nodes.step)
+        rows = slice(self.nodes.start // stride, self.nodes.stop // stride + 1, self.nodes.step // stride)
+        table = log_cells(self.half, self.step, self.per_octave, stride)[:, rows]
+        return table[:, : len(self.nodes)].to(like)
+
+    def alpha_at(self, place: Tensor) -> Tensor:
+        """Tail index at a place among the nodes, in rows of a curve over them."""
+        return alpha_at(self.nodes.start + place.double() * self.nodes.step)
+
+    def log_spacing(self, like: Tensor) -> Tensor:
+        """Logarithm of the distance of the log-scales, [nodes]: it depends on alpha, so integrals over them need it."""
+        return (self.step * scale_unit(alpha_grid()[self.nodes])).log().to(like)
+
+    def log_scale(self, place: Tensor, node: Tensor) -> Tensor:
+        """Logarithm of the scale in the unit of the cells, from a place among the scales and the node of each."""
+        medians = log_medians().to(place)[self.nodes.start + node * self.nodes.step]
+        return place * self.step * scale_unit(self.alpha_at(node)) - medians
+
+
+def by_length(cells: Cells, per_octave: int) -> Iterator[tuple[Tensor, Grid]]:
+    """Finds usable series of about the same number of values.
+
+    Args:
+        cells: The cells of all series.
+        per_octave: Cells an octave.
+
+    Yields:
+        Indices of some of them, with the grid that suits these: its nodes lie one to two standard deviations of an
+        estimate apart. Lengths are rounded, so that few different tables are ever computed.
+    """
+    series = cells.usable.nonzero()[:, 0]
+    halves = cells.num_values[series].double().log2().mul(2).round().long()
+    for half in torch.unique(halves).tolist():
+        step = _SCALE_STEP * 2.0 ** (-(half + 0.5) / 4)  # over the root of the most values that round to this
+        nodes = every(2 ** min(max((25 - half) // 4, 0), 2))
+        # The unit comes from some of the draws, the scale from all, which may tell the more precisely where it is.
+        scales = math.ceil(_HALF * (1 + 2 * spacing(round(2 ** (half / 2))) ** 0.5) / 3)
+        yield series[halves == half], Grid(nodes, scales, step, per_octave, half <= _LONGEST_IN_SINGLE)
+
+
+def every(stride: int) -> range:
+    """Nodes from the first to the last one."""
+    return range(0, LAST_NODE + 1, stride)
