@@ -38,9 +38,9 @@ class Schedule:
         self._is_waiting &= not is_due
         return is_due
 
-    def is_near(self, step: int, steps: int) -> bool:
-        """Whether the next measurement waits, or comes within so many steps."""
-        return self._is_waiting or self.interval - step % self.interval <= steps
+    def steps_left(self, step: int) -> int:
+        """Counts the steps to the next measurement, 0 if it waits."""
+        return 0 if self._is_waiting else self.interval - step % self.interval
 
     def announcement(self, plan: SweepPlan, start: int, end: float) -> str:
         """Says what will be measured, how often and at what cost.

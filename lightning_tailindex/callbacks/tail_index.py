@@ -14,26 +14,17 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_tailindex.analysis import Estimator, analyse, resolve_estimators
 from lightning_tailindex.loggers import callback_metrics, emit, monitored
-from lightning_tailindex.noise.engine import collect_gradients
-from lightning_tailindex.noise.groups import check_patterns, compile_patterns, measured_parameters, resolve_grouping
-from lightning_tailindex.noise.minibatches import SweepPlan, plan_minibatches
-from lightning_tailindex.noise.observation import NoiseObservation
+from lightning_tailindex.noise.groups import check_patterns, compile_patterns, resolve_grouping
 from lightning_tailindex.noise.processes import OtherProcessError
 from lightning_tailindex.noise.random_state import derived_seed
-from lightning_tailindex.noise.recorder import Recorder, combine
 from lightning_tailindex.records import Report
 from lightning_tailindex.trainer import (
-    Replay,
-    borrowed_loss,
-    can_read_again,
+    ExtraMinibatches,
+    NoiseSettings,
     check_measurable,
     is_stepping,
     last_step,
-    needs_loss_scale,
     optimizer_steps,
-    processes,
-    sweep_plan,
-    training_data,
 )
 
 from .arguments import check_at_least, check_choice, check_positive
@@ -77,6 +68,7 @@ class TailIndexMonitor(Callback):
 
     Attributes:
         reports: The reports of this run, oldest first.
+        settings: What is measured.
 
     Raises:
         ValueError: If an argument is out of its range; the error names it.
@@ -115,19 +107,21 @@ class TailIndexMonitor(Callback):
         check_choice("on_error", on_error, ("warn", "raise"))
         self.every_n_steps = every_n_steps
         self.max_overhead = max_overhead
-        self.num_minibatches = num_minibatches
-        self.full_gradient_batches = full_gradient_batches
-        self.max_coordinates = max_coordinates
-        self.seed = seed
         self.on_error = on_error
         self.reports: list[Report] = []
-        self._grouping = resolve_grouping(group_by)
-        self._patterns = compile_patterns(parameters)
+        self.settings = NoiseSettings(
+            num_minibatches=num_minibatches,
+            full_gradient_batches=full_gradient_batches,
+            grouping=resolve_grouping(group_by),
+            patterns=compile_patterns(parameters),
+            max_coordinates=max_coordinates,
+            seed=seed,
+        )
         self._estimators = resolve_estimators(estimators)
         self._schedule = Schedule(1)
         self._told: set[str] = set()
         self._metrics: dict[str, float] = {}
-        self._replay: Replay | None = None
+        self._source: ExtraMinibatches | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses a module or a strategy that cannot be measured."""
@@ -144,30 +138,28 @@ class TailIndexMonitor(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Settles the schedule and says what it will cost."""
-        check_patterns(pl_module, self._patterns)
+        check_patterns(pl_module, self.settings.patterns)
         start = optimizer_steps(trainer)
         self.reports = [report for report in self.reports if report.step < start]
         self._metrics = self._metrics if start else {}
         trainer.callback_metrics.update(callback_metrics(self._metrics))
         self._told = set()
-        is_stream = not can_read_again(trainer)
-        self._replay = Replay(self.num_minibatches * trainer.accumulate_grad_batches) if is_stream else None
-        every_n_steps = self.every_n_steps or math.ceil(self._plan(trainer).num_passes / self.max_overhead)
-        self._schedule = Schedule(every_n_steps)
-        announcement = self._schedule.announcement(self._plan(trainer), start, last_step(trainer, pl_module))
-        source = ", on the last minibatches of the stream that training saw" if is_stream else ""
-        rank_zero_info(f"{type(self).__name__}: {announcement}{source}.")
+        self._source = ExtraMinibatches(trainer, self.settings)
+        plan = self._source.plan(trainer)
+        self._schedule = Schedule(self.every_n_steps or math.ceil(plan.num_passes / self.max_overhead))
+        announcement = self._schedule.announcement(plan, start, last_step(trainer, pl_module))
+        rank_zero_info(f"{type(self).__name__}: {announcement}{self._source.note}.")
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Measures if this step is one to measure at."""
+        assert self._source is not None
         step = optimizer_steps(trainer)
-        is_ready = is_stepping(trainer) and (self._replay is None or self._replay.is_full)
-        if self._schedule.is_due(step, is_ready=is_ready):
+        if self._schedule.is_due(step, is_ready=is_stepping(trainer) and self._source.is_ready):
             with self._failures_told(f"the measurement at step {step} failed and was dropped"):
                 self._measure(trainer, pl_module, step)
-        if self._replay is not None and self._schedule.is_near(step, self.num_minibatches):
+        if self._source.wants(self._schedule.steps_left(step)):
             with self._failures_told(f"the minibatch of step {step} could not be kept"):
-                self._replay.see(batch)
+                self._source.see(batch)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says so if there is nothing to see."""
@@ -188,12 +180,6 @@ class TailIndexMonitor(Callback):
                 self._told.add(cause)
                 tell(f"{type(self).__name__}: {what}, training goes on: {cause} (on_error='raise' shows where)")
 
-    def _plan(self, trainer: Trainer) -> SweepPlan:
-        if self._replay is None:
-            return sweep_plan(trainer, self.num_minibatches, self.full_gradient_batches)
-        n, accumulation = self.num_minibatches, trainer.accumulate_grad_batches
-        return SweepPlan(n, None, n * accumulation, accumulation)
-
     def _measure(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
         report = self._report(trainer, pl_module, step)
         self.reports.append(report)
@@ -208,41 +194,13 @@ class TailIndexMonitor(Callback):
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, step: int) -> Report:
         start = time.perf_counter()
-        observation = self._observe(trainer, pl_module, step)
+        assert self._source is not None
+        observation = self._source.observe(trainer, pl_module, step)
         return analyse(
             observation,
             self._estimators,
             step=step,
-            seed=derived_seed(self.seed, step),
-            note=observation.note(self.num_minibatches),
+            seed=derived_seed(self.settings.seed, step),
+            note=observation.note(self.settings.num_minibatches),
             clock=lambda: time.perf_counter() - start,
         )
-
-    def _observe(self, trainer: Trainer, pl_module: LightningModule, step: int) -> NoiseObservation:
-        together = processes(trainer)
-        recorder: Recorder | None = None
-        error: Exception | None = None
-        try:
-            recorder = self._collect(trainer, pl_module, step)
-        except Exception as failure:
-            error = failure
-        together.agree(error, 0 if recorder is None else recorder.num_draws)
-        assert recorder is not None
-        return combine(recorder, together)
-
-    def _collect(self, trainer: Trainer, pl_module: LightningModule, step: int) -> Recorder:
-        seed = derived_seed(self.seed, step, trainer.global_rank)
-        with borrowed_loss(trainer, pl_module, seed, is_transferred=self._replay is not None) as (shadow, loss):
-            plan = self._plan(trainer)
-            batches = training_data(trainer, (self.seed, step)) if self._replay is None else self._replay
-            return collect_gradients(
-                shadow,
-                measured_parameters(shadow, self._patterns),
-                self._grouping,
-                plan_minibatches(batches, plan),
-                loss,
-                num_draws=plan.num_minibatches,
-                max_coordinates=self.max_coordinates,
-                seed=self.seed,
-                scale_loss=needs_loss_scale(trainer),
-            )

@@ -1,19 +1,13 @@
 """All that knows Lightning's insides: loaders, precision, strategies, ranks, and how to leave them alone."""
 
-from .data import Replay, can_read_again, sweep_plan, training_data
-from .loss import borrowed_loss
-from .state import check_measurable, is_stepping, last_step, needs_loss_scale, optimizer_steps, processes
+from .extra_minibatches import ExtraMinibatches, NoiseSettings
+from .state import check_measurable, is_stepping, last_step, optimizer_steps
 
 __all__ = [
-    "Replay",
-    "borrowed_loss",
-    "can_read_again",
+    "ExtraMinibatches",
+    "NoiseSettings",
     "check_measurable",
     "is_stepping",
     "last_step",
-    "needs_loss_scale",
     "optimizer_steps",
-    "processes",
-    "sweep_plan",
-    "training_data",
 ]

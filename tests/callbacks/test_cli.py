@@ -28,7 +28,7 @@ def parse(path: Path, arguments: str, monkeypatch: pytest.MonkeyPatch) -> TailIn
 def test_arguments_reach_the_monitor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = "{every_n_steps: 500, group_by: parameter, parameters: [weight], estimators: [grouped_mle, group_sum]}"
     monitor = parse(tmp_path, arguments, monkeypatch)
-    assert (monitor.every_n_steps, monitor.num_minibatches) == (500, 64)
+    assert (monitor.every_n_steps, monitor.settings.num_minibatches) == (500, 64)
 
 
 @pytest.mark.parametrize(
