@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -10,8 +11,8 @@ from torch import Tensor
 
 from ._counts import count_values
 from ._each import fit_each
-from ._pooled import search
-from .surrogate import gaussian_surrogate
+from ._pooled import gaussian_ratios
+from .surrogate import gaussian_surrogates
 
 _PER_OCTAVE = 4
 _NULL_SERIES = 4000
@@ -41,17 +42,32 @@ def gaussian_p_value(ratio: Tensor, num_values: Tensor) -> Tensor:
     return p_value
 
 
-def surrogate_p_value(x: Tensor, usable: Tensor, num_surrogates: int, generator: torch.Generator | None) -> Tensor:
-    """Share of Gaussian surrogates of x [n, series] whose pooled ratio is at least as large as that of x, shape [].
+def surrogate_p_values(
+    x: Tensor, usable: Tensor, sizes: Sequence[int], num_surrogates: int, generator: torch.Generator | None
+) -> Tensor:
+    """Shares of Gaussian surrogates whose pooled ratio is at least as large as that of the values, shape [groups].
 
-    Of x and its surrogates the same evenly spaced series are taken, with the same zeros left out.
+    Of a group and of its surrogates the same evenly spaced series are taken, with the same zeros left out.
+
+    Args:
+        x: The values of all groups, group after group, shape [n, series].
+        usable: Which series can be fitted, shape [series].
+        sizes: Number of series in each group.
+        num_surrogates: Surrogates of each group.
+        generator: Source of their randomness on the device of x; None takes torch's default one.
     """
-    index = usable.nonzero()[:, 0]
-    if len(index) == 0:
-        return x.new_full((), math.nan)
-    x = x[:, index[:: -(-len(index) // _SURROGATE_SERIES)]]
-    surrogates = [gaussian_surrogate(x, generator) for _ in range(num_surrogates)]
-    together = torch.cat([x, *(torch.where(x == 0, 0, surrogate) for surrogate in surrogates)], dim=1)
-    found = search(count_values(together, "median", _PER_OCTAVE), [x.shape[1]] * (1 + num_surrogates), _PER_OCTAVE)
-    ratio = found.curve.amax(0) - found.curve[-1]
-    return (1 + (ratio[1:] >= ratio[0]).sum()) / (1 + num_surrogates)
+    groups = zip(torch.split(x, list(sizes), dim=1), torch.split(usable, list(sizes)), strict=True)
+    parts = [_with_surrogates(part[:, own], num_surrogates, generator) for part, own in groups]
+    cells = count_values(torch.cat(parts, dim=1), "median", _PER_OCTAVE)
+    wide = [part.shape[1] // (1 + num_surrogates) for part in parts]
+    ratio = gaussian_ratios(cells, [width for width in wide for _ in range(1 + num_surrogates)], _PER_OCTAVE)
+    ratio = ratio.reshape(len(sizes), 1 + num_surrogates)
+    p_value = (1 + (ratio[:, 1:] >= ratio[:, :1]).sum(1)) / (1 + num_surrogates)
+    return torch.where(torch.tensor(wide, device=x.device) > 0, p_value, math.nan)
+
+
+def _with_surrogates(x: Tensor, number: int, generator: torch.Generator | None) -> Tensor:
+    """Some series of one group, and behind them those of each of its surrogates, [n, (1 + number) series]."""
+    x = x[:, :: -(-max(x.shape[1], 1) // _SURROGATE_SERIES)]
+    surrogates = gaussian_surrogates(x, number, generator)
+    return torch.cat([x[None], torch.where(x == 0, 0, surrogates)]).transpose(0, 1).flatten(1)

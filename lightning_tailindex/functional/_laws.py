@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from scipy.special import stdtr, stdtrit
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from ._counts import Cells
 from ._curves import maximize
@@ -70,16 +71,18 @@ def profiles(cells: Cells, classes: Sequence[Series]) -> tuple[Tensor, Tensor]:
     return out[0], out[1]
 
 
-def marginals(cells: Cells, classes: Sequence[Series]) -> tuple[Tensor, Tensor]:
-    """The same for all series together, with one shape for them and the scale of each integrated out, shape []."""
-    student = cells.counts.new_zeros(_NUM_SHAPES, dtype=torch.float64)
-    laplacian = student.new_zeros(1)
+def marginals(cells: Cells, classes: Sequence[Series], num_groups: int) -> tuple[Tensor, Tensor]:
+    """The same for the series of each group together, with one shape for them and their scales integrated out."""
+    student = cells.counts.new_zeros(_NUM_SHAPES, num_groups, dtype=torch.float64)
+    laplacian = student.new_zeros(1, num_groups)
+    group = torch.zeros(len(cells.counts), dtype=torch.long, device=student.device)
     for series in classes:
-        for _, parts in _curves(cells.counts, series):
+        group[series.index] = series.group
+        for index, parts in _curves(cells.counts, series):
+            member = one_hot(group[index], num_groups).double()
             for total, (part, spacing) in zip((student, laplacian), parts, strict=True):
-                total += (part.marginal.double() + spacing.log().to(total)[:, None]).sum(1)
-    best = maximize(student[:, None])[1][0]
-    return best, laplacian[0]
+                total += (part.marginal.double() + spacing.log().to(total)[:, None]) @ member
+    return maximize(student)[1], laplacian[0]
 
 
 def expected_counts(cells: Cells, classes: Sequence[Series], alpha: Tensor) -> Tensor:

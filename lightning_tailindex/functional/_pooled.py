@@ -67,6 +67,13 @@ class Search:
     num_values: Tensor
 
 
+def gaussian_ratios(cells: Cells, sizes: Sequence[int], per_octave: int) -> Tensor:
+    """Twice the logarithm of the likelihood at its maximum over that at alpha = 2, shape [groups]."""
+    found = search(cells, sizes, per_octave)
+    curve, _ = _fine(cells.counts, found, found.num_values > 0)
+    return 2 * (maximize(curve)[1] - found.curve[-1])
+
+
 def search(cells: Cells, sizes: Sequence[int], per_octave: int) -> Search:
     """Evaluates coarsely spaced nodes for the usable series of each group, on scales that are wide enough."""
     counts, num_groups = cells.counts, len(sizes)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_tailindex.records import LawFit, TailIndexEstimate
 
-from ._calibration import gaussian_p_value, surrogate_p_value
+from ._calibration import gaussian_p_value, surrogate_p_values
 from ._checks import checked_sample
 from ._counts import count_values
 from ._each import fit_each
@@ -111,25 +111,47 @@ def law_fits(
     Returns:
         What ``law_fit(sample, pooled=True)`` returns for each sample.
     """
-    return [_pooled(x, estimate, num_surrogates, generator) for x, estimate in zip(samples, estimates, strict=True)]
+    wide = [checked_sample("law_fit", x).reshape(len(x), -1) for x in samples]
+    found: dict[int, LawFit] = {}
+    for n in {len(x) for x in wide}:
+        places = [i for i, x in enumerate(wide) if len(x) == n]
+        own = [estimates[i] for i in places]
+        fits = _pooled([wide[i] for i in places], own, num_surrogates, generator)
+        found |= dict(zip(places, fits, strict=True))
+    return [found[i] for i in range(len(samples))]
 
 
-def _pooled(x: Tensor, estimate: TailIndexEstimate, num_surrogates: int, generator: torch.Generator | None) -> LawFit:
-    wide = checked_sample("law_fit", x).reshape(len(x), -1)
-    cells = count_values(wide, "median", _PER_OCTAVE)
-    found = search(cells, [wide.shape[1]], _PER_OCTAVE)
-    alpha = estimate.alpha.expand(wide.shape[1])
-    expected = expected_counts(cells, found.classes, alpha)
-    num_values, usable = estimate.num_values.double(), cells.usable
-    return _record(
-        _gains(estimate.log_likelihood, estimate.gain, torch.stack(marginals(cells, found.classes)), num_values),
-        num_values * estimate.effective_series / usable.sum(),
-        surrogate_p_value(wide, usable, num_surrogates, generator),
-        _distance(cells.counts[usable].sum(0), expected[usable].sum(0)),
-        wide.dtype,
-        torch.Size(),
-        estimate.note,
-    )
+def _pooled(
+    samples: Sequence[Tensor],
+    estimates: Sequence[TailIndexEstimate],
+    num_surrogates: int,
+    generator: torch.Generator | None,
+) -> list[LawFit]:
+    """Compares the laws on samples of the same number of draws, [n, d]."""
+    sizes = [x.shape[1] for x in samples]
+    x = torch.cat(list(samples), dim=1)
+    cells = count_values(x, "median", _PER_OCTAVE)
+    classes = search(cells, sizes, _PER_OCTAVE).classes
+    alpha = torch.cat([estimate.alpha.expand(size) for estimate, size in zip(estimates, sizes, strict=True)])
+    others = torch.stack(marginals(cells, classes, len(sizes)))
+    p_values = surrogate_p_values(x, cells.usable, sizes, num_surrogates, generator)
+    counts, usable = torch.split(cells.counts, sizes), torch.split(cells.usable, sizes)
+    expected = torch.split(expected_counts(cells, classes, alpha), sizes)
+    fits = []
+    for i, estimate in enumerate(estimates):
+        num_values, kept = estimate.num_values.double(), usable[i]
+        fits.append(
+            _record(
+                _gains(estimate.log_likelihood, estimate.gain, others[:, i], num_values),
+                num_values * estimate.effective_series / kept.sum(),
+                p_values[i],
+                _distance(counts[i][kept].sum(0), expected[i][kept].sum(0)),
+                x.dtype,
+                torch.Size(),
+                estimate.note,
+            )
+        )
+    return fits
 
 
 def _gains(stable: Tensor, gain: Tensor, others: Tensor, num_values: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["gaussian_surrogate"]
+__all__ = ["gaussian_surrogate", "gaussian_surrogates"]
 
 
 def gaussian_surrogate(noise: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -39,12 +39,26 @@ def gaussian_surrogate(noise: Tensor, generator: torch.Generator | None = None) 
         >>> torch.allclose(surrogate[:, 1], 2 * surrogate[:, 0])
         True
     """
+    return gaussian_surrogates(noise, 1, generator)[0]
+
+
+def gaussian_surrogates(noise: Tensor, number: int, generator: torch.Generator | None = None) -> Tensor:
+    """Draws several surrogates at once.
+
+    Args:
+        noise: As in :func:`gaussian_surrogate`.
+        number: How many.
+        generator: As in :func:`gaussian_surrogate`.
+
+    Returns:
+        What as many calls of :func:`gaussian_surrogate` return, shape ``[number, n, ...]``.
+    """
     if not noise.is_floating_point():
         raise TypeError(f"gaussian_surrogate needs real floating point noise, got {noise.dtype}.")
     if noise.ndim == 0 or len(noise) == 0:
         raise ValueError(f"gaussian_surrogate needs at least one draw along dim 0, got shape {tuple(noise.shape)}.")
     wide = (noise.flatten(1) if noise.ndim > 1 else noise[:, None]).to(torch.promote_types(noise.dtype, torch.float32))
-    centred = wide - wide.mean(0)
-    normal = torch.randn(len(wide), len(wide), generator=generator, dtype=wide.dtype, device=wide.device)
-    surrogate: Tensor = normal @ centred / len(wide) ** 0.5
-    return surrogate.to(noise.dtype).reshape(noise.shape)
+    n, centred = len(wide), wide - wide.mean(0)
+    normal = torch.randn(number * n, n, generator=generator, dtype=wide.dtype, device=wide.device)
+    surrogates: Tensor = normal @ centred / n**0.5
+    return surrogates.to(noise.dtype).reshape(number, *noise.shape)

@@ -10,41 +10,38 @@ from torch import Tensor, nn
 from .coordinates import sample_coordinates
 from .groups import Grouping, group_names
 from .minibatches import Minibatch
-from .recorder import Recorder, real_coordinates
+from .recorder import Recorder, flat_gradient, real_coordinates
 
 __all__ = ["collect_gradients"]
 
 _LOSS_SCALE = 1024.0
 """Half-precision gradients underflow below 6e-8; a power of two is divided out again without rounding."""
 
+_TOO_COARSE = (torch.half, torch.bfloat16)
+"""Types of parameters in which sums of many gradients would be nothing but rounding."""
+
 Loss = Callable[[object], Tensor | None]
 
 
-def _flat(gradient: Tensor, scale: float) -> Tensor:
-    dense = gradient.to_dense() if gradient.is_sparse else gradient
-    flat = (torch.view_as_real(dense) if dense.is_complex() else dense).reshape(-1)
+def _unscaled(gradient: Tensor, scale: float) -> Tensor:
+    flat = flat_gradient(gradient)
     return flat if scale == 1 else flat.to(torch.promote_types(flat.dtype, torch.float32)) / scale
 
 
-def _gradients(
-    minibatch: Minibatch, loss_fn: Loss, module: nn.Module, measured: Mapping[str, nn.Parameter], scale: float
-) -> dict[str, Tensor] | None:
-    """Computes a minibatch's gradient, averaged over its loader batches as accumulation does.
+def _backward(minibatch: Minibatch, loss_fn: Loss, factor: float) -> bool:
+    """Adds a minibatch's gradient, averaged over its loader batches as accumulation does, times a factor to ``.grad``.
 
     ``backward`` on the shadow's own leaves, and not ``autograd.grad``, because reentrant activation checkpointing
-    works with nothing else. None where no batch had a loss.
+    works with nothing else. False where no batch had a loss.
     """
-    for parameter in module.parameters():
-        parameter.grad = None
     losses = 0
     for batch in minibatch.batches:
         loss = loss_fn(batch)
         if loss is not None:
             # scaling what is propagated back, and not the loss, which itself could overflow
-            torch.autograd.backward(loss, torch.full_like(loss, scale / len(minibatch.batches)))
+            torch.autograd.backward(loss, torch.full_like(loss, factor / len(minibatch.batches)))
             losses += 1
-    reached = {name: parameter.grad for name, parameter in measured.items() if parameter.grad is not None}
-    return {name: _flat(gradient, scale) for name, gradient in reached.items()} if losses else None
+    return losses > 0
 
 
 def collect_gradients(
@@ -62,7 +59,7 @@ def collect_gradients(
     """Computes the gradients of minibatches and keeps what the noise's analysis needs of them.
 
     Memory: the draws' sampled coordinates, ``[n, d]``, and three vectors of the size of the measured parameters
-    beside the gradient itself.
+    beside a gradient.
 
     Args:
         module: The shadow, whose parameters' ``.grad`` nobody else uses.
@@ -81,11 +78,18 @@ def collect_gradients(
     groups = group_names(measured, grouping)
     sizes = tuple((name, real_coordinates(parameter)) for name, parameter in measured.items())
     sample = sample_coordinates(sizes, tuple(groups.items()), max_coordinates, seed)
-    recorder = Recorder(measured, groups, sample, num_draws)
     scale = _LOSS_SCALE if scale_loss else 1.0
+    recorder = Recorder(measured, groups, sample, num_draws, scale)
+    can_lend = all(parameter.dtype not in _TOO_COARSE for parameter in measured.values())
     with torch.inference_mode(False), torch.enable_grad():
         for minibatch in minibatches:
-            gradients = _gradients(minibatch, loss_fn, module, measured, scale)
-            if gradients is not None:
-                recorder.record(minibatch, gradients)
+            for parameter in module.parameters():
+                parameter.grad = None
+            if can_lend and not minibatch.is_draw:
+                recorder.lend()
+                if _backward(minibatch, loss_fn, scale * recorder.share(minibatch)):
+                    recorder.take_back(minibatch)
+            elif _backward(minibatch, loss_fn, scale):
+                reached = {name: parameter.grad for name, parameter in measured.items() if parameter.grad is not None}
+                recorder.record(minibatch, {name: _unscaled(gradient, scale) for name, gradient in reached.items()})
     return recorder

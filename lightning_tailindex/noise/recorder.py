@@ -23,14 +23,16 @@ def real_coordinates(parameter: Tensor) -> int:
 class Recorder:
     """Keeps sampled coordinates of each draw, and of all coordinates two sums and a sum of squared norms.
 
-    Sums are of differences from the first gradient. Where gradients differ little from each other, as late in a
-    training with large minibatches, the difference of large sums would be rounding and nothing else.
+    The draws' sum is of differences from the first draw: where gradients differ little from each other, as late in a
+    training with large minibatches, the difference of large sums would be rounding and nothing else. Minibatches that
+    only count in the full gradient are summed up by automatic differentiation itself, which costs the least.
 
     Args:
         parameters: The measured parameters by name.
         groups: Names of the parameters of each group.
         sample: The coordinates to keep.
         num_draws: Draws at most.
+        loss_scale: What gradients that are lent are too large by.
     """
 
     def __init__(
@@ -39,11 +41,13 @@ class Recorder:
         groups: Mapping[str, tuple[str, ...]],
         sample: CoordinateSample,
         num_draws: int,
+        loss_scale: float = 1.0,
     ) -> None:
         is_double = any(p.dtype in (torch.float64, torch.complex128) for p in parameters.values())
         dtype = torch.float64 if is_double else torch.float32
         device = next(iter(parameters.values())).device
         self.groups = groups
+        self.loss_scale = loss_scale
         self.sample = sample
         self.indices = {name: index.to(parameters[name].device) for name, index in sample.indices.items()}
         self.rows = torch.zeros(num_draws, sample.width, dtype=dtype, device=device)
@@ -51,52 +55,91 @@ class Recorder:
             name: torch.zeros(real_coordinates(p), dtype=dtype, device=p.device) for name, p in parameters.items()
         }
         self.draw_sum = {name: torch.zeros_like(zero) for name, zero in self.first.items()}
-        self.full_sum = {name: torch.zeros_like(zero) for name, zero in self.first.items()}
         self.square = {name: zero.new_zeros(()) for name, zero in self.first.items()}
-        self.num_recorded = 0
+        self._parameters = parameters
+        self._rest: dict[str, Tensor | None] = dict.fromkeys(parameters)
+        self._adjustment: dict[str, Tensor] = {}
+        self._reference = 0
+        self._draw_shares = 0.0
+        self._rest_shares = 0.0
         self.num_draws = 0
         self.num_full = 0
-        self.full_weight = 0
         self.largest = 0
         self.shares_data = False
 
+    def share(self, minibatch: Minibatch) -> float:
+        """Returns a minibatch's weight over that of the first one."""
+        self._reference = self._reference or max(minibatch.weight, 1)
+        return minibatch.weight / self._reference
+
     def record(self, minibatch: Minibatch, gradients: Mapping[str, Tensor]) -> None:
-        """Takes one minibatch's gradient; a parameter that it does not reach has none."""
-        if self.num_recorded == 0:
+        """Takes a minibatch's gradient, which is overwritten; a parameter that it does not reach has none."""
+        if minibatch.is_draw:
+            self._record_draw(minibatch, gradients)
+        else:
             for name, gradient in gradients.items():
-                self.first[name].copy_(gradient)
+                rest = self._rest[name]
+                rest = torch.zeros_like(self.first[name]) if rest is None else rest
+                self._rest[name] = rest.add_(gradient, alpha=self.share(minibatch) * self.loss_scale)
+            self._rest_shares += self.share(minibatch)
+        self._count(minibatch)
+
+    def _record_draw(self, minibatch: Minibatch, gradients: Mapping[str, Tensor]) -> None:
+        share = self.share(minibatch) if minibatch.in_full_gradient else 0.0
         for name, first in self.first.items():
-            difference = gradients[name] - first if name in gradients else -first
-            if minibatch.in_full_gradient:
-                self.full_sum[name].add_(difference, alpha=minibatch.weight)
-            if minibatch.is_draw:
-                self.draw_sum[name].add_(difference)
-                self.square[name].add_(torch.linalg.vector_norm(difference).square())
-                if name in gradients and name in self.indices:
-                    row = gradients[name][self.indices[name]].to(self.rows)
-                    self.rows[self.num_draws, self.sample.slices[name]] = row
-        self.num_recorded += 1
-        self.num_draws += minibatch.is_draw
+            gradient = gradients[name] if name in gradients else torch.zeros_like(first)
+            if name in self.indices:
+                row = self.rows[self.num_draws, self.sample.slices[name]]
+                row.copy_(gradient.index_select(0, self.indices[name]))
+            if self.num_draws == 0:
+                first.copy_(gradient)
+            difference = gradient.sub_(first) if gradient.dtype == first.dtype else gradient - first
+            self.draw_sum[name].add_(difference)
+            self.square[name].add_(torch.linalg.vector_norm(difference).square())
+            if share != 1:
+                self._adjustment.setdefault(name, torch.zeros_like(first)).add_(difference, alpha=share - 1)
+        self._draw_shares += share
+        self.num_draws += 1
+
+    def lend(self) -> None:
+        """Lets automatic differentiation add to the sum of the minibatches that are no draws."""
+        for name, parameter in self._parameters.items():
+            parameter.grad = self._rest[name]
+
+    def take_back(self, minibatch: Minibatch) -> None:
+        """Takes the sum back, to which a minibatch's gradient times its share has been added."""
+        self._rest = {name: parameter.grad for name, parameter in self._parameters.items()}
+        self._rest_shares += self.share(minibatch)
+        self._count(minibatch)
+
+    def _count(self, minibatch: Minibatch) -> None:
         self.num_full += minibatch.in_full_gradient
-        self.full_weight += minibatch.weight * minibatch.in_full_gradient
         self.largest = max(self.largest, minibatch.weight)
         self.shares_data |= minibatch.sweep > 0
 
+    def full_gradient(self, name: str) -> Tensor:
+        """Returns the full gradient of a parameter in this process, flat."""
+        first, shares = self.first[name], max(self._draw_shares + self._rest_shares, 1e-12)
+        difference = self.draw_sum[name] + self._adjustment[name] if self._adjustment else self.draw_sum[name]
+        rest, own = self._rest[name], first * (self._draw_shares / shares) + difference / shares
+        return own if rest is None else own + flat_gradient(rest).to(first) / (shares * self.loss_scale)
 
-def _full_gradient(recorder: Recorder, processes: Processes) -> dict[str, Tensor]:
-    weight = max(recorder.full_weight, 1)
-    return {n: processes.mean(first + recorder.full_sum[n] / weight) for n, first in recorder.first.items()}
+
+def flat_gradient(gradient: Tensor) -> Tensor:
+    """Returns a gradient as real numbers in one dimension."""
+    dense = gradient.to_dense() if gradient.is_sparse else gradient
+    return (torch.view_as_real(dense) if dense.is_complex() else dense).reshape(-1)
 
 
 def _noise_square(name: str, full: Tensor, recorder: Recorder, processes: Processes) -> Tensor:
     """Returns the mean squared norm of a parameter's noise over all processes.
 
-    A process sees its own share of a minibatch. Shares are independent, so the noise of their average has the mean
-    square of one share's noise over the number of processes.
+    Where a process sees its own share of a minibatch, shares are independent, so the noise of their average has the
+    mean square of one share's noise over the number of processes.
     """
     n, rest = max(recorder.num_draws, 1), full - recorder.first[name]
     own = recorder.square[name] / n - 2 * (recorder.draw_sum[name] / n) @ rest + rest @ rest
-    return processes.mean(own) / processes.count
+    return processes.mean(own) / processes.per_draw
 
 
 def combine(recorder: Recorder, processes: Processes) -> NoiseObservation:
@@ -109,8 +152,8 @@ def combine(recorder: Recorder, processes: Processes) -> NoiseObservation:
     Returns:
         The noise of each group, the same in all processes.
     """
-    rows = processes.mean(recorder.rows[: recorder.num_draws])
-    full = _full_gradient(recorder, processes)
+    rows = processes.draws(recorder.rows[: recorder.num_draws])
+    full = {name: processes.mean(recorder.full_gradient(name)) for name in recorder.first}
     noise_square = {n: _noise_square(n, whole, recorder, processes).to(rows.device) for n, whole in full.items()}
     gradient_square = {name: (whole @ whole).to(rows.device) for name, whole in full.items()}
     sampled = torch.cat([full[name][index].to(rows.device) for name, index in recorder.indices.items()])
@@ -129,8 +172,9 @@ def combine(recorder: Recorder, processes: Processes) -> NoiseObservation:
 
     return NoiseObservation(
         groups=tuple(group(name, parameters) for name, parameters in recorder.groups.items()),
-        num_draws=recorder.num_draws,
-        num_full_minibatches=recorder.num_full,
-        minibatch_size=recorder.largest * processes.count,
+        num_draws=len(rows),
+        num_full_minibatches=recorder.num_full * processes.count // processes.per_draw,
+        minibatch_size=recorder.largest * processes.per_draw,
         shares_data=recorder.shares_data,
+        noise_unit=processes.noise_unit,
     )
