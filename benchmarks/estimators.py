@@ -10,16 +10,13 @@ there, with the share of memory bandwidth that reading the values once would be;
 from __future__ import annotations
 
 import argparse
-import platform
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy
-import scipy
-import torch
 from accuracy import calibration, pooling_table, rmse_table, scipy_table
 from intervals import pooled_coverage, pooled_table, series_coverage, series_table, size_table
 from pictures import draw_calibration, draw_coverage
+from shared import machine
 from speed import measurement_table, others_table, shapes_table
 
 PARTS = ("accuracy", "intervals", "size", "pooling", "speed")
@@ -33,16 +30,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the speed is measured")
     parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="parts to run")
     return parser.parse_args()
-
-
-def machine() -> str:
-    """Versions and the kind of machine, not its name."""
-    avx = " with AVX-512" if "AVX512" in torch.backends.cpu.get_cpu_capability() else ""
-    threads, kind = torch.get_num_threads(), platform.machine().replace("_", "-")
-    return (
-        f"Python {platform.python_version()}, torch {torch.__version__}, numpy {numpy.__version__}, "
-        f"scipy {scipy.__version__}, on {threads} threads of a {kind} machine{avx}."
-    )
 
 
 def accuracy_part(options: argparse.Namespace) -> Iterator[str]:

@@ -1,10 +1,13 @@
-"""What the benchmarks share: simulated noise and tables in Markdown."""
+"""What the benchmarks share: simulated noise, tables in Markdown, and what they were made on."""
 
 from __future__ import annotations
 
 import math
+import platform
 from collections.abc import Iterable, Sequence
 
+import numpy
+import scipy
 import torch
 from torch import Tensor
 
@@ -42,3 +45,13 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A Markdown table, its first column text and the others numbers."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def machine() -> str:
+    """Versions and the kind of machine, not its name."""
+    avx = " with AVX-512" if "AVX512" in torch.backends.cpu.get_cpu_capability() else ""
+    threads, kind = torch.get_num_threads(), platform.machine().replace("_", "-")
+    return (
+        f"Python {platform.python_version()}, torch {torch.__version__}, numpy {numpy.__version__}, "
+        f"scipy {scipy.__version__}, on {threads} threads of a {kind} machine{avx}."
+    )

@@ -74,7 +74,7 @@ def measurement_table(quick: bool, device: str) -> str:
     surrogates = [gaussian_surrogate(group) for group in groups]
     jobs: dict[str, Job] = {
         "pooled estimates with intervals": lambda: pooled_groups(groups),
-        "pooled estimates of the surrogates": lambda: pooled_groups(surrogates, intervals=False),
+        "pooled estimates of the surrogates": lambda: pooled_groups(surrogates, intervals=[False] * len(surrogates)),
         "drawing the surrogates": lambda: [gaussian_surrogate(group) for group in groups],
     }
     found = interleaved(jobs, 3 if quick else 21, device)

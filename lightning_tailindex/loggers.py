@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import torch
-from lightning.pytorch.loggers import Logger
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from .records import Histogram, Measurement, Report
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
 
 __all__ = ["callback_metrics", "emit", "monitored", "scalars"]
 
@@ -74,7 +77,9 @@ def scalars(report: Report) -> dict[str, float]:
     values: dict[str, float] = {}
     for measurement in report.measurements:
         values.update(_headline(measurement) if _is_headline(measurement, report) else _second_opinion(measurement))
-    values[f"gradient_noise/cost_seconds/{report.whole_model.group}"] = report.seconds
+    whole = report.whole_model.group
+    values[f"gradient_noise/cost_seconds/{whole}"] = report.seconds
+    values[f"gradient_noise/minibatch_size/{whole}"] = report.minibatch_size
     return values
 
 
@@ -135,6 +140,12 @@ def _laws(report: Report) -> str:
     return "\n".join(["| group | best law | α | p-value of the Gaussian |", "|---|---|---|---|", *lines])
 
 
+def _unit(report: Report) -> str:
+    """A sentence in Markdown: what a draw is."""
+    what = {"step": "what an optimizer step consumes", "loader": "one loader batch of one rank"}[report.noise_unit]
+    return f"**{report.noise_unit}**: a draw is {what}, {report.minibatch_size} samples"
+
+
 def emit(report: Report, loggers: Iterable[Logger]) -> None:
     """Logs a report at its own step: scalars everywhere, histograms where the logger takes them.
 
@@ -150,3 +161,4 @@ def emit(report: Report, loggers: Iterable[Logger]) -> None:
             for tag, histogram in _histograms(report):
                 _add_histogram(experiment, tag, histogram, report.step)
             experiment.add_text("tail_index_law", _laws(report), report.step)
+            experiment.add_text("gradient_noise_unit", _unit(report), report.step)

@@ -33,8 +33,8 @@ SLOTS = {
     "analysis": (3, {"torch"}),
     "figures": (3, {"torch", "numpy", "matplotlib"}),
     "loggers": (4, {"torch", "lightning"}),
-    "trainer": (4, {"torch", "lightning"}),
-    "callbacks": (5, {"torch", "lightning"}),
+    "trainer": (4, {"torch", "lightning", "lightning_utilities"}),
+    "callbacks": (5, {"torch"}),  # Lightning by way of trainer/flavour.py, whichever of its two names it has
     "__init__": (6, set()),
 }
 SIDEWAYS = {("functional", "distributions"), ("theory", "distributions")}

@@ -9,15 +9,24 @@ from torch import Tensor
 
 from .estimators import Estimator, estimate_groups
 
-__all__ = ["FIELDS", "aggregated", "aggregated_alphas", "sizes"]
+__all__ = ["FIELDS", "aggregated", "aggregated_alphas", "sizes", "thinned"]
 
 FIELDS = ("alpha", "low", "high", "gaussian_alpha")
 _FEWEST_DRAWS = 16
+# Coordinates share their draws, so what many of them tell a few hundred tell too: more draws narrow an interval.
+_MOST_COORDINATES = 256
 
 
 def sizes(num_draws: int) -> tuple[int, ...]:
     """Finds how many minibatches to average: 2, 4, 8 ... as long as 16 averages are left."""
     return tuple(2**k for k in range(1, 32) if num_draws // 2**k >= _FEWEST_DRAWS)
+
+
+def thinned(noise: Tensor) -> Tensor:
+    """Takes evenly spaced coordinates of draws ``[n, d]``, 256 at most, for numbers that stand beside the headline."""
+    d = noise.shape[1]
+    number = min(d, _MOST_COORDINATES)
+    return noise if number == d else noise[:, torch.arange(number, device=noise.device) * d // number]
 
 
 def aggregated(noise: Tensor, size: int) -> Tensor:
@@ -34,7 +43,7 @@ def aggregated(noise: Tensor, size: int) -> Tensor:
 
 
 def aggregated_alphas(estimator: Estimator, noises: Sequence[Tensor], surrogates: Sequence[Tensor]) -> list[Tensor]:
-    """Estimates the tail indices of averages.
+    """Estimates the tail indices of averages, from 256 coordinates of each group at most.
 
     Args:
         estimator: The estimator.
@@ -45,9 +54,10 @@ def aggregated_alphas(estimator: Estimator, noises: Sequence[Tensor], surrogates
         For each group, the numbers of :data:`FIELDS` for each of :func:`sizes`, one after the other.
     """
     numbers: list[list[Tensor]] = [[] for _ in noises]
+    noises, surrogates = [thinned(noise) for noise in noises], [thinned(surrogate) for surrogate in surrogates]
     for size in sizes(len(noises[0])):
-        estimates = estimate_groups(estimator, [aggregated(noise, size) for noise in noises])
-        gaussian = estimate_groups(estimator, [aggregated(s, size) for s in surrogates], intervals=False)
+        averages = ([aggregated(draws, size) for draws in kind] for kind in (noises, surrogates))
+        estimates, gaussian = estimate_groups(estimator, *averages)
         for group, estimate, surrogate in zip(numbers, estimates, gaussian, strict=True):
             group += [estimate.alpha, estimate.low, estimate.high, surrogate.alpha]
     return [torch.stack(group) if group else noise.new_zeros(0) for group, noise in zip(numbers, noises, strict=True)]

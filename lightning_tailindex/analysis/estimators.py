@@ -54,18 +54,22 @@ def resolve_estimators(estimators: str | Estimator | Sequence[str | Estimator]) 
 
 
 def estimate_groups(
-    estimator: Estimator, groups: Sequence[Tensor], *, intervals: bool = True
-) -> Sequence[TailIndexEstimate]:
-    """Pools the coordinates of each group.
+    estimator: Estimator, groups: Sequence[Tensor], surrogates: Sequence[Tensor]
+) -> tuple[Sequence[TailIndexEstimate], Sequence[TailIndexEstimate]]:
+    """Pools the coordinates of each group, and those of its surrogate.
 
     Args:
         estimator: The estimator.
         groups: Draws of each group, ``[n, d]``.
-        intervals: Whether intervals are needed.
+        surrogates: Their Gaussian surrogates.
 
     Returns:
-        An estimate for each group.
+        An estimate for each group, and one for each surrogate, which may have no interval.
     """
-    if estimator is functional.grouped_mle:
-        return pooled_groups(groups, intervals=intervals)  # in a fraction of the time
-    return [estimator(group, pooled=True) for group in groups]
+    together = [*groups, *surrogates]
+    if estimator is functional.grouped_mle:  # in a fraction of the time
+        wanted = [True] * len(groups) + [False] * len(surrogates)
+        estimates = pooled_groups(together, intervals=wanted)
+    else:
+        estimates = [estimator(group, pooled=True) for group in together]
+    return estimates[: len(groups)], estimates[len(groups) :]

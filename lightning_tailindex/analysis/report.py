@@ -17,7 +17,7 @@ from lightning_tailindex.functional.surrogate import gaussian_surrogate
 from lightning_tailindex.noise.observation import GroupNoise, NoiseObservation
 from lightning_tailindex.records import AggregatedTailIndex, LawFit, Measurement, Report, TailIndexEstimate
 
-from .aggregation import FIELDS, aggregated_alphas, sizes
+from .aggregation import FIELDS, aggregated_alphas, sizes, thinned
 from .bins import ALPHA_BINS, NOISE_BINS
 from .estimators import Estimator, estimate_groups
 from .notes import group_note, misfit
@@ -36,6 +36,7 @@ class _Group:
         noise: The noise, 0 where it is left out and NaN where there is none to speak of, ``[n, d]``.
         surrogate: Its Gaussian surrogate.
         estimate: The estimate by grouped maximum likelihood, which the comparison of laws starts from.
+        gaussian: The same for the surrogate.
         fit: Which law fits.
         acceptance: Shares of projections that pass for Gaussian by both tests, of the noise and of its surrogate.
     """
@@ -44,6 +45,7 @@ class _Group:
     noise: Tensor
     surrogate: Tensor
     estimate: TailIndexEstimate
+    gaussian: TailIndexEstimate
     fit: LawFit
     acceptance: dict[str, Tensor]
 
@@ -81,11 +83,14 @@ def _groups(observation: NoiseObservation, seed: int) -> list[_Group]:
     generator = torch.Generator(device).manual_seed(seed)
     draws = [_noise_and_surrogate(group, generator) for group in observation.groups]
     noises = [noise for noise, _ in draws]
-    estimates = estimate_groups(functional.grouped_mle, noises)
+    surrogates = [thinned(surrogate) for _, surrogate in draws]
+    estimates, gaussian = estimate_groups(functional.grouped_mle, noises, surrogates)
     fits = law_fits(noises, estimates, num_surrogates=_SURROGATES, generator=generator)
     return [
-        _Group(group, noise, surrogate, estimate, fit, _acceptance(noise, surrogate, seed))
-        for group, (noise, surrogate), estimate, fit in zip(observation.groups, draws, estimates, fits, strict=True)
+        _Group(group, *drawn, estimate, surrogate, fit, _acceptance(*drawn, seed))
+        for group, drawn, estimate, surrogate, fit in zip(
+            observation.groups, draws, estimates, gaussian, fits, strict=True
+        )
     ]
 
 
@@ -185,9 +190,11 @@ def _all_pending(
 def _column(
     groups: list[_Group], noises: list[Tensor], surrogates: list[Tensor], name: str, estimator: Estimator
 ) -> list[_Pending]:
-    is_known = estimator is functional.grouped_mle
-    estimates = [group.estimate for group in groups] if is_known else estimate_groups(estimator, noises)
-    gaussian = estimate_groups(estimator, surrogates, intervals=False)
+    if estimator is functional.grouped_mle:
+        estimates, gaussian = [group.estimate for group in groups], [group.gaussian for group in groups]
+    else:
+        few = [thinned(surrogate) for surrogate in surrogates]
+        estimates, gaussian = map(list, estimate_groups(estimator, noises, few))
     together = estimator(torch.cat(noises, dim=1), pooled=False).alpha
     alphas = torch.split(together, [noise.shape[1] for noise in noises])
     more = aggregated_alphas(estimator, noises, surrogates)
@@ -228,6 +235,7 @@ def analyse(
         ),
         num_full_minibatches=observation.num_full_minibatches,
         minibatch_size=observation.minibatch_size,
+        noise_unit=observation.noise_unit,
         seconds=clock(),
         note=note,
     )

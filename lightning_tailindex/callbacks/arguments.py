@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["check_at_least", "check_choice", "check_positive"]
+__all__ = ["check_at_least", "check_choice", "check_positive", "check_source"]
 
 
 def check_at_least(name: str, value: object, minimum: int, *, or_none: bool = False) -> None:
@@ -26,3 +26,13 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Refuses what is not among the choices."""
     if value not in choices:
         raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r}.")
+
+
+def check_source(source: str, noise_unit: str, dataloader: object) -> None:
+    """Refuses an unknown source of gradients, and what goes with extra minibatches only."""
+    check_choice("source", source, ("extra", "training"))
+    if source == "training" and (noise_unit != "step" or dataloader is not None):
+        raise ValueError(
+            'source="training" takes what optimizer steps consume: noise_unit must be "step" and dataloader None, got'
+            f" {noise_unit!r} and {dataloader!r}."
+        )

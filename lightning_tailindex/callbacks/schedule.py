@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-
-from lightning_tailindex.noise.minibatches import SweepPlan
 
 __all__ = ["Schedule"]
 
@@ -16,37 +15,39 @@ class Schedule:
 
     Attributes:
         interval: Optimizer steps between measurements.
+        is_waiting: Whether a measurement is due and could not be made yet.
     """
 
     interval: int
+    is_waiting: bool = False
     _last: int | None = None
-    _is_waiting: bool = False
 
-    def is_due(self, step: int, *, is_ready: bool = True) -> bool:
+    def is_due(self, step: int, is_ready: Callable[[], bool]) -> bool:
         """Whether to measure now; asked before every loader batch, several of which may share a step.
 
         Args:
             step: Optimizer steps taken.
-            is_ready: Whether it is possible at all; if not, the measurement waits until it is.
+            is_ready: Whether it is possible at all, asked only where one waits; if not, it goes on waiting.
 
         Returns:
             True once per measurement.
         """
-        self._is_waiting |= step != self._last and step % self.interval == 0
+        self.is_waiting |= step != self._last and step % self.interval == 0
         self._last = step
-        is_due = self._is_waiting and is_ready
-        self._is_waiting &= not is_due
+        is_due = self.is_waiting and is_ready()
+        self.is_waiting &= not is_due
         return is_due
 
     def steps_left(self, step: int) -> int:
         """Counts the steps to the next measurement, 0 if it waits."""
-        return 0 if self._is_waiting else self.interval - step % self.interval
+        return 0 if self.is_waiting else self.interval - step % self.interval
 
-    def announcement(self, plan: SweepPlan, start: int, end: float) -> str:
+    def announcement(self, work: str, passes: float, start: int, end: float) -> str:
         """Says what will be measured, how often and at what cost.
 
         Args:
-            plan: What a measurement takes.
+            work: What a measurement takes, in words.
+            passes: What it takes in minibatch passes, those of training being the unit.
             start: Optimizer steps taken.
             end: The step at which training ends; infinity where nobody knows.
 
@@ -58,7 +59,7 @@ class Schedule:
             times = math.ceil(end / self.interval) - math.ceil(start / self.interval)
             count = f" ({times} measurement{'' if times == 1 else 's'} from step {start} to the end at step {end})"
         return (
-            f"measures the gradient noise every {self.interval} optimizer steps{count}, by {plan.num_minibatches} draws"
-            f" and a full gradient over {plan.num_full} minibatches; that is {plan.num_passes} extra minibatch passes"
-            f" each time, {plan.num_passes / self.interval:.2g} per training minibatch (every_n_steps, max_overhead)"
+            f"measures the gradient noise every {self.interval} optimizer steps{count}, by {work}; that is {passes:.6g}"
+            f" extra minibatch passes each time, {passes / self.interval:.2g} per training minibatch (every_n_steps,"
+            " max_overhead)"
         )

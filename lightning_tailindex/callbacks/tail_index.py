@@ -4,36 +4,40 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
-
-from lightning.fabric.utilities.rank_zero import rank_zero_info, rank_zero_warn
-from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_tailindex.analysis import Estimator, analyse, resolve_estimators
 from lightning_tailindex.loggers import callback_metrics, emit, monitored
+from lightning_tailindex.noise.engine import Engine
 from lightning_tailindex.noise.groups import check_patterns, compile_patterns, resolve_grouping
-from lightning_tailindex.noise.processes import OtherProcessError
-from lightning_tailindex.noise.random_state import derived_seed
-from lightning_tailindex.records import Report
+from lightning_tailindex.noise.processes import NoiseUnit
+from lightning_tailindex.noise.random_state import derived_seed, isolated_random_state
+from lightning_tailindex.records import Report, from_plain, to_plain
 from lightning_tailindex.trainer import (
     ExtraMinibatches,
     NoiseSettings,
+    TrainingGradients,
+    check_dataloader,
     check_measurable,
     is_stepping,
     last_step,
     optimizer_steps,
+    processes,
 )
+from lightning_tailindex.trainer.flavour import Callback, LightningModule, Trainer, rank_zero_info
 
-from .arguments import check_at_least, check_choice, check_positive
+from .arguments import check_at_least, check_choice, check_positive, check_source
+from .failures import Failures
 from .schedule import Schedule
 
 __all__ = ["TailIndexMonitor"]
 
 _FEWEST_DRAWS = 16
 """With fewer draws a coordinate says too little about its own scale: in simulations the centre is biased below 16."""
+
+_REPORTS_IN_CHECKPOINT = 100
+"""Some 2 KB for each of a report's measurements: 1 MB for a model of four groups beside the whole."""
 
 
 class TailIndexMonitor(Callback):
@@ -45,9 +49,8 @@ class TailIndexMonitor(Callback):
     .. math:: U = \nabla L_\text{minibatch}(w) - \nabla L(w)
 
     per group of parameters and for the whole model: across minibatches, coordinate by coordinate, each coordinate's
-    scale left free. Beside each :math:`\alpha` stands the number that Gaussian noise of the same covariance gives. A
-    minibatch is what an optimizer step consumes: loader batch × accumulation × ranks. Training itself is bit for bit
-    what it is without the callback.
+    scale left free. Beside each :math:`\alpha` stands the number that Gaussian noise of the same covariance gives.
+    Training itself is bit for bit what it is without the callback.
 
     Args:
         every_n_steps: Optimizer steps between measurements, at least 1; None for as often as max_overhead allows.
@@ -62,12 +65,21 @@ class TailIndexMonitor(Callback):
             which keeps num_minibatches copies of the gradient in memory.
         estimators: Name of an estimator in lightning_tailindex.functional, or several; the first speaks for the
             headline. A function estimator(x, *, pooled) from draws x [n, d] to a TailIndexEstimate is taken too.
+        noise_unit: What a minibatch is: "step" for what an optimizer step consumes, loader batch × accumulation ×
+            ranks; "loader" for one loader batch of one rank, in which case the ranks divide the draws among them.
+        dataloader: What the minibatches are taken from instead of the training data: a DataLoader, which is shuffled,
+            or any other iterable of batches, which is read from its start each time and has to shuffle itself.
+        source: Where the gradients come from: "extra" for passes of minibatches beside training, "training" for the
+            gradients of training's own steps, whose differences in pairs cost next to nothing but need twice as many
+            steps as draws before each measurement, over which the weights move.
+        engine: How extra minibatches are computed: "loop", one by one; "vectorized", many at once by torch.func, where
+            the module allows it; "auto", vectorized where the module is small, so that it pays.
         seed: Seed of the drawn minibatches, the sampled coordinates and the Gaussian surrogates, at least 0.
         on_error: What happens when a measurement fails: "warn" drops it with a warning and training goes on as if it
             had not been tried, "raise" ends training.
 
     Attributes:
-        reports: The reports of this run, oldest first.
+        reports: The reports of this run, oldest first; after resuming from a checkpoint, the last 100 before it too.
         settings: What is measured.
 
     Raises:
@@ -94,6 +106,10 @@ class TailIndexMonitor(Callback):
         parameters: str | Sequence[str] | None = None,
         max_coordinates: int | None = 1024,
         estimators: str | Estimator | Sequence[str | Estimator] = "grouped_mle",
+        noise_unit: NoiseUnit = "step",
+        dataloader: Iterable[Any] | None = None,
+        source: Literal["extra", "training"] = "extra",
+        engine: Engine = "auto",
         seed: int = 0,
         on_error: Literal["warn", "raise"] = "warn",
     ) -> None:
@@ -104,10 +120,16 @@ class TailIndexMonitor(Callback):
         check_at_least("max_coordinates", max_coordinates, 1, or_none=True)
         check_at_least("seed", seed, 0)
         check_positive("max_overhead", max_overhead)
+        check_choice("noise_unit", noise_unit, ("step", "loader"))
+        check_choice("engine", engine, ("auto", "loop", "vectorized"))
         check_choice("on_error", on_error, ("warn", "raise"))
+        check_dataloader(dataloader)
+        check_source(source, noise_unit, dataloader)
         self.every_n_steps = every_n_steps
         self.max_overhead = max_overhead
         self.on_error = on_error
+        self.dataloader = dataloader
+        self.source = source
         self.reports: list[Report] = []
         self.settings = NoiseSettings(
             num_minibatches=num_minibatches,
@@ -116,12 +138,15 @@ class TailIndexMonitor(Callback):
             patterns=compile_patterns(parameters),
             max_coordinates=max_coordinates,
             seed=seed,
+            noise_unit=noise_unit,
+            engine=engine,
         )
         self._estimators = resolve_estimators(estimators)
         self._schedule = Schedule(1)
+        self._failures = Failures(type(self).__name__, on_error == "raise")
         self._told: set[str] = set()
         self._metrics: dict[str, float] = {}
-        self._source: ExtraMinibatches | None = None
+        self._source: ExtraMinibatches | TrainingGradients | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses a module or a strategy that cannot be measured."""
@@ -129,78 +154,96 @@ class TailIndexMonitor(Callback):
             check_measurable(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns what a resumed run needs before its first measurement: the last values that callbacks monitor."""
-        return {"callback_metrics": dict(self._metrics)}
+        """Returns what a resumed run goes on from, in plain types: no more than the last 100 reports are in it.
+
+        The batches of a stream are not: a resumed run measures as soon as it has seen enough of them again.
+        """
+        return {
+            "callback_metrics": dict(self._metrics),
+            "is_waiting": self._schedule.is_waiting,
+            "reports": [to_plain(report) for report in self.reports[-_REPORTS_IN_CHECKPOINT:]],
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes what :meth:`state_dict` returned."""
+        """Takes what :meth:`state_dict` returned, be it of an older version, which had less in it."""
         self._metrics = dict(state_dict["callback_metrics"])
+        self._schedule.is_waiting = bool(state_dict.get("is_waiting", False))
+        with self._failures.told("the reports in the checkpoint could not be read"):
+            self.reports = [from_plain(report) for report in state_dict.get("reports", ())]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Settles the schedule and says what it will cost."""
         check_patterns(pl_module, self.settings.patterns)
         start = optimizer_steps(trainer)
-        self.reports = [report for report in self.reports if report.step < start]
-        self._metrics = self._metrics if start else {}
+        if trainer.global_step == 0:
+            self.reports, self._metrics, self._schedule = [], {}, Schedule(1)
         trainer.callback_metrics.update(callback_metrics(self._metrics))
         self._told = set()
-        self._source = ExtraMinibatches(trainer, self.settings)
-        plan = self._source.plan(trainer)
-        self._schedule = Schedule(self.every_n_steps or math.ceil(plan.num_passes / self.max_overhead))
-        announcement = self._schedule.announcement(plan, start, last_step(trainer, pl_module))
+        self._failures = Failures(type(self).__name__, self.on_error == "raise")
+        if self.source == "training":
+            self._source = TrainingGradients(trainer, self.settings)
+        else:
+            self._source = ExtraMinibatches(trainer, self.settings, self.dataloader)
+        work, passes = self._source.work(trainer)
+        interval = self.every_n_steps or math.ceil(passes / self.max_overhead) or 2 * self.settings.num_minibatches
+        self._schedule = Schedule(interval, self._schedule.is_waiting)
+        announcement = self._schedule.announcement(work, passes, start, last_step(trainer, pl_module))
         rank_zero_info(f"{type(self).__name__}: {announcement}{self._source.note}.")
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Measures if this step is one to measure at."""
         assert self._source is not None
-        step = optimizer_steps(trainer)
-        if self._schedule.is_due(step, is_ready=is_stepping(trainer) and self._source.is_ready):
-            with self._failures_told(f"the measurement at step {step} failed and was dropped"):
+        step, source = optimizer_steps(trainer), self._source
+        if self._schedule.is_due(step, lambda: is_stepping(trainer) and source.is_ready(trainer)):
+            with self._failures.told(f"the measurement at step {step} failed and was dropped"):
                 self._measure(trainer, pl_module, step)
-        if self._source.wants(self._schedule.steps_left(step)):
-            with self._failures_told(f"the minibatch of step {step} could not be kept"):
-                self._source.see(batch)
+        if source.wants(self._schedule.steps_left(step)):
+            with self._failures.told(f"the minibatch of step {step} could not be kept"):
+                source.see(batch)
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        """Keeps what the optimizer is about to use, where the noise is taken from that."""
+        step = optimizer_steps(trainer)
+        if isinstance(self._source, TrainingGradients) and self._source.wants(self._schedule.steps_left(step)):
+            with self._failures.told(f"the gradient of step {step} could not be kept"):
+                self._source.see_gradients(pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says so if there is nothing to see."""
         if not self.reports:
             rank_zero_info(f"{type(self).__name__}: nothing was measured in this run.")
 
-    @contextmanager
-    def _failures_told(self, what: str) -> Iterator[None]:
-        """Keeps an error from ending training, and tells each kind of it once."""
-        try:
-            yield
-        except Exception as error:
-            if self.on_error == "raise":
-                raise
-            cause = f"{type(error).__name__}: {error}"
-            tell = rank_zero_warn if isinstance(error, OtherProcessError) else warnings.warn
-            if cause not in self._told:
-                self._told.add(cause)
-                tell(f"{type(self).__name__}: {what}, training goes on: {cause} (on_error='raise' shows where)")
-
     def _measure(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
         report = self._report(trainer, pl_module, step)
+        while self.reports and self.reports[-1].step >= step:
+            self.reports.pop()  # measured before the run went back to an earlier checkpoint
         self.reports.append(report)
         self._metrics = monitored(report)
         trainer.callback_metrics.update(callback_metrics(self._metrics))
         if report.note and report.note not in self._told:
             self._told.add(report.note)
             rank_zero_info(f"{type(self).__name__}: {report.note}.")
-        if trainer.is_global_zero:
-            with self._failures_told(f"the report of step {step} could not be logged"):
-                emit(report, trainer.loggers)
+        for logger in trainer.loggers if trainer.is_global_zero else ():
+            with self._failures.told(f"{type(logger).__name__} could not log the report of step {step}"):
+                emit(report, [logger])
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, step: int) -> Report:
         start = time.perf_counter()
         assert self._source is not None
         observation = self._source.observe(trainer, pl_module, step)
-        return analyse(
-            observation,
-            self._estimators,
-            step=step,
-            seed=derived_seed(self.settings.seed, step),
-            note=observation.note(self.settings.num_minibatches),
-            clock=lambda: time.perf_counter() - start,
-        )
+
+        def analysis() -> Report:
+            # an estimator of the user's may draw random numbers
+            with isolated_random_state(seed, trainer.strategy.root_device):
+                return analyse(
+                    observation,
+                    self._estimators,
+                    step=step,
+                    seed=seed,
+                    note=observation.note(self.settings.num_minibatches),
+                    clock=lambda: time.perf_counter() - start,
+                )
+
+        seed = derived_seed(self.settings.seed, step)
+        # callbacks that monitor the result wait for each other: all processes have it, or none
+        return processes(trainer).all_or_none(analysis)

@@ -72,12 +72,13 @@ class Grid:
         return place * self.step * scale_unit(self.alpha_at(node)) - medians
 
 
-def by_length(cells: Cells, per_octave: int) -> Iterator[tuple[Tensor, Grid]]:
+def by_length(cells: Cells, per_octave: int, fewest: int = 1) -> Iterator[tuple[Tensor, Grid]]:
     """Finds usable series of about the same number of values.
 
     Args:
         cells: The cells of all series.
         per_octave: Cells an octave.
+        fewest: Series below which shorter ones join them, on a grid that suits both.
 
     Yields:
         Indices of some of them, with the grid that suits these: its nodes lie one to two standard deviations of an
@@ -85,12 +86,22 @@ def by_length(cells: Cells, per_octave: int) -> Iterator[tuple[Tensor, Grid]]:
     """
     series = cells.usable.nonzero()[:, 0]
     halves = cells.num_values[series].double().log2().mul(2).round().long()
-    for half in torch.unique(halves).tolist():
-        step = _SCALE_STEP * 2.0 ** (-(half + 0.5) / 4)  # over the root of the most values that round to this
-        nodes = every(2 ** min(max((25 - half) // 4, 0), 2))
-        # The unit comes from some of the draws, the scale from all, which may tell the more precisely where it is.
-        scales = math.ceil(_HALF * (1 + 2 * spacing(round(2 ** (half / 2))) ** 0.5) / 3)
-        yield series[halves == half], Grid(nodes, scales, step, per_octave, half <= _LONGEST_IN_SINGLE)
+    lengths, sizes = (found.tolist() for found in torch.unique(halves, return_counts=True))
+    while lengths:
+        longest, together = lengths[-1], 0
+        while lengths and together < fewest:
+            shortest, together = lengths.pop(), together + sizes.pop()
+        yield series[(halves >= shortest) & (halves <= longest)], _grid(shortest, longest, per_octave)
+
+
+def _grid(shortest: int, longest: int, per_octave: int) -> Grid:
+    """The grid for series whose numbers of values have these binary logarithms, rounded and twice as large."""
+    step = _SCALE_STEP * 2.0 ** (-(longest + 0.5) / 4)  # over the root of the most values that round to this
+    nodes = every(2 ** min(max((25 - longest) // 4, 0), 2))
+    # The unit comes from some of the draws, the scale from all, which may tell the more precisely where it is.
+    precision = (1 + 2 * spacing(round(2 ** (longest / 2))) ** 0.5) / 3
+    width = 2.0 ** (-(-(longest - shortest) // 2) / 2)
+    return Grid(nodes, math.ceil(_HALF * precision * width), step, per_octave, longest <= _LONGEST_IN_SINGLE)
 
 
 def every(stride: int) -> range:

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from scipy.special import stdtr, stdtrit
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from ._counts import Cells
 from ._curves import maximize
 from ._likelihood import LARGEST_EDGE, Likelihood, as_weights, in_chunks, likelihood, likelihood_of
-from ._series import Series
+from ._series import Series, sums_of_groups
 from ._tables import LAST_NODE, alpha_grid, log_cells_of, log_edges
 
 # Degrees of freedom: from tails heavier than any stable law here to what 10,000 values do not tell from a Gaussian.
@@ -79,9 +78,8 @@ def marginals(cells: Cells, classes: Sequence[Series], num_groups: int) -> tuple
     for series in classes:
         group[series.index] = series.group
         for index, parts in _curves(cells.counts, series):
-            member = one_hot(group[index], num_groups).double()
             for total, (part, spacing) in zip((student, laplacian), parts, strict=True):
-                total += (part.marginal.double() + spacing.log().to(total)[:, None]) @ member
+                total += sums_of_groups(part.marginal + spacing.log().to(total)[:, None], group[index], num_groups)
     return maximize(student)[1], laplacian[0]
 
 

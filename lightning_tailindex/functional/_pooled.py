@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from ._counts import Cells
 from ._curves import highest, interval, maximize
@@ -16,35 +16,38 @@ from ._dispersion import dispersion
 from ._each import CHI_SQUARE, Fit
 from ._grid import Grid, by_length, every
 from ._likelihood import Likelihood, as_weights, gaussian_profile, in_chunks, likelihood
-from ._series import Series
+from ._series import Series, sums_of_groups
 from ._tables import LAST_NODE, alpha_at
 
 _EDGE = 1e-2
 _NEAR = 1.5
 _COARSE = every(4)
+_FEWEST = 2048  # series below which handling them apart would take longer than more scales
 
 
-def _parts(counts: Tensor, series: Series, num_groups: int) -> Iterator[tuple[Tensor, Tensor, Likelihood, Tensor]]:
-    """Some series at a time, their counts, likelihood, and which group each belongs to as zeros and a one."""
+def _parts(
+    counts: Tensor, series: Series, num_groups: int
+) -> Iterator[tuple[Tensor, Likelihood, Callable[[Tensor], Tensor]]]:
+    """Some series at a time, their counts, their likelihood, and what sums values [..., series] up over each group."""
     for index, group in zip(in_chunks(series.index), in_chunks(series.group), strict=True):
         weights = as_weights(counts, index, series.grid)
-        yield index, weights, likelihood(weights, series.grid), one_hot(group, num_groups).double()
+        yield weights, likelihood(weights, series.grid), partial(sums_of_groups, group=group, num_groups=num_groups)
 
 
 def _marginal(part: Likelihood, grid: Grid) -> Tensor:
     """Log-likelihood with the scale integrated out, shape [nodes, series]."""
-    return (part.marginal + grid.log_spacing(part.mass)[:, None]).double()
+    return part.marginal + grid.log_spacing(part.mass)[:, None]
 
 
 def _coarse(counts: Tensor, series: Series, num_groups: int) -> tuple[Tensor, Tensor, Tensor]:
     """Curves of the groups [nodes, groups], those of the best Gaussians [groups], and whose scales leave the grid."""
     curve = counts.new_zeros(len(series.grid.nodes), num_groups, dtype=torch.float64)
     gaussian, edge = curve[0].clone(), curve.clone()
-    for _, weights, part, member in _parts(counts, series, num_groups):
-        curve += _marginal(part, series.grid) @ member
-        edge += part.edge.double() @ member
+    for weights, part, summed in _parts(counts, series, num_groups):
+        curve += summed(_marginal(part, series.grid))
+        edge += summed(part.edge)
         width = (math.pi / weights.sum(1)).log() / 2  # of the likelihood, whose curvature is two for each value
-        gaussian += (gaussian_profile(weights, series.grid.per_octave) + width).double() @ member
+        gaussian += summed(gaussian_profile(weights, series.grid.per_octave) + width)
     size = series.group.bincount(minlength=num_groups)
     near = curve >= curve.amax(0) - _NEAR * size  # the interval ends there, whatever the series share
     return curve, torch.maximum(gaussian, curve[-1]), (edge * near > _EDGE * size).any(0)
@@ -79,7 +82,7 @@ def search(cells: Cells, sizes: Sequence[int], per_octave: int) -> Search:
     counts, num_groups = cells.counts, len(sizes)
     group = torch.arange(num_groups).repeat_interleave(torch.tensor(sizes)).to(counts.device)
     usable = cells.usable.nonzero()[:, 0]
-    classes = [Series(i, group[i], grid.over(_COARSE)) for i, grid in by_length(cells, per_octave)]
+    classes = [Series(i, group[i], grid.over(_COARSE)) for i, grid in by_length(cells, per_octave, _FEWEST)]
     curve = counts.new_zeros(len(_COARSE), num_groups, dtype=torch.float64)
     gaussian = curve[0].clone()
     wide: list[Series] = []
@@ -92,11 +95,18 @@ def search(cells: Cells, sizes: Sequence[int], per_octave: int) -> Search:
             chosen = replace(series.of(some.nonzero()[:, 0]), grid=grid)
             if len(chosen.index) > 0:
                 (wide if grid is series.grid else classes).append(chosen)
-    num_values = one_hot(group[usable], num_groups).double().T @ cells.num_values[usable].double()
+    num_values = sums_of_groups(cells.num_values[usable], group[usable], num_groups)
     return Search(tuple(wide), curve, gaussian, num_values)
 
 
-def fit_pooled(x: Tensor, cells: Cells, sizes: Sequence[int], per_octave: int, spread: float | None = None) -> Fit:
+def fit_pooled(
+    x: Tensor,
+    cells: Cells,
+    sizes: Sequence[int],
+    per_octave: int,
+    spread: float | None = None,
+    intervals: Sequence[bool] | None = None,
+) -> Fit:
     """Fits one tail index to the usable series of each group.
 
     Args:
@@ -105,6 +115,7 @@ def fit_pooled(x: Tensor, cells: Cells, sizes: Sequence[int], per_octave: int, s
         sizes: Number of series in each group.
         per_octave: Cells an octave.
         spread: Dispersion of the score; None measures it where the bins of single values were kept.
+        intervals: For which groups it is measured; None for all.
 
     Returns:
         The fit, its fields of shape [groups] but ``log_ratio``, of shape [series]. Intervals are NaN where the
@@ -120,9 +131,10 @@ def fit_pooled(x: Tensor, cells: Cells, sizes: Sequence[int], per_octave: int, s
     alpha, value = (torch.where(filled, found, math.nan) for found in (alpha_at(node), value))
     size = sum((series.group.bincount(minlength=len(sizes)) for series in pooled.classes), torch.zeros_like(filled))
     wide = value.new_full(value.shape, math.nan if spread is None else spread)
-    if spread is None and cells.index.shape[1] > 0 and pooled.classes:
-        wide = dispersion(x, cells, pooled.classes, alpha)
-    wide = torch.where(filled, wide, math.nan)
+    wanted = torch.tensor([True] * len(sizes) if intervals is None else list(intervals), device=filled.device) & filled
+    if spread is None and cells.index.shape[1] > 0 and bool(wanted.any()):
+        wide = dispersion(x, cells, [s.of(wanted.nonzero()[:, 0]) for s in pooled.classes], alpha)
+    wide = torch.where(wanted, wide, math.nan)
     low, high = torch.where(wide.isnan(), math.nan, alpha_at(_ends(curve, start, pooled.curve, node, value, wide)))
     gain = ((value - pooled.gaussian) / pooled.num_values).clamp(min=0)  # the Gaussian is one of the stable laws
     return Fit(alpha, low, high, log_ratio, value, gain, size / wide)
@@ -137,8 +149,8 @@ def _fine(counts: Tensor, pooled: Search, filled: Tensor) -> tuple[Tensor, Tenso
         groups, nodes = (filled & (first == k)).nonzero()[:, 0], range(k, k + width + 1)
         for series in pooled.classes:
             some = series.of(groups)
-            for _, _, part, member in _parts(counts, replace(some, grid=some.grid.over(nodes)), len(filled)):
-                curve += _marginal(part, some.grid.over(nodes)) @ member
+            for _, part, summed in _parts(counts, replace(some, grid=some.grid.over(nodes)), len(filled)):
+                curve += summed(_marginal(part, some.grid.over(nodes)))
     return curve, first
 
 

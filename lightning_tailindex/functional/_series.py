@@ -31,6 +31,13 @@ class Series:
         return Series(self.index[kept], self.group[kept], self.grid)
 
 
+def sums_of_groups(values: Tensor, group: Tensor, num_groups: int) -> Tensor:
+    """Sums values [..., series] over the series of each group, [..., groups], in float64; groups in ascending order."""
+    rows = values.double().reshape(values.shape[:-1].numel(), len(group)).T.contiguous()
+    sums: Tensor = torch.segment_reduce(rows, "sum", lengths=group.bincount(minlength=num_groups), axis=0)
+    return sums.T.reshape(*values.shape[:-1], num_groups)
+
+
 def each_class(cells: Cells, per_octave: int) -> list[Series]:
     """The usable series by their lengths, all of group 0, with scales wide enough for other laws too."""
     return [Series(i, torch.zeros_like(i), grid.widened()) for i, grid in by_length(cells, per_octave)]

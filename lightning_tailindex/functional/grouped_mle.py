@@ -89,7 +89,7 @@ def pooled_groups(
     *,
     center: Center = "median",
     cells_per_octave: int = 4,
-    intervals: bool = True,
+    intervals: Sequence[bool] | None = None,
 ) -> list[TailIndexEstimate]:
     """Pools the series of each of several samples, in a fraction of the time that one after the other takes.
 
@@ -97,7 +97,8 @@ def pooled_groups(
         samples: Draws along dim 0, each of shape ``[n, ...]``, of one dtype, on one device.
         center: As in :func:`grouped_mle`.
         cells_per_octave: As in :func:`grouped_mle`.
-        intervals: Whether intervals are wanted; without them ``low``, ``high`` and ``effective_series`` are NaN.
+        intervals: For which samples an interval is wanted; without, ``low``, ``high`` and ``effective_series`` are
+            NaN. None for all.
 
     Returns:
         What ``grouped_mle(sample, pooled=True)`` returns for each sample.
@@ -112,8 +113,10 @@ def pooled_groups(
         places = [i for i, x in enumerate(wide) if len(x) == n]
         sizes = [wide[i].shape[1] for i in places]
         together = torch.cat([wide[i] for i in places], dim=1)
-        cells = count_values(together, center, cells_per_octave, keep_index=intervals)
-        fit, ends = fit_pooled(together, cells, sizes, cells_per_octave), torch.tensor([0, *sizes]).cumsum(0).tolist()
+        wanted = [intervals is None or intervals[i] for i in places]
+        cells = count_values(together, center, cells_per_octave, keep_index=any(wanted))
+        fit = fit_pooled(together, cells, sizes, cells_per_octave, intervals=wanted)
+        ends = torch.tensor([0, *sizes]).cumsum(0).tolist()
         for group, i in enumerate(places):
             own = slice(ends[group], ends[group + 1])
             found[i] = pooled_estimate(fit, group, cells.of(own), own, samples[i].shape[1:])

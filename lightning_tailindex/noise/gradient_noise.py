@@ -7,13 +7,14 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-from .engine import collect_gradients
+from .engine import Engine, collect_gradients
 from .groups import Grouping, compile_patterns, measured_parameters, resolve_grouping
 from .minibatches import Minibatch, guess_size
 from .processes import Processes
 from .random_state import derived_seed, isolated_random_state
-from .recorder import combine
+from .recorder import Recorder, combine
 from .shadow import alias_shadow
+from .vectorized import CannotVectorizeError
 
 __all__ = ["gradient_noise"]
 
@@ -37,6 +38,7 @@ def gradient_noise(
     parameters: str | Sequence[str] | None = None,
     max_coordinates: int | None = 1024,
     seed: int = 0,
+    engine: Engine = "auto",
 ) -> dict[str, Tensor]:
     r"""Computes the stochastic gradient noise of a module over given minibatches.
 
@@ -55,6 +57,8 @@ def gradient_noise(
         parameters: Regular expressions of the names of the parameters to measure; None for all.
         max_coordinates: Coordinates sampled per group, at least 1; None for every one.
         seed: Seed of the sampled coordinates and of the random numbers that the loss uses.
+        engine: "loop", one minibatch after the other; "vectorized", many at once by torch.func where the module
+            allows it; "auto", vectorized where the module is small and it pays.
 
     Returns:
         The noise of each group, ``[n, d]`` with a draw per row; the last group, ``whole_model``, has them all. Where a
@@ -79,17 +83,25 @@ def gradient_noise(
         raise ValueError(f"max_coordinates must be None or at least 1, got {max_coordinates}.")
     grouping, patterns = resolve_grouping(group_by), compile_patterns(parameters)
     device = next(iter(measured_parameters(module, patterns).values())).device
-    with isolated_random_state(derived_seed(seed), device):
-        batches = list(minibatches)
-        shadow = alias_shadow(module)
-        recorder = collect_gradients(
-            shadow,
-            measured_parameters(shadow, patterns),
-            grouping,
-            _marked(batches),
-            lambda batch: loss_fn(shadow, batch),
-            num_draws=len(batches),
-            max_coordinates=max_coordinates,
-            seed=seed,
-        )
+    batches = list(minibatches)
+
+    def collected(engine: Engine) -> Recorder:
+        with isolated_random_state(derived_seed(seed), device):
+            shadow = alias_shadow(module)
+            return collect_gradients(
+                shadow,
+                measured_parameters(shadow, patterns),
+                grouping,
+                _marked(batches),
+                lambda batch: loss_fn(shadow, batch),
+                num_draws=len(batches),
+                max_coordinates=max_coordinates,
+                seed=seed,
+                engine=engine,
+            )
+
+    try:
+        recorder = collected(engine)
+    except CannotVectorizeError:
+        recorder = collected("loop")
     return {group.name: group.noise for group in combine(recorder, Processes()).groups}

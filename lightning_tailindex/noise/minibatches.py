@@ -19,10 +19,12 @@ class LoaderBatch:
     Attributes:
         data: The batch.
         size: Number of samples in it; None where nobody knows.
+        is_cut: Whether it is known to have fewer samples than others.
     """
 
     data: object
     size: int | None = None
+    is_cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,9 @@ class SweepPlan:
         """Whether loader batches make a full minibatch, as most optimizer steps see it."""
         sizes = [batch.size for batch in batches if batch.size is not None]
         # where a step consumes the whole sweep, that is the only size there is
-        is_cut = self.sweep_length > self.step_batches and self.batch_size is not None
-        is_short = is_cut and any(size < (self.batch_size or 0) for size in sizes)
+        can_be_short = self.sweep_length > self.step_batches
+        is_small = self.batch_size is not None and any(size < self.batch_size for size in sizes)
+        is_short = can_be_short and (is_small or any(batch.is_cut for batch in batches))
         return len(batches) == self.step_batches and not is_short
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .processes import NoiseUnit
+
 __all__ = ["GroupNoise", "NoiseObservation"]
 
 _ROUNDING = 64
@@ -64,6 +66,7 @@ class NoiseObservation:
         num_full_minibatches: Minibatches averaged into the full gradient.
         minibatch_size: Samples in a minibatch over all processes.
         shares_data: Whether some draws use samples that other draws used too.
+        noise_unit: What a draw is: "step" for what an optimizer step consumes, "loader" for one loader batch.
     """
 
     groups: tuple[GroupNoise, ...]
@@ -71,6 +74,7 @@ class NoiseObservation:
     num_full_minibatches: int
     minibatch_size: int
     shares_data: bool
+    noise_unit: NoiseUnit = "step"
 
     def note(self, wanted: int) -> str:
         """Says in words what a reader has to know of all groups, given the draws that were asked for."""

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["OtherProcessError", "Processes"]
+__all__ = ["NoiseUnit", "OtherProcessError", "Processes"]
+
+NoiseUnit = Literal["step", "loader"]
+"""What a draw is: what an optimizer step consumes, or one loader batch of one process."""
+
+
+T = TypeVar("T")
 
 
 class OtherProcessError(RuntimeError):
@@ -23,11 +30,24 @@ class Processes:
         count: How many they are.
         mean: Averages a tensor over them.
         device: Where the tensors to average have to be.
+        gather: Stacks the tensors of all of them, the same in each.
+        noise_unit: Whether a draw is what a step consumes, of which each process has a share, or one process's own.
     """
 
     count: int = 1
     mean: Callable[[Tensor], Tensor] = field(default=lambda tensor: tensor)
     device: torch.device = field(default=torch.device("cpu"))
+    gather: Callable[[Tensor], Tensor] = field(default=lambda tensor: tensor[None])
+    noise_unit: NoiseUnit = "step"
+
+    @property
+    def per_draw(self) -> int:
+        """Processes that have a share in each draw."""
+        return self.count if self.noise_unit == "step" else 1
+
+    def draws(self, own: Tensor) -> Tensor:
+        """Makes the draws, ``[n, d]``, of those of each process: their averages, or all of them."""
+        return self.mean(own) if self.noise_unit == "step" else self.gather(own).flatten(0, 1)
 
     def agree(self, error: Exception | None, num_draws: int) -> None:
         """Waits for the others and goes on only if all of them succeeded, so that none waits for one that failed.
@@ -51,3 +71,30 @@ class Processes:
             raise error
         if is_unequal:
             raise OtherProcessError("another process could not measure.")
+
+    def all_or_none(self, work: Callable[[], T], num_draws: Callable[[T], int] = lambda result: 0) -> T:
+        """Does something in every process, and fails in each of them if it fails in one.
+
+        Args:
+            work: What to do; it does not wait for other processes.
+            num_draws: Tells the draws in its result.
+
+        Returns:
+            What ``work`` returned.
+
+        Raises:
+            Exception: What ``work`` raised.
+            OtherProcessError: If another process failed or has another number of draws.
+        """
+        try:
+            result = work()
+        except Exception as error:
+            self.agree(error, 0)
+            raise
+        self.agree(None, num_draws(result))
+        return result
+
+    def all(self, holds: bool) -> bool:
+        """Whether something holds in every process; each of them has to ask."""
+        own = torch.tensor(float(holds), dtype=torch.float64, device=self.device)
+        return holds if self.count == 1 else self.mean(own).item() > 1 - 1e-6

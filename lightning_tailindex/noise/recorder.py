@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -73,33 +73,40 @@ class Recorder:
         return minibatch.weight / self._reference
 
     def record(self, minibatch: Minibatch, gradients: Mapping[str, Tensor]) -> None:
-        """Takes a minibatch's gradient, which is overwritten; a parameter that it does not reach has none."""
+        """Takes a minibatch's gradient, which may be overwritten; a parameter that it does not reach has none."""
         if minibatch.is_draw:
-            self._record_draw(minibatch, gradients)
+            self.record_draws([minibatch], {name: gradient[None] for name, gradient in gradients.items()})
         else:
-            for name, gradient in gradients.items():
-                rest = self._rest[name]
-                rest = torch.zeros_like(self.first[name]) if rest is None else rest
-                self._rest[name] = rest.add_(gradient, alpha=self.share(minibatch) * self.loss_scale)
-            self._rest_shares += self.share(minibatch)
-        self._count(minibatch)
+            share = self.share(minibatch) * self.loss_scale
+            self.record_total([minibatch], {name: gradient.mul_(share) for name, gradient in gradients.items()})
 
-    def _record_draw(self, minibatch: Minibatch, gradients: Mapping[str, Tensor]) -> None:
-        share = self.share(minibatch) if minibatch.in_full_gradient else 0.0
+    def record_draws(self, minibatches: Sequence[Minibatch], gradients: Mapping[str, Tensor]) -> None:
+        """Takes draws' gradients, ``[draws, coordinates]``, which may be overwritten."""
+        shares = [self.share(minibatch) * minibatch.in_full_gradient for minibatch in minibatches]
+        rows = self.rows[self.num_draws : self.num_draws + len(minibatches)]
         for name, first in self.first.items():
-            gradient = gradients[name] if name in gradients else torch.zeros_like(first)
+            gradient = gradients[name] if name in gradients else first.new_zeros(len(minibatches), len(first))
             if name in self.indices:
-                row = self.rows[self.num_draws, self.sample.slices[name]]
-                row.copy_(gradient.index_select(0, self.indices[name]))
+                rows[:, self.sample.slices[name]] = gradient.index_select(1, self.indices[name]).to(rows)
             if self.num_draws == 0:
-                first.copy_(gradient)
+                first.copy_(gradient[0])
             difference = gradient.sub_(first) if gradient.dtype == first.dtype else gradient - first
-            self.draw_sum[name].add_(difference)
-            self.square[name].add_(torch.linalg.vector_norm(difference).square())
-            if share != 1:
-                self._adjustment.setdefault(name, torch.zeros_like(first)).add_(difference, alpha=share - 1)
-        self._draw_shares += share
-        self.num_draws += 1
+            self.draw_sum[name].add_(difference[0] if len(difference) == 1 else difference.sum(0))
+            self.square[name].add_(torch.linalg.vector_norm(difference, dim=1).square().sum())
+            if any(share != 1 for share in shares):
+                more = difference.new_tensor(shares).sub_(1) @ difference
+                self._adjustment.setdefault(name, torch.zeros_like(first)).add_(more)
+        self._draw_shares += sum(shares)
+        self.num_draws += len(minibatches)
+        self._count(minibatches)
+
+    def record_total(self, minibatches: Sequence[Minibatch], total: Mapping[str, Tensor]) -> None:
+        """Takes the sum of other minibatches' gradients, each times its share and the loss scale, and keeps it."""
+        for name, gradient in total.items():
+            rest = self._rest[name]
+            self._rest[name] = gradient if rest is None else rest.add_(gradient)
+        self._rest_shares += sum(map(self.share, minibatches))
+        self._count(minibatches)
 
     def lend(self) -> None:
         """Lets automatic differentiation add to the sum of the minibatches that are no draws."""
@@ -110,12 +117,13 @@ class Recorder:
         """Takes the sum back, to which a minibatch's gradient times its share has been added."""
         self._rest = {name: parameter.grad for name, parameter in self._parameters.items()}
         self._rest_shares += self.share(minibatch)
-        self._count(minibatch)
+        self._count([minibatch])
 
-    def _count(self, minibatch: Minibatch) -> None:
-        self.num_full += minibatch.in_full_gradient
-        self.largest = max(self.largest, minibatch.weight)
-        self.shares_data |= minibatch.sweep > 0
+    def _count(self, minibatches: Sequence[Minibatch]) -> None:
+        for minibatch in minibatches:
+            self.num_full += minibatch.in_full_gradient
+            self.largest = max(self.largest, minibatch.weight)
+            self.shares_data |= minibatch.sweep > 0
 
     def full_gradient(self, name: str) -> Tensor:
         """Returns the full gradient of a parameter in this process, flat."""

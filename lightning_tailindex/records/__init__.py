@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .estimates import LawFit, NormalityTest, ProjectionAcceptance, TailIndexEstimate
 from .measurements import AggregatedTailIndex, Histogram, Measurement, Report
+from .plain import from_plain, to_plain
 
 __all__ = [
     "AggregatedTailIndex",
@@ -14,4 +15,6 @@ __all__ = [
     "ProjectionAcceptance",
     "Report",
     "TailIndexEstimate",
+    "from_plain",
+    "to_plain",
 ]

@@ -133,9 +133,11 @@ class Report:
         step: Optimizer steps taken before it.
         measurements: Group after group, the whole model last; estimator after estimator within a group.
         num_full_minibatches: Minibatches averaged into the full gradient.
-        minibatch_size: Samples in a minibatch; 0 where nobody knows.
+        minibatch_size: Samples in a draw; 0 where nobody knows.
         seconds: Wall time that measuring took.
         note: What holds of all the measurements, in words; empty where nothing is special.
+        noise_unit: What a draw is: "step" for what an optimizer step consumes, "loader" for one loader batch of one
+            rank.
     """
 
     step: int
@@ -144,6 +146,7 @@ class Report:
     minibatch_size: int
     seconds: float
     note: str = ""
+    noise_unit: str = "step"
 
     @property
     def whole_model(self) -> Measurement:

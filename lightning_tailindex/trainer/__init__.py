@@ -1,13 +1,18 @@
 """All that knows Lightning's insides: loaders, precision, strategies, ranks, and how to leave them alone."""
 
+from .data import check_dataloader
 from .extra_minibatches import ExtraMinibatches, NoiseSettings
-from .state import check_measurable, is_stepping, last_step, optimizer_steps
+from .state import check_measurable, is_stepping, last_step, optimizer_steps, processes
+from .training_gradients import TrainingGradients
 
 __all__ = [
     "ExtraMinibatches",
     "NoiseSettings",
+    "TrainingGradients",
+    "check_dataloader",
     "check_measurable",
     "is_stepping",
     "last_step",
     "optimizer_steps",
+    "processes",
 ]

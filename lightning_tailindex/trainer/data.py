@@ -1,73 +1,161 @@
-"""The training data: read a second time where that can be done, remembered where it cannot."""
+"""The data of a measurement: read a second time where that can be done, remembered where it cannot, or its own."""
 
 from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count, islice
 from typing import Any
 
-from lightning.fabric.utilities.apply_func import move_data_to_device
-from lightning.fabric.utilities.data import sized_len
-from lightning.pytorch import Trainer
 from torch.utils._pytree import tree_unflatten
+from torch.utils.data import DataLoader
 
-from lightning_tailindex.noise.loaders import can_be_cloned, loader_batch_size, shuffled_batches
-from lightning_tailindex.noise.minibatches import LoaderBatch, SweepPlan, guess_size
+from lightning_tailindex.noise.loaders import can_be_cloned, fresh_clone, loader_batch_size, shuffled_batches
+from lightning_tailindex.noise.minibatches import LoaderBatch, guess_size
 
-__all__ = ["Replay", "can_read_again", "sweep_plan", "training_data"]
+from .flavour import Trainer, move_data_to_device, sized_len
+from .state import is_a
+
+__all__ = ["Data", "Replay", "can_read_again", "check_dataloader", "own_data", "training_data"]
 
 _ENDLESS_MODES = ("min_size", "max_size_cycle")
 
 
-def _combined_loader(trainer: Trainer) -> Any:
-    return trainer.fit_loop._combined_loader
+@dataclass(frozen=True)
+class Data:
+    """Data that can be read again and again.
+
+    Attributes:
+        sweep_length: Loader batches of this process in one sweep; None where nobody knows.
+        batch_size: Samples in a complete loader batch; None where nobody knows.
+        read: From integers that determine the order to the batches, before they are moved to the device.
+    """
+
+    sweep_length: int | None
+    batch_size: int | None
+    read: Callable[[tuple[int, ...]], Iterator[LoaderBatch]]
+
+
+def _is_combined(loader: object) -> bool:
+    return is_a(loader, "CombinedLoader")
+
+
+def _can_be_cloned(loaders: list[Any], mode: str) -> bool:
+    is_endless = len(loaders) == 1 or mode in _ENDLESS_MODES
+    return is_endless and all(can_be_cloned(loader) and sized_len(loader) is not None for loader in loaders)
 
 
 def can_read_again(trainer: Trainer) -> bool:
     """Whether the training data can be read a second time; streams cannot, and are replayed."""
-    combined = _combined_loader(trainer)
-    is_endless = len(combined.flattened) == 1 or combined._mode in _ENDLESS_MODES
-    return is_endless and all(can_be_cloned(item) and sized_len(item) is not None for item in combined.flattened)
+    combined: Any = trainer.fit_loop._combined_loader
+    return _can_be_cloned(combined.flattened, combined._mode)
 
 
-def sweep_plan(trainer: Trainer, num_minibatches: int, full_gradient_batches: int | None) -> SweepPlan:
-    """Plans a measurement over data that can be read again.
+def _cloned(loaders: list[Any], assemble: Callable[[list[object]], object], sweep_length: int, rank: int) -> Data:
+    """Reads loaders side by side, each through its clone; they themselves are not iterated."""
+
+    def read(seed: tuple[int, ...]) -> Iterator[LoaderBatch]:
+        streams = [
+            shuffled_batches(loader, min(len(loader), sweep_length), (*seed, i), rank)
+            for i, loader in enumerate(loaders)
+        ]
+        for batches in zip(*streams, strict=False):
+            yield LoaderBatch(assemble([batch.data for batch in batches]), batches[0].size)
+
+    return Data(sweep_length, loader_batch_size(loaders[0]), read)
+
+
+def _assembled(combined: Any) -> Callable[[list[object]], object]:
+    return lambda batches: tree_unflatten(batches, combined._spec)
+
+
+def training_data(trainer: Trainer) -> Data:
+    """Returns the training data in an order of its own; training's loaders are not iterated.
 
     Args:
-        trainer: The trainer, whose limits on batches and accumulation are followed.
-        num_minibatches: Noise draws.
-        full_gradient_batches: Minibatches averaged into the full gradient; None for a whole sweep.
+        trainer: The trainer, whose limits on batches are followed.
 
     Returns:
-        The plan.
+        The data as the trainer's loader would give them.
     """
-    return SweepPlan(
-        num_minibatches=num_minibatches,
-        full_gradient_batches=full_gradient_batches,
-        sweep_length=int(trainer.num_training_batches),
-        accumulation=trainer.accumulate_grad_batches,
-        batch_size=loader_batch_size(_combined_loader(trainer).flattened[0]),
-    )
+    combined: Any = trainer.fit_loop._combined_loader
+    return _cloned(combined.flattened, _assembled(combined), int(trainer.num_training_batches), trainer.global_rank)
 
 
-def training_data(trainer: Trainer, seed: tuple[int, ...]) -> Iterator[LoaderBatch]:
-    """Reads the training data in an order of its own, without end; training's loaders are not iterated.
+def check_dataloader(dataloader: Any) -> None:
+    """Refuses what cannot be iterated again.
 
     Args:
-        trainer: The trainer.
-        seed: Integers that determine the order.
+        dataloader: What the user gave to take minibatches from.
 
-    Yields:
-        The batches as the trainer's loader would give them, before they are moved to the device.
+    Raises:
+        ValueError: If it is no iterable of batches that can be iterated more than once.
     """
-    combined = _combined_loader(trainer)
-    streams = [
-        shuffled_batches(loader, int(min(len(loader), trainer.num_training_batches)), (*seed, i), trainer.global_rank)
-        for i, loader in enumerate(combined.flattened)
-    ]
-    for batches in zip(*streams, strict=False):
-        yield LoaderBatch(tree_unflatten([batch.data for batch in batches], combined._spec), batches[0].size)
+    name = type(dataloader).__name__
+    if _is_combined(dataloader):  # which is its own iterator
+        if not _can_be_cloned(dataloader.flattened, dataloader._mode):
+            rule = f"of mode {' or '.join(map(repr, _ENDLESS_MODES))} over map-style DataLoaders"
+            raise ValueError(f"dataloader must be {rule} where it is a {name}, got mode {dataloader._mode!r}.")
+        return
+    is_known = dataloader is None or isinstance(dataloader, Iterable)
+    if not is_known or isinstance(dataloader, (Iterator, Mapping, str, bytes)):
+        rule = "None or an iterable of batches that can be iterated again"
+        raise ValueError(f"dataloader must be {rule}, got {name}.")
+
+
+def own_data(dataloader: Iterable[object], trainer: Trainer) -> Data:
+    """Returns the data that the user gave to measure on.
+
+    Args:
+        dataloader: A loader, which is read in an order of the measurement's own where it can be; any other iterable of
+            batches is read from its start in its own order, each process taking its turn.
+        trainer: The trainer.
+
+    Returns:
+        The data.
+
+    Raises:
+        ValueError: If it is empty.
+    """
+    rank, world = trainer.global_rank, trainer.world_size
+    if _is_combined(dataloader):
+        combined: Any = dataloader
+        ends = min if combined._mode == "min_size" else max
+        return _cloned(combined.flattened, _assembled(combined), ends(map(len, combined.flattened)), rank)
+    if can_be_cloned(dataloader) and sized_len(dataloader) is not None:
+        return _cloned([dataloader], lambda batches: batches[0], len(dataloader), rank)  # type: ignore[arg-type]
+    length = sized_len(dataloader)
+    length = None if length is None else length // world
+    if length == 0:
+        raise ValueError(f"dataloader must have a batch for each of {world} processes, got {sized_len(dataloader)}.")
+    return Data(length, None, lambda seed: _in_turn(dataloader, length, rank, world))
+
+
+def _batches_of(dataloader: Iterable[object]) -> Iterator[object]:
+    if isinstance(dataloader, DataLoader):
+        return iter(fresh_clone(dataloader))
+    return map(copy.deepcopy, dataloader)  # a training step may write into its batch, and this one comes again
+
+
+def _in_turn(dataloader: Iterable[object], length: int | None, rank: int, world: int) -> Iterator[LoaderBatch]:
+    """Gives each process every so many-th batch; again and again where it is known how many there are."""
+    is_empty = False
+    while not is_empty:
+        is_empty, first = True, 0
+        batches = _batches_of(dataloader)
+        for position in count() if length is None else range(length):
+            turn = list(islice(batches, world))
+            if len(turn) < world:
+                break  # all processes need the same number
+            sizes = [guess_size(batch) for batch in turn]
+            first = first or sizes[0] or 0
+            is_last = length is not None and position + 1 == length
+            yield LoaderBatch(turn[rank], sizes[rank], is_last and any((size or 0) < first for size in sizes))
+            is_empty = False
+        if length is None:
+            return
 
 
 class Replay:
@@ -89,6 +177,7 @@ class Replay:
         """Keeps a copy of a batch that training is about to use, in main memory."""
         self._batches.append(copy.deepcopy(move_data_to_device(batch, "cpu")))
 
-    def __iter__(self) -> Iterator[LoaderBatch]:
-        for batch in self._batches:
-            yield LoaderBatch(copy.deepcopy(batch), guess_size(batch))
+    def data(self) -> Data:
+        """Returns what has been seen, once."""
+        batches = (LoaderBatch(copy.deepcopy(batch), guess_size(batch)) for batch in self._batches)
+        return Data(self._batches.maxlen, None, lambda seed: batches)

@@ -10,17 +10,21 @@ from itertools import count
 from types import MethodType
 from typing import Any, TypeVar
 
-from lightning.fabric.utilities.apply_func import move_data_to_device
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.loggers.logger import DummyLogger, Logger
-from lightning.pytorch.strategies import Strategy
-from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
 
 from lightning_tailindex.noise.copying import copy_data
 from lightning_tailindex.noise.random_state import isolated_random_state
 from lightning_tailindex.noise.shadow import alias_shadow
 
+from .flavour import (
+    DummyLogger,
+    LightningModule,
+    Logger,
+    Strategy,
+    Trainer,
+    is_param_in_hook_signature,
+    move_data_to_device,
+)
 from .state import STEP_METHOD, is_a
 
 __all__ = ["borrowed_loss"]
@@ -164,7 +168,7 @@ def _loss(output: object) -> Tensor | None:
     loss = output.get("loss") if isinstance(output, Mapping) else output
     if loss is None:
         return None  # training would skip this batch too
-    if not isinstance(loss, Tensor) or not loss.requires_grad:
+    if not isinstance(loss, Tensor):
         raise ValueError(f"the loss to measure must be a tensor with a gradient, got {type(loss).__name__}.")
     return loss
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
 
-from lightning_tailindex.noise.processes import Processes
+from lightning_tailindex.noise.processes import NoiseUnit, Processes
+
+from .flavour import LightningModule, MisconfigurationException, Trainer, is_param_in_hook_signature
 
 __all__ = ["check_measurable", "is_a", "is_stepping", "last_step", "needs_loss_scale", "optimizer_steps", "processes"]
 
@@ -60,8 +59,13 @@ def check_measurable(trainer: Trainer, module: LightningModule) -> None:
 
 
 def optimizer_steps(trainer: Trainer) -> int:
-    """Returns the optimizer steps taken, however many optimizers there are: the x axis of Lightning's own logs."""
-    return int(trainer.fit_loop.epoch_loop._batches_that_stepped)
+    """Returns the optimizer steps taken, however many optimizers there are.
+
+    The x axis of Lightning's own logs is a count of batches that stepped. It is the same number, but one too many in a
+    run that goes on from what a crash left.
+    """
+    is_single = trainer.lightning_module.automatic_optimization
+    return int(trainer.global_step if is_single else trainer.fit_loop.epoch_loop._batches_that_stepped)
 
 
 def last_step(trainer: Trainer, module: LightningModule) -> float:
@@ -81,13 +85,16 @@ def needs_loss_scale(trainer: Trainer) -> bool:
     return str(trainer.precision) in {"16-mixed", "16-true", "transformer-engine-float16"}
 
 
-def processes(trainer: Trainer) -> Processes:
+def processes(trainer: Trainer, noise_unit: NoiseUnit = "step") -> Processes:
     """Returns the processes that train together."""
     if trainer.world_size == 1:
-        return Processes()
+        return Processes(noise_unit=noise_unit)
 
     def mean(tensor: Tensor) -> Tensor:
         # reduce works in place on its argument
         return trainer.strategy.reduce(tensor.clone(), reduce_op="mean")
 
-    return Processes(trainer.world_size, mean, trainer.strategy.root_device)
+    def gather(tensor: Tensor) -> Tensor:
+        return trainer.strategy.all_gather(tensor)
+
+    return Processes(trainer.world_size, mean, trainer.strategy.root_device, gather, noise_unit)

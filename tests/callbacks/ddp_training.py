@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,16 @@ class FailsOnOneRank(Net):
         return self.training_step(batch, batch_idx)
 
 
-def train(*measuring: Callback, accumulation: int = 1, module: type[Net] = Net) -> dict[str, object]:
+def shuffled() -> DataLoader[Any]:
+    return DataLoader(NoisyData(80), batch_size=4, shuffle=True)
+
+
+def train(
+    *measuring: Callback,
+    accumulation: int = 1,
+    module: Callable[[], Net] = Net,
+    data: Callable[[], DataLoader[Any]] = shuffled,
+) -> dict[str, object]:
     seed_everything()
     net, recorder = module(), Recorder()
     trainer = Trainer(
@@ -42,7 +52,7 @@ def train(*measuring: Callback, accumulation: int = 1, module: type[Net] = Net) 
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(net, DataLoader(NoisyData(80), batch_size=4, shuffle=True))
+    trainer.fit(net, data())
     return {
         "state": net.state_dict(),
         "batches": recorder.batches,

@@ -210,7 +210,7 @@ def test_the_event_file_has_the_names_and_steps_that_are_promised(data: DataLoad
     expected |= {f"tail_index_detail/{name}/{group}" for name in INTERVAL + FIT for group in groups}
     expected |= {f"gradient_noise/{name}/{group}" for name in NOISE for group in groups}
     expected |= {f"tail_index_aggregated/2_minibatches{of}/{group}" for of in ("", "_gaussian") for group in groups}
-    expected |= {"gradient_noise/cost_seconds/whole_model"}
+    expected |= {"gradient_noise/cost_seconds/whole_model", "gradient_noise/minibatch_size/whole_model"}
     assert set(events.Tags()["scalars"]) - {"loss", "epoch"} == expected
     for tag in expected:
         assert [event.step for event in events.Scalars(tag)] == [0, 10, 20, 30]
@@ -224,6 +224,8 @@ def test_the_event_file_has_the_names_and_steps_that_are_promised(data: DataLoad
     assert [event.step for event in text] == [0, 10, 20, 30]
     (table,) = text[-1].tensor_proto.string_val
     assert [line.split(" | ")[0] for line in table.decode().splitlines()[2:]] == [f"| {group}" for group in groups]
+    (unit,) = events.Tensors("gradient_noise_unit/text_summary")[-1].tensor_proto.string_val
+    assert unit.decode() == "**step**: a draw is what an optimizer step consumes, 4 samples"
     (first, *_) = events.Histograms("standardized_noise/first")
     assert first.histogram_value.num == sum(by_group(monitor.reports[0])["first"].standardized_noise.counts) > 0
 
@@ -523,6 +525,10 @@ def test_a_second_fit_starts_its_reports_anew(data: DataLoader[Any]) -> None:
         ({"estimators": "hill_climb"}, "estimators must be among .*grouped_mle.* got 'hill_climb'"),
         ({"estimators": []}, "estimators must be one or several different ones"),
         ({"estimators": ["grouped_mle"] * 2}, "estimators must be one or several different ones"),
+        ({"noise_unit": "batch"}, "noise_unit must be 'step' or 'loader', got 'batch'"),
+        ({"dataloader": 3}, "dataloader must be None or an iterable of batches .* again, got int"),
+        ({"dataloader": iter([1])}, "dataloader must be None or an iterable of batches .* again, got list_iterator"),
+        ({"dataloader": {"a": [1]}}, "dataloader must be None or an iterable of batches .* again, got dict"),
         ({"on_error": "ignore"}, "on_error must be 'warn' or 'raise', got 'ignore'"),
     ],
 )

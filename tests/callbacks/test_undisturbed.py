@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import copy
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch import callbacks as lightning_callbacks
 from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging
-from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_avg_fn
@@ -154,88 +151,3 @@ def test_resuming_from_a_checkpoint_in_the_middle(tmp_path: Path) -> None:
     assert trainer.global_step > watcher.reports[0].step >= 10
     naive, _ = run(tmp_path / "naive", resumed, NaiveMeasurement())
     assert "parameters" in without.differences(naive)
-
-
-def is_measuring(trainer: Trainer) -> bool:
-    return any(isinstance(logger, DummyLogger) for logger in trainer.loggers)
-
-
-class FailingStep(Net):
-    """Fails while it is measured, after some minibatches, and never in training."""
-
-    error: type[BaseException] = ValueError
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        if is_measuring(self.trainer) and batch_idx == 3 and self.trainer.global_step == 4:
-            raise self.error("broken on purpose")
-        return super().training_step(batch, batch_idx)
-
-
-class InterruptedStep(FailingStep):
-    error = KeyboardInterrupt
-
-
-class FailingData(NoisyData):
-    """Fails where it is read for a measurement, which reads a copy of it."""
-
-    is_copy = False
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> FailingData:
-        twin = copy.copy(self)
-        twin.is_copy = True
-        return twin
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        if self.is_copy:
-            raise OSError("broken on purpose")
-        return super().__getitem__(index)
-
-
-def failing_estimator(x: Tensor, *, pooled: bool = False) -> Any:
-    raise ZeroDivisionError("broken on purpose")
-
-
-FAILURES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "training_step": ({"module": FailingStep}, {}),
-    "data": ({"loader": lambda: DataLoader(FailingData(), 6, shuffle=True)}, {}),
-    "estimator": ({}, {"estimators": failing_estimator}),
-}
-
-
-@pytest.mark.parametrize("stage", FAILURES)
-def test_a_failing_measurement_is_dropped_with_a_warning(stage: str, tmp_path: Path) -> None:
-    scenario, options = FAILURES[stage]
-    without, _ = run(tmp_path / "without", scenario, None)
-    watcher = monitor(on_error="warn", **options)
-    with pytest.warns(UserWarning, match="failed and was dropped.*broken on purpose"):
-        watched, _ = run(tmp_path / "with", scenario, watcher)
-    assert without.differences(watched) == []
-    assert 4 not in [report.step for report in watcher.reports]
-    naive, _ = run(tmp_path / "naive", scenario, NaiveMeasurement())
-    assert "parameters" in without.differences(naive)
-
-
-def test_a_failing_measurement_can_end_training(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="broken on purpose"):
-        run(tmp_path, {"module": FailingStep}, monitor(on_error="raise"))
-
-
-class InterruptAt(Callback):
-    """Interrupts a training that nobody measures, at the same place."""
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if trainer.global_step == 4:
-            raise KeyboardInterrupt
-
-
-def test_an_interrupted_measurement_leaves_an_interrupted_training(tmp_path: Path) -> None:
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        without, _ = run(tmp_path / "without", {}, InterruptAt())
-        watched, trainer = run(tmp_path / "with", {"module": InterruptedStep}, monitor(on_error="warn"))
-        later, _ = run(tmp_path / "later", {}, None)
-    finally:
-        signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored
-    assert trainer.global_step == 4
-    assert without.differences(watched) == []
-    assert "parameters" in without.differences(later)

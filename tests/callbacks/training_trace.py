@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_map
 from torch.utils.data import Dataset
 from torchmetrics import Accuracy, CatMetric, MeanMetric, MetricCollection
 
@@ -74,6 +74,16 @@ class Net(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.7)}
 
 
+def tensors(batch: Any) -> Iterator[Tensor]:
+    """The tensors in a batch of whatever kind, objects of the user's own included."""
+    if isinstance(batch, Tensor):
+        yield batch
+        return
+    items = batch.values() if isinstance(batch, dict) else batch if isinstance(batch, (list, tuple)) else ()
+    for item in (*items, *getattr(batch, "__dict__", {}).values()):
+        yield from tensors(item)
+
+
 class Recorder(Callback):
     """Writes down each batch that training sees and each optimizer step's gradients."""
 
@@ -82,7 +92,7 @@ class Recorder(Callback):
         self.gradients: list[Tensor] = []
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        self.batches.extend(leaf.clone() for leaf in tree_leaves(batch))
+        self.batches.extend(tensor.clone() for tensor in tensors(batch))
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         self.gradients.append(torch.cat([p.grad.flatten() for p in pl_module.parameters() if p.grad is not None]))
@@ -93,9 +103,7 @@ class NaiveMeasurement(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if batch_idx % 2 == 0:
-            loaders = trainer.train_dataloader
-            is_one = not isinstance(loaders, dict)
-            extra = next(iter(loaders)) if is_one else {key: next(iter(part)) for key, part in loaders.items()}
+            extra = tree_map(lambda loader: next(iter(loader)), trainer.train_dataloader)
             extra = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(extra))
             with trainer.precision_plugin.train_step_context():
                 loss = pl_module.training_step(extra, 0)
@@ -173,6 +181,9 @@ def trace(trainer: Trainer, module: LightningModule, recorder: Recorder, logger:
             "attributes": attributes,
             "dataset": {k: v for k, v in vars(dataset).items() if isinstance(v, (int, list))} if dataset else None,
             "sampler": getattr(getattr(trainer.train_dataloader, "sampler", None), "__dict__", {}).get("position"),
+            "loader": trainer.train_dataloader.state_dict()
+            if hasattr(trainer.train_dataloader, "state_dict")
+            else None,
             "random": _random_states(),
             "loggers": [type(item).__name__ for item in trainer.loggers],
             "steps": (trainer.global_step, trainer.current_epoch),
@@ -192,12 +203,13 @@ def train(
     loader: Callable[[], Any],
     callbacks: Iterable[Callback] = (),
     module: Callable[[], LightningModule] = Net,
+    make_logger: Callable[[str], KeptCSVLogger] = KeptCSVLogger,
     ckpt_path: str | None = None,
     **options: Any,
 ) -> tuple[Trace, Trainer]:
     """Trains from fixed seeds and returns all that is left behind."""
     seed_everything()
-    recorder, logger = Recorder(), KeptCSVLogger(f"{path}/logs")
+    recorder, logger = Recorder(), make_logger(f"{path}/logs")
     net = module()
     settings = {
         "max_epochs": 3,

@@ -124,7 +124,7 @@ def test_size_of_the_pooled_p_value(rank: int | None) -> None:
 
 def test_the_threshold_of_chi_square_has_another_size() -> None:
     samples = [noise(2.0, 64, 60, generator(i), 3) for i in range(1200)]
-    ratios = [2 * e.gain * e.num_values for e in pooled_groups(samples, intervals=False)]
+    ratios = [2 * e.gain * e.num_values for e in pooled_groups(samples, intervals=[False] * len(samples))]
     rejected = torch.stack(ratios).gt(2.71).double().mean()
     assert abs(rejected - 0.05) > 3 * math.sqrt(0.05 * 0.95 / 1200)
 

@@ -140,7 +140,9 @@ def test_a_group_does_not_know_of_a_bad_one() -> None:
 def test_without_intervals_the_ends_are_nan_and_all_else_is_the_same() -> None:
     samples = ragged()
     kept = tuple(name for name in FIELDS if name not in ("low", "high", "effective_series"))
-    for full, bare in zip(pooled_groups(samples), pooled_groups(samples, intervals=False), strict=True):
+    for full, bare in zip(
+        pooled_groups(samples), pooled_groups(samples, intervals=[False] * len(samples)), strict=True
+    ):
         assert_same(full, bare, kept)
         assert bool(bare.low.isnan() & bare.high.isnan() & bare.effective_series.isnan())
         assert full.low.isnan() == full.alpha.isnan()

@@ -1,0 +1,215 @@
+"""What a measurement costs, as ratios to the bare forward and backward passes of the same minibatches, in Markdown.
+
+Run ``OMP_NUM_THREADS=2 python benchmarks/engine.py`` on a machine that does nothing else: about three minutes. All
+kinds of measurement are called in turns in one process, and medians are compared. ``--quick`` tries whether it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from shared import machine, table
+from torch import Tensor, nn
+
+from lightning_tailindex.analysis import analyse, resolve_estimators
+from lightning_tailindex.functional import group_sum
+from lightning_tailindex.noise.engine import Engine, collect_gradients
+from lightning_tailindex.noise.groups import measured_parameters, resolve_grouping
+from lightning_tailindex.noise.minibatches import Minibatch
+from lightning_tailindex.noise.observation import NoiseObservation
+from lightning_tailindex.noise.processes import Processes
+from lightning_tailindex.noise.recorder import combine
+from lightning_tailindex.trainer import NoiseSettings, TrainingGradients
+
+_DRAWS, _FULL, _COORDINATES = 64, 256, 1024  # the callback's defaults
+_GROUPING = resolve_grouping("module")
+_ESTIMATORS = resolve_estimators("grouped_mle")
+
+Job = Callable[[], object]
+
+
+class Classifier(LightningModule):
+    """A net with its loss."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """The loss of a batch."""
+        return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+
+def lenet() -> nn.Module:
+    """Two convolutions and three linear layers for images of 28 by 28."""
+    first = [nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2)]
+    linear = [nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)]
+    return nn.Sequential(*first, nn.Flatten(), *linear)
+
+
+def fully_connected(*widths: int) -> nn.Module:
+    """Linear layers with ReLUs between them, for images of 28 by 28."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for before, after in zip((784, *widths), (*widths, 10), strict=True):
+        layers += [nn.Linear(before, after), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A net and its minibatches."""
+
+    module: Classifier
+    batches: list[tuple[Tensor, Tensor]]
+    draws: int = _DRAWS
+
+    @classmethod
+    def of(cls, net: nn.Module, batch_size: int, draws: int = _DRAWS, full: int = _FULL) -> Setting:
+        """Random images; what they show does not matter for the time."""
+        rng = torch.Generator().manual_seed(0)
+        batches = [
+            (torch.randn(batch_size, 1, 28, 28, generator=rng), torch.randint(10, (batch_size,), generator=rng))
+            for _ in range(full)
+        ]
+        return cls(Classifier(net), batches, draws)
+
+    def bare(self) -> None:
+        """Forward and backward passes and nothing else."""
+        for batch in self.batches:
+            for parameter in self.module.parameters():
+                parameter.grad = None
+            self.module.training_step(batch, 0).backward()
+
+    def noise(self, engine: Engine) -> NoiseObservation:
+        """The gradients, gathered."""
+        minibatches = [Minibatch((b,), len(b[1]), i < self.draws, True) for i, b in enumerate(self.batches)]
+        recorder = collect_gradients(
+            self.module,
+            measured_parameters(self.module),
+            _GROUPING,
+            minibatches,
+            lambda batch: self.module.training_step(batch, 0),  # type: ignore[arg-type]
+            num_draws=self.draws,
+            max_coordinates=_COORDINATES,
+            seed=0,
+            engine=engine,
+        )
+        return combine(recorder, Processes())
+
+    def measure(self, engine: Engine) -> None:
+        """A whole measurement, its estimates and surrogates included."""
+        analyse(self.noise(engine), _ESTIMATORS, step=0, seed=0)
+
+    def reference(self) -> None:
+        """The published way: every coordinate, flattened, on the host, sums of adjacent coordinates."""
+        rows = []
+        for batch in self.batches:
+            for parameter in self.module.parameters():
+                parameter.grad = None
+            self.module.training_step(batch, 0).backward()
+            rows.append(torch.cat([parameter.grad.flatten() for parameter in self.module.parameters()]).cpu())
+        gradients = torch.stack(rows)
+        group_sum((gradients - gradients.mean(0)).flatten())
+
+    def from_training(self) -> Job:
+        """What the gradients of training take beside training: two for each draw, and the estimates."""
+        settings = NoiseSettings(self.draws, None, _GROUPING, (), _COORDINATES, 0)
+        options: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "accelerator": "cpu"}
+        trainer = Trainer(enable_progress_bar=False, enable_model_summary=False, **options)
+        self.module.training_step(self.batches[0], 0).backward()
+
+        def job() -> None:
+            source = TrainingGradients(trainer, settings)
+            for _ in range(2 * self.draws):
+                source.see_gradients(self.module)
+            analyse(source.observe(trainer, self.module, 0), _ESTIMATORS, step=0, seed=0)
+
+        return job
+
+
+def medians(jobs: dict[str, Job], repetitions: int) -> dict[str, float]:
+    """Median seconds of jobs called in turns, after one call of each."""
+    times: dict[str, list[float]] = {name: [] for name in jobs}
+    for turn in range(repetitions + 1):
+        for name, job in jobs.items():
+            start = time.perf_counter()
+            job()
+            if turn:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def engines_table(repetitions: int) -> str:
+    """Every kind of measurement on three nets, over the bare passes."""
+    nets = {
+        "LeNet, b = 64": (lenet(), 64),
+        "784-512-512-10, b = 64": (fully_connected(512, 512), 64),
+        "784-64-64-10, b = 16": (fully_connected(64, 64), 16),
+    }
+    columns: dict[str, dict[str, float]] = {}
+    for name, (net, batch_size) in nets.items():
+        setting = Setting.of(net, batch_size)
+        jobs: dict[str, Job] = {
+            "bare passes, ms each": setting.bare,
+            "loop, gradients only": lambda setting=setting: setting.noise("loop"),
+            "loop, whole measurement": lambda setting=setting: setting.measure("loop"),
+            "vectorized, gradients only": lambda setting=setting: setting.noise("vectorized"),
+            "vectorized, whole measurement": lambda setting=setting: setting.measure("vectorized"),
+            "published way": setting.reference,
+        }
+        found = medians(jobs, repetitions)
+        bare = found.pop("bare passes, ms each")
+        columns[name] = {"bare passes, ms each": 1000 * bare / _FULL, **{k: v / bare for k, v in found.items()}}
+        window = medians({"": setting.from_training()}, repetitions)[""]
+        columns[name]["gradients of training, over its 128 passes"] = window / (bare * 2 * _DRAWS / _FULL)
+    rows = [[job, *(f"{column[job]:.2f}" for column in columns.values())] for job in next(iter(columns.values()))]
+    return table(["over the bare passes", *columns], rows)
+
+
+def growth_table(repetitions: int) -> str:
+    """A whole measurement by the loop where one thing grows, in milliseconds and over its bare passes."""
+    grown = {
+        "16 draws of 64": Setting.of(fully_connected(64, 64), 16, 16, 64),
+        "64 draws of 64": Setting.of(fully_connected(64, 64), 16, 64, 64),
+        "256 draws of 256": Setting.of(fully_connected(64, 64), 16, 256, 256),
+        "1024 draws of 1024": Setting.of(fully_connected(64, 64), 16, 1024, 1024),
+        "0.1 million parameters": Setting.of(fully_connected(128), 16, 64, 64),
+        "1 million parameters": Setting.of(fully_connected(1024, 256), 16, 64, 64),
+        "10 million parameters": Setting.of(fully_connected(2560, 2560, 512), 16, 64, 64),
+        "2 layers": Setting.of(fully_connected(64), 16, 64, 64),
+        "8 layers": Setting.of(fully_connected(*[64] * 7), 16, 64, 64),
+        "32 layers": Setting.of(fully_connected(*[64] * 31), 16, 64, 64),
+    }
+    rows = []
+    for name, setting in grown.items():
+        jobs: dict[str, Job] = {
+            "bare": setting.bare,
+            "loop": lambda setting=setting: setting.noise("loop"),
+            "all": lambda setting=setting: setting.measure("loop"),
+        }
+        found = medians(jobs, repetitions)
+        estimates = found["all"] - found["loop"]
+        rows.append([name, *(f"{1000 * t:.0f}" for t in (found["bare"], found["loop"], estimates))])
+    return table(["ms", "bare passes", "gradients gathered", "estimates"], rows)
+
+
+def main() -> None:
+    """Prints both tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one repetition")
+    repetitions = 1 if parser.parse_args().quick else 5
+    torch.manual_seed(0)
+    print(f"# What a measurement costs\n\n{machine()}\n")
+    print(f"64 draws among 256 minibatches, 1024 coordinates a group.\n\n{engines_table(repetitions)}\n")
+    print(f"How it grows, 784-64-64-10 where nothing else is said, b = 16.\n\n{growth_table(max(1, repetitions - 2))}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""What becomes of a measurement that fails."""
+
+from __future__ import annotations
+
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lightning_tailindex.noise.processes import OtherProcessError
+from lightning_tailindex.trainer.flavour import rank_zero_warn
+
+__all__ = ["Failures"]
+
+
+def _kind(error: Exception) -> str:
+    """Names an error's type and place; its text may have a number or a file name that changes every time."""
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    return f"{type(error).__name__} {frame.f_code.co_filename}:{line}"
+
+
+class Failures:
+    """Keeps errors from ending training, and tells each kind of them once.
+
+    Args:
+        who: Whose failures they are.
+        are_fatal: Whether an error ends training after all.
+    """
+
+    def __init__(self, who: str, are_fatal: bool) -> None:
+        self._who = who
+        self._are_fatal = are_fatal
+        self._kinds: set[str] = set()
+
+    @contextmanager
+    def told(self, what: str) -> Iterator[None]:
+        """Drops what fails inside; interruptions are no errors and pass.
+
+        Args:
+            what: What an error inside means.
+        """
+        try:
+            yield
+        except Exception as error:
+            if self._are_fatal:
+                raise
+            self._tell(error, what)
+            # the frames hold the shadow, its gradients and perhaps the error itself: training needs the memory now
+            traceback.clear_frames(error.__traceback__)
+
+    def _tell(self, error: Exception, what: str) -> None:
+        kind = _kind(error)
+        if kind not in self._kinds:
+            self._kinds.add(kind)
+            tell = rank_zero_warn if isinstance(error, OtherProcessError) else warnings.warn
+            cause = f"{type(error).__name__}: {error}"
+            tell(f"{self._who}: {what}, training goes on: {cause} (on_error='raise' shows where)")

@@ -1,0 +1,143 @@
+"""The gradients of many minibatches at once: what takes long in a small module is launching, not arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from .minibatches import Minibatch
+
+__all__ = ["CannotVectorizeError", "Vectorizer", "num_together", "pays", "shapes"]
+
+_MOST_NUMBERS = 1 << 22
+"""Gradient coordinates of one call: more would leave the caches, and arithmetic would take all of the time."""
+_MOST_MINIBATCHES = 16
+_FEWEST_MINIBATCHES = 8
+
+
+def num_together(measured: Mapping[str, nn.Parameter]) -> int:
+    """Counts the minibatches whose gradients are computed at once."""
+    size = sum(parameter.numel() for parameter in measured.values())
+    return min(_MOST_MINIBATCHES, max(1, _MOST_NUMBERS // max(size, 1)))
+
+
+def pays(measured: Mapping[str, nn.Parameter]) -> bool:
+    """Whether a module is small enough to gain from it: always the same answer, so that reports can be repeated."""
+    return num_together(measured) >= _FEWEST_MINIBATCHES
+
+
+class CannotVectorizeError(RuntimeError):
+    """The module does something that cannot be done for many minibatches at once."""
+
+
+class _Loss(nn.Module):
+    """The loss of a batch as a module, whose parameters can be replaced."""
+
+    def __init__(self, module: nn.Module, loss_fn: Callable[[object], Tensor | None]) -> None:
+        super().__init__()
+        self.module = module
+        self._loss_fn = loss_fn
+
+    def forward(self, batch: object) -> Tensor:
+        loss = self._loss_fn(batch)
+        if loss is None:
+            raise ValueError("a batch has no loss")
+        return loss
+
+
+class Vectorizer:
+    """Computes gradients by ``torch.func``, which refuses what it cannot do with an error.
+
+    Args:
+        module: The shadow.
+        measured: Its measured parameters by name.
+        loss_fn: From a loader batch to its mean loss.
+    """
+
+    def __init__(
+        self, module: nn.Module, measured: Mapping[str, nn.Parameter], loss_fn: Callable[[object], Tensor | None]
+    ) -> None:
+        self._loss = _Loss(module, loss_fn)
+        self._weights = {f"module.{name}": parameter.detach() for name, parameter in measured.items()}
+
+    def each(self, minibatches: Sequence[Minibatch]) -> dict[str, Tensor]:
+        """Computes the gradient of each minibatch.
+
+        Args:
+            minibatches: Minibatches of the same shapes.
+
+        Returns:
+            The gradients of each parameter, ``[minibatches, ...]``.
+        """
+        with _telling():
+            tensors, rebuild = _stacked(minibatches)
+            loss = self._loss_of(rebuild, is_checked=True)
+            found = vmap(grad(loss), in_dims=(None, 0), randomness="different")(self._weights, tensors)
+        return {name.removeprefix("module."): gradient for name, gradient in found.items()}
+
+    def total(self, minibatches: Sequence[Minibatch], shares: Sequence[float]) -> dict[str, Tensor]:
+        """Computes the sum of the minibatches' gradients, each times its share; takes what :meth:`each` takes."""
+        with _telling():
+            tensors, rebuild = _stacked(minibatches)
+            loss = self._loss_of(rebuild, is_checked=False)  # here vmap hides it
+
+            def weighted(weights: dict[str, Tensor]) -> Tensor:
+                losses: Tensor = vmap(loss, in_dims=(None, 0), randomness="different")(weights, tensors)
+                return losses @ losses.new_tensor(shares)
+
+            found = grad(weighted)(self._weights)
+        return {name.removeprefix("module."): gradient for name, gradient in found.items()}
+
+    def _loss_of(
+        self, rebuild: Callable[[list[Tensor]], Sequence[object]], *, is_checked: bool
+    ) -> Callable[..., Tensor]:
+        """The loss of a minibatch, the average over its loader batches, as a function of weights and tensors."""
+
+        def loss(weights: dict[str, Tensor], parts: list[Tensor]) -> Tensor:
+            losses = [functional_call(self._loss, weights, (batch,)) for batch in rebuild(parts)]
+            if is_checked and not all(loss.requires_grad for loss in losses):
+                raise ValueError("a loss has no gradient")
+            return torch.stack(losses).mean()
+
+        return loss
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """Turns every error into one kind; whatever is really wrong shows again when minibatches come one by one."""
+    try:
+        yield
+    except Exception as error:
+        raise CannotVectorizeError(f"{type(error).__name__}: {error}".splitlines()[0]) from error
+
+
+def shapes(minibatch: Minibatch) -> tuple[object, ...]:
+    """What minibatches have to have in common to be stacked."""
+    leaves, structure = tree_flatten(minibatch.batches)
+    return (str(structure), *((leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else None for leaf in leaves))
+
+
+def _stacked(minibatches: Sequence[Minibatch]) -> tuple[list[Tensor], Callable[[list[Tensor]], Sequence[object]]]:
+    """Stacks the tensors of minibatches, and returns what makes loader batches of one slice of them again."""
+    leaves, structures = zip(*(tree_flatten(minibatch.batches) for minibatch in minibatches), strict=True)
+    if any(structure != structures[0] for structure in structures):
+        raise ValueError("minibatches have different structures")
+    columns = list(zip(*leaves, strict=True))
+    places = [place for place, column in enumerate(columns) if isinstance(column[0], Tensor)]
+    others = {place: column[0] for place, column in enumerate(columns) if place not in places}
+    if any(item != others[place] for place in others for item in columns[place]):
+        raise ValueError("minibatches differ in something that is no tensor")
+    tensors = [torch.stack(columns[place]) for place in places]
+
+    def rebuild(parts: list[Tensor]) -> Sequence[object]:
+        by_place: dict[int, Any] = {**others, **dict(zip(places, parts, strict=True))}
+        batches: Sequence[object] = tree_unflatten([by_place[place] for place in range(len(columns))], structures[0])
+        return batches
+
+    return tensors, rebuild

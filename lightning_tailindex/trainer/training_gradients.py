@@ -1,0 +1,109 @@
+"""The gradient noise in the gradients that training computes anyway: no extra passes."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import torch
+from torch import Tensor
+
+from lightning_tailindex.noise.coordinates import CoordinateSample, sample_coordinates
+from lightning_tailindex.noise.groups import group_names, measured_parameters
+from lightning_tailindex.noise.minibatches import guess_size
+from lightning_tailindex.noise.observation import GroupNoise, NoiseObservation
+from lightning_tailindex.noise.recorder import flat_gradient, real_coordinates
+
+from .extra_minibatches import NoiseSettings
+from .flavour import LightningModule, MisconfigurationException, Trainer
+
+__all__ = ["TrainingGradients"]
+
+
+class TrainingGradients:
+    """Keeps sampled coordinates of the gradients of the last optimizer steps; their differences in pairs are the noise.
+
+    In the difference of two consecutive steps' gradients the full gradient cancels, up to what one step changes of
+    it. It has the tail index of the noise; over the root of 2, as here, it has a Gaussian's scale too. Gradients are
+    taken as the optimizer is about to get them: averaged over processes, unscaled, before they are clipped.
+
+    Args:
+        trainer: The trainer.
+        settings: What is measured; minibatches are what an optimizer step consumes.
+    """
+
+    def __init__(self, trainer: Trainer, settings: NoiseSettings) -> None:
+        if len(trainer.optimizers) > 1:
+            raise MisconfigurationException(
+                f'source="training" needs one optimizer, got {len(trainer.optimizers)}: whose step is a minibatch?'
+            )
+        self._settings = settings
+        self._rows: deque[Tensor] = deque(maxlen=2 * settings.num_minibatches)
+        self._sample: CoordinateSample | None = None
+        self._groups: dict[str, tuple[str, ...]] = {}
+        self._size = 0
+
+    note = ""
+
+    def is_ready(self, trainer: Trainer) -> bool:
+        """Whether enough steps have been seen; the same in all processes."""
+        return len(self._rows) == self._rows.maxlen
+
+    def wants(self, steps_left: int) -> bool:
+        """Whether training's minibatches are to be shown, so many steps before the next measurement."""
+        return steps_left <= 2 * self._settings.num_minibatches
+
+    def see(self, batch: object) -> None:
+        """Looks how many samples a batch has that training is about to use."""
+        self._size = guess_size(batch) or 1
+
+    def work(self, trainer: Trainer) -> tuple[str, float]:
+        """Says what a measurement takes, in words and in minibatch passes."""
+        return f"the gradients of {2 * self._settings.num_minibatches} steps of training in pairs", 0.0
+
+    def see_gradients(self, module: LightningModule) -> None:
+        """Keeps sampled coordinates of the gradients that an optimizer step is about to use."""
+        measured = measured_parameters(module, self._settings.patterns)
+        if self._sample is None:
+            self._groups = group_names(measured, self._settings.grouping)
+            sizes = tuple((name, real_coordinates(parameter)) for name, parameter in measured.items())
+            groups = tuple(self._groups.items())
+            self._sample = sample_coordinates(sizes, groups, self._settings.max_coordinates, self._settings.seed)
+        parts = []
+        for name, index in self._sample.indices.items():
+            gradient, index = measured[name].grad, index.to(measured[name].device)
+            missing = torch.zeros(len(index), device=index.device)
+            parts.append(missing if gradient is None else flat_gradient(gradient).index_select(0, index))
+        common = torch.float64 if any(part.dtype == torch.float64 for part in parts) else torch.float32
+        self._rows.append(torch.cat([part.to(parts[0].device, common) for part in parts]))
+
+    def observe(self, trainer: Trainer, module: LightningModule, step: int) -> NoiseObservation:
+        """Forms the noise from the gradients kept.
+
+        Args:
+            trainer: The trainer.
+            module: The module in training.
+            step: Optimizer steps taken.
+
+        Returns:
+            The noise, the same in all processes; norms are those of the sampled coordinates, scaled up.
+        """
+        assert self._sample is not None
+        rows = torch.stack(tuple(self._rows))
+        rows = rows[rows.isfinite().all(1)]  # a step that automatic mixed precision skipped
+        noise = (rows[1::2] - rows[: len(rows) - len(rows) % 2 : 2]) / 2**0.5
+        groups = tuple(self._group(name, rows, noise) for name in self._groups)
+        size = self._size * trainer.accumulate_grad_batches * trainer.world_size
+        return NoiseObservation(groups, len(noise), 0, size, shares_data=False)
+
+    def _group(self, name: str, rows: Tensor, noise: Tensor) -> GroupNoise:
+        assert self._sample is not None
+        columns, size = self._sample.columns[name].to(rows.device), self._sample.sizes[name]
+        own, more = noise[:, columns], (size / len(columns)) ** 0.5
+        return GroupNoise(
+            name=name,
+            gradients=own,
+            full_gradient=torch.zeros_like(own[0]) if len(own) else rows.new_zeros(len(columns)),
+            num_coordinates=size,
+            gradient_norm=torch.linalg.vector_norm(rows[:, columns].mean(0)) * more,
+            noise_norm=own.square().sum(1).mean().sqrt() * more,
+        )

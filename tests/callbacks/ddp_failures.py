@@ -1,0 +1,104 @@
+"""Run as a script: two processes, the second of which fails while it measures; saves what was left of each.
+
+Arguments: the folder to save in, and a stage whose failure shall end training, if any shall.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed
+from lightning.pytorch import Trainer
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, default_collate
+
+from lightning_tailindex import TailIndexMonitor
+from tests.callbacks.ddp_training import shuffled, train
+from tests.callbacks.fragile import Armed, FragileData, FragileEstimator, FragileNet, raises
+from tests.callbacks.training_trace import Net
+
+RANK = int(os.environ.get("LOCAL_RANK", "0"))
+
+
+class Numbered(IterableDataset[Any]):
+    """A stream whose samples say which they are."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, int]]:
+        for number in range(80):
+            yield torch.randn(6, generator=torch.Generator().manual_seed(number)), torch.tensor(number % 3), number
+
+
+class Unkept(list[Any]):
+    """A batch that the second process cannot keep."""
+
+    def clone(self) -> list[Any]:
+        return [part.clone() for part in self]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if RANK == 1:
+            raise OSError(f"batch of sample {int(self[2][0])} cannot be kept: broken on purpose")
+        return [part.clone() for part in self]
+
+
+def stream(is_unkept: Callable[[int], bool]) -> Callable[[], DataLoader[Any]]:
+    def collate(rows: list[Any]) -> Any:
+        batch = default_collate(rows)
+        return Unkept(batch) if is_unkept(rows[0][2]) else batch
+
+    return lambda: DataLoader(Numbered(), batch_size=4, collate_fn=collate)
+
+
+@dataclass
+class Stage:
+    module: Callable[[], Net] = Net
+    data: Callable[[], DataLoader[Any]] = shuffled
+    target: Callable[[Trainer], Any] | None = None
+    estimator: Any = "grouped_mle"
+
+    def monitor(self, on_error: Any) -> TailIndexMonitor:
+        return TailIndexMonitor(4, num_minibatches=16, estimators=self.estimator, on_error=on_error)
+
+    def watch(self, monitor: TailIndexMonitor) -> dict[str, object]:
+        if self.target is None:
+            return train(monitor, module=self.module, data=self.data)
+        arm, disarm = (Armed(self.target, is_armed and RANK == 1) for is_armed in (True, False))
+        return train(arm, monitor, disarm, module=self.module, data=self.data)
+
+
+ESTIMATOR = FragileEstimator()
+STAGES = {
+    "data": Stage(
+        data=lambda: DataLoader(FragileData(size=80), batch_size=4, shuffle=True),
+        target=lambda trainer: trainer.train_dataloader.dataset,
+    ),
+    "training_step": Stage(lambda: FragileNet(raises(ValueError)), target=lambda trainer: trainer.lightning_module),
+    "estimator": Stage(target=lambda trainer: ESTIMATOR, estimator=ESTIMATOR),
+    "a stream": Stage(data=stream(lambda number: False)),
+    "a batch of a stream": Stage(data=stream(lambda number: number == 20)),
+    "every batch of a stream": Stage(data=stream(lambda number: True)),
+}
+
+
+def main(folder: Path, fatal: str | None = None) -> None:
+    if fatal is None:
+        results = {
+            name: [train(module=stage.module, data=stage.data), stage.watch(stage.monitor("warn"))]
+            for name, stage in STAGES.items()
+        }
+        torch.save(results, folder / f"rank{RANK}.pt")
+        return
+    try:
+        STAGES[fatal].watch(STAGES[fatal].monitor("raise"))
+    except Exception as error:
+        (folder / f"rank{RANK}.txt").write_text(type(error).__name__)
+        raise
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *sys.argv[2:])

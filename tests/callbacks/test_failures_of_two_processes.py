@@ -1,0 +1,88 @@
+"""Where one of two processes fails while it measures, the other does not wait for it, and both train on as before."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from .training_trace import Trace
+
+ROOT = Path(__file__).parents[2]
+
+EVERY_4 = list(range(0, 20, 4))
+STEPS = {
+    "data": [0, 12, 16],
+    "training_step": [0, 12, 16],
+    "estimator": [0, 12, 16],
+    "a stream": [16, 20, 24, 28, 32, 36],
+    "a batch of a stream": [17, 20, 24, 28, 32, 36],  # the second process has enough of them a step later
+    "every batch of a stream": [],
+}
+"""At which steps there is a report; failures at steps 4 and 8."""
+
+
+def start(*arguments: str, timeout: float) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.callbacks.ddp_failures", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ranks")
+    done = start(str(folder), timeout=200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (folder / "said.txt").write_text(done.stderr)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ranks(folder: Path) -> list[dict[str, list[dict[str, Any]]]]:
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(2)]
+
+
+@pytest.mark.parametrize("stage", STEPS)
+def test_every_rank_trains_bit_for_bit_as_without(ranks: list[Any], stage: str) -> None:
+    for results in ranks:
+        without, watched = (Trace({**run, "reports": None}) for run in results[stage])
+        assert without.differences(watched) == []
+        assert len(watched.values["gradients"]) == (40 if "stream" in stage else 20)  # type: ignore[arg-type]
+
+
+def test_the_comparison_can_fail(ranks: list[Any]) -> None:
+    for results in ranks:
+        without, other = (Trace({**results[stage][0], "reports": None}) for stage in ("data", "a stream"))
+        assert {"state", "batches", "gradients"} <= set(without.differences(other))
+
+
+@pytest.mark.parametrize("stage", STEPS)
+def test_all_ranks_have_the_same_reports(ranks: list[Any], stage: str) -> None:
+    first, second = (results[stage][1]["reports"] for results in ranks)
+    assert [report["step"] for report in first] == STEPS[stage]
+    assert Trace(dict(enumerate(first))).differences(Trace(dict(enumerate(second)))) == []  # type: ignore[arg-type]
+
+
+def test_each_failure_is_told_once_by_each_rank(folder: Path) -> None:
+    said = [line for line in (folder / "said.txt").read_text().splitlines() if "TailIndexMonitor: the m" in line]
+    assert len([line for line in said if "broken on purpose" in line]) == 5
+    # three of them with the same text, which Python shows once
+    assert len([line for line in said if "OtherProcessError: another process could not measure" in line]) == 1
+    assert len(said) == 6
+
+
+@pytest.mark.parametrize(
+    ("stage", "errors"),
+    [
+        ("training_step", ("OtherProcessError", "ValueError")),
+        ("estimator", ("OtherProcessError", "ZeroDivisionError")),
+        ("a batch of a stream", ("RuntimeError", "OSError")),  # gloo's, when the second process is gone
+    ],
+)
+def test_a_failure_of_one_rank_can_end_all(stage: str, errors: tuple[str, str], tmp_path: Path) -> None:
+    done = start(str(tmp_path), stage, timeout=100)
+    assert done.returncode != 0
+    assert tuple((tmp_path / f"rank{rank}.txt").read_text() for rank in range(2)) == errors

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_tailindex import Report, TailIndexMonitor
+
+
+class Regression(LightningModule):
+    """Least squares on data with heavy-tailed residuals, so that the noise has heavy tails from the first step on."""
+
+    def __init__(self, lr: float = 1e-4) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(200))
+        self.lr = lr
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        return (x @ self.weight - y).square().mean()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+
+def data() -> DataLoader[Any]:
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(4000, 200, generator=rng)
+    u = torch.rand(4000, generator=rng) - 0.5
+    y = u.sign() * ((1 - 2 * u.abs()) ** (-1 / 1.3) - 1)  # tails of index 1.3
+    return DataLoader(TensorDataset(x, y), batch_size=8, shuffle=True)
+
+
+def train(path: Path, module: LightningModule | None = None, steps: int = 300, **options: Any) -> Any:
+    seed_everything(0)
+    own = {"default_root_dir": path, "logger": False, "enable_checkpointing": False, "accelerator": "cpu"}
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False}
+    module = module or Regression()
+    Trainer(max_steps=steps, **own, **quiet, **options).fit(module, data())
+    return module
+
+
+def reports(
+    path: Path, steps: int = 300, lr: float = 1e-4, trainer: dict[str, Any] | None = None, **arguments: Any
+) -> list[Report]:
+    monitor = TailIndexMonitor(every_n_steps=100, max_coordinates=None, on_error="raise", **arguments)
+    train(path, Regression(lr), steps, callbacks=[monitor], **(trainer or {}))
+    return monitor.reports
+
+
+def test_agrees_with_extra_minibatches_of_the_same_run(tmp_path: Path) -> None:
+    own, extra = (reports(tmp_path, 1001, source=source)[-8:] for source in ("training", "extra"))
+    assert [report.step for report in own] == [report.step for report in extra]
+    pairs = [(a.measurements[-1], b.measurements[-1]) for a, b in zip(own, extra, strict=True)]
+    means = [sum(pair[i].alpha for pair in pairs) / len(pairs) for i in (0, 1)]
+    assert means[0] == pytest.approx(means[1], abs=0.2)
+    for a, b in pairs:
+        assert a.num_draws == b.num_draws == 64
+        assert a.low < b.high
+        assert b.low < a.high
+        assert a.alpha < 1.8 < a.gaussian_alpha
+    assert own[-1].minibatch_size == extra[-1].minibatch_size == 8
+    assert own[-1].num_full_minibatches == 0
+
+
+def test_measures_as_soon_as_enough_steps_were_seen_and_then_as_scheduled(tmp_path: Path) -> None:
+    assert [report.step for report in reports(tmp_path, source="training", num_minibatches=16)] == [32, 100, 200]
+    monitor = TailIndexMonitor(source="training", num_minibatches=16)
+    train(tmp_path, steps=100, callbacks=[monitor])
+    assert [report.step for report in monitor.reports] == [32, 64, 96]  # by default, windows one after the other
+
+
+def test_training_is_bit_for_bit_the_same(tmp_path: Path) -> None:
+    with_it = train(tmp_path, callbacks=[TailIndexMonitor(every_n_steps=50, source="training", num_minibatches=16)])
+    assert torch.equal(with_it.weight, train(tmp_path).weight)
+    assert not torch.equal(with_it.weight, train(tmp_path, steps=299).weight)  # the comparison can fail
+
+
+def test_gradients_are_taken_before_they_are_clipped(tmp_path: Path) -> None:
+    plain, clipped = (
+        reports(tmp_path, 150, lr=0.0, source="training", trainer={"gradient_clip_val": value})[-1].measurements[-1]
+        for value in (None, 1e-3)
+    )
+    assert clipped.noise_norm == plain.noise_norm > 1e-2
+    assert clipped.alpha == plain.alpha
+
+
+def test_a_step_consumes_what_is_accumulated(tmp_path: Path) -> None:
+    accumulated = reports(tmp_path, 120, source="training", num_minibatches=16, trainer={"accumulate_grad_batches": 4})
+    assert accumulated[-1].minibatch_size == 32
+    assert [report.step for report in accumulated] == [32, 100]
+
+
+def test_several_optimizers_and_contradicting_arguments_are_refused(tmp_path: Path) -> None:
+    class Two(Regression):
+        automatic_optimization = False
+
+        def gradient_noise_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return self.training_step(batch, batch_idx)
+
+        def configure_optimizers(self) -> Any:
+            return [torch.optim.SGD(self.parameters(), lr=0.1), torch.optim.SGD(self.parameters(), lr=0.1)]
+
+    with pytest.raises(MisconfigurationException, match='source="training" needs one optimizer, got 2'):
+        train(tmp_path, Two(), callbacks=[TailIndexMonitor(source="training")])
+    with pytest.raises(ValueError, match=r"noise_unit must be \"step\" and dataloader None, got 'loader' and None"):
+        TailIndexMonitor(source="training", noise_unit="loader")
+    with pytest.raises(ValueError, match="source must be 'extra' or 'training', got 'both'"):
+        TailIndexMonitor(source="both")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="engine must be 'auto' or 'loop' or 'vectorized', got 'fast'"):
+        TailIndexMonitor(engine="fast")  # type: ignore[arg-type]
