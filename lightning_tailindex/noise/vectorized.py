@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+from torch.nn.parameter import UninitializedTensorMixin
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from .minibatches import Minibatch
@@ -58,11 +59,17 @@ class Vectorizer:
         module: The shadow.
         measured: Its measured parameters by name.
         loss_fn: From a loader batch to its mean loss.
+
+    Raises:
+        CannotVectorizeError: If a parameter or buffer has no shape yet.
     """
 
     def __init__(
         self, module: nn.Module, measured: Mapping[str, nn.Parameter], loss_fn: Callable[[object], Tensor | None]
     ) -> None:
+        if any(isinstance(item, UninitializedTensorMixin) for item in (*module.parameters(), *module.buffers())):
+            # giving them a shape under torch.func can end the process, not only in an error
+            raise CannotVectorizeError("the module has lazy parameters")
         self._loss = _Loss(module, loss_fn)
         self._weights = {f"module.{name}": parameter.detach() for name, parameter in measured.items()}
 

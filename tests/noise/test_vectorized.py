@@ -108,6 +108,12 @@ def test_gives_way_to_the_loop_with_the_same_result(part: nn.Module) -> None:
         assert torch.equal(noise, found[1][name])
 
 
+def test_lazy_layers_are_left_to_the_loop() -> None:
+    module = nn.Sequential(nn.Linear(6, 16), nn.LazyLinear(3))
+    with pytest.raises(CannotVectorizeError, match="the module has lazy parameters"):
+        observe(module, loss_of(module), minibatches([8] * 20), "vectorized")
+
+
 def test_dropout_differs_between_minibatches() -> None:
     data = batches([8]) * 20
     loss = lambda shadow, batch: nn.functional.cross_entropy(shadow(batch["x"]), batch["y"])  # noqa: E731
