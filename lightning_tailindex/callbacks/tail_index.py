@@ -73,7 +73,7 @@ class TailIndexMonitor(Callback):
             gradients of training's own steps, whose differences in pairs cost next to nothing but need twice as many
             steps as draws before each measurement, over which the weights move.
         engine: How extra minibatches are computed: "loop", one by one; "vectorized", many at once by torch.func, where
-            the module allows it; "auto", vectorized where the module is small, so that it pays.
+            the module allows it; "auto", vectorized where it pays, in small modules without convolutions.
         seed: Seed of the drawn minibatches, the sampled coordinates and the Gaussian surrogates, at least 0.
         on_error: What happens when a measurement fails: "warn" drops it with a warning and training goes on as if it
             had not been tried, "raise" ends training.

@@ -98,7 +98,7 @@ def collect_gradients(
     """Computes the gradients of minibatches and keeps what the noise's analysis needs of them.
 
     Memory: the draws' sampled coordinates, ``[n, d]``, and three vectors of the size of the measured parameters
-    beside a gradient; with the vectorized engine beside up to 16 gradients, of at most 4 million numbers in all.
+    beside a gradient; with the vectorized engine beside up to 64 gradients, of at most 4 million numbers in all.
 
     Args:
         module: The shadow, whose parameters' ``.grad`` nobody else uses.
@@ -111,7 +111,7 @@ def collect_gradients(
         seed: Seed of the sampled coordinates.
         scale_loss: Whether to scale the loss against underflow in half precision.
         engine: "loop", one minibatch after the other; "vectorized", many at once where that works; "auto",
-            vectorized where the module is small.
+            vectorized where the module is small and has no convolutions.
 
     Returns:
         What was recorded, in this process.
@@ -126,7 +126,7 @@ def collect_gradients(
     recorder = Recorder(measured, groups, sample, num_draws, scale)
     is_single = scale == 1 and all(parameter.dtype not in _TOO_COARSE for parameter in measured.values())
     with torch.inference_mode(False), torch.enable_grad():
-        if is_single and (engine == "vectorized" or (engine == "auto" and pays(measured))):
+        if is_single and (engine == "vectorized" or (engine == "auto" and pays(module, measured))):
             _vectorize(minibatches, recorder, Vectorizer(module, measured, loss_fn), num_together(measured))
             return recorder
         loop = _Loop(module, measured, loss_fn, scale)

@@ -58,7 +58,7 @@ def gradient_noise(
         max_coordinates: Coordinates sampled per group, at least 1; None for every one.
         seed: Seed of the sampled coordinates and of the random numbers that the loss uses.
         engine: "loop", one minibatch after the other; "vectorized", many at once by torch.func where the module
-            allows it; "auto", vectorized where the module is small and it pays.
+            allows it; "auto", vectorized where it pays, in small modules without convolutions.
 
     Returns:
         The noise of each group, ``[n, d]`` with a draw per row; the last group, ``whole_model``, has them all. Where a

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from .minibatches import Minibatch
@@ -18,8 +18,10 @@ __all__ = ["CannotVectorizeError", "Vectorizer", "num_together", "pays", "shapes
 
 _MOST_NUMBERS = 1 << 22
 """Gradient coordinates of one call: more would leave the caches, and arithmetic would take all of the time."""
-_MOST_MINIBATCHES = 16
-_FEWEST_MINIBATCHES = 8
+_MOST_MINIBATCHES = 64
+_FEWEST_MINIBATCHES = 4
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+"""With weights for each minibatch they turn into grouped ones, which take longer than one after the other."""
 
 
 def num_together(measured: Mapping[str, nn.Parameter]) -> int:
@@ -28,9 +30,10 @@ def num_together(measured: Mapping[str, nn.Parameter]) -> int:
     return min(_MOST_MINIBATCHES, max(1, _MOST_NUMBERS // max(size, 1)))
 
 
-def pays(measured: Mapping[str, nn.Parameter]) -> bool:
-    """Whether a module is small enough to gain from it: always the same answer, so that reports can be repeated."""
-    return num_together(measured) >= _FEWEST_MINIBATCHES
+def pays(module: nn.Module, measured: Mapping[str, nn.Parameter]) -> bool:
+    """Whether a module gains from it: a small one without convolutions. The answer does not depend on the clock."""
+    has_convolutions = any(isinstance(part, _CONVOLUTIONS) for part in module.modules())
+    return num_together(measured) >= _FEWEST_MINIBATCHES and not has_convolutions
 
 
 class CannotVectorizeError(RuntimeError):
@@ -67,7 +70,10 @@ class Vectorizer:
     def __init__(
         self, module: nn.Module, measured: Mapping[str, nn.Parameter], loss_fn: Callable[[object], Tensor | None]
     ) -> None:
-        if any(isinstance(item, UninitializedTensorMixin) for item in (*module.parameters(), *module.buffers())):
+        if any(
+            isinstance(item, (UninitializedParameter, UninitializedBuffer))
+            for item in (*module.parameters(), *module.buffers())
+        ):
             # giving them a shape under torch.func can end the process, not only in an error
             raise CannotVectorizeError("the module has lazy parameters")
         self._loss = _Loss(module, loss_fn)

@@ -150,11 +150,14 @@ def test_small_modules_are_vectorized_and_large_ones_are_not(monkeypatch: pytest
     monkeypatch.setattr(Vectorizer, "each", lambda self, chunk: (used.append(len(chunk)), each(self, chunk))[1])
     loss = lambda shadow, batch: nn.functional.cross_entropy(shadow(batch["x"]), batch["y"])  # noqa: E731
     gradient_noise(net(), loss, batches([8] * 20))
-    assert used == [16, 4]
+    assert used == [20]
     used.clear()
-    large = nn.Sequential(nn.Linear(6, 1000), nn.Linear(1000, 1000), nn.Linear(1000, 3))
-    assert not pays(measured_parameters(large))
-    assert num_together(measured_parameters(large)) == 4
+    large = nn.Sequential(nn.Linear(6, 1500), nn.Linear(1500, 1500), nn.Linear(1500, 3))
+    assert not pays(large, measured_parameters(large))
+    assert num_together(measured_parameters(large)) == 1
+    convolution = nn.Sequential(nn.Unflatten(1, (1, 6)), nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(8, 3))
+    assert not pays(convolution, measured_parameters(convolution))
+    gradient_noise(convolution, loss, batches([8] * 20))
     gradient_noise(large, loss, batches([8] * 20))
     gradient_noise(net(), loss, batches([8] * 20), engine="loop")
     assert used == []
