@@ -34,6 +34,18 @@ def _replacement(item: object) -> object | None:
     return item if isinstance(item, (Dataset, DataLoader)) else None
 
 
+def _is_compiled(module: nn.Module) -> bool:
+    """Whether ``torch.compile`` made it; importing its class would take seconds."""
+    return type(module).__name__ == "OptimizedModule"
+
+
+def _kept_by_compiler(module: nn.Module) -> set[int]:
+    """Finds what compiled submodules hold beside their modules: the compiler's state, which cannot be copied."""
+    usual = vars(nn.Module())
+    compiled = filter(_is_compiled, module.modules())
+    return {id(value) for part in compiled for name, value in vars(part).items() if name not in usual}
+
+
 def alias_shadow(module: ModuleT, replace: Callable[[object], object | None] = lambda item: None) -> ModuleT:
     """Copies a module so that computing on the copy leaves no trace in the original.
 
@@ -41,7 +53,8 @@ def alias_shadow(module: ModuleT, replace: Callable[[object], object | None] = l
     and no hook of the original's parameters is touched. Everything else, buffers, metrics, Python attributes and what
     closures captured, is the copy's own. Parameters that do not require a gradient are copied too, because a training
     step may write them (momentum encoders do). Data sets, loaders and what Python cannot copy (locks, open files) are
-    shared.
+    shared. What ``torch.compile`` compiled runs uncompiled in the shadow: compiling it for other sizes could change the
+    kernels that training uses.
 
     Args:
         module: The module to copy.
@@ -53,12 +66,15 @@ def alias_shadow(module: ModuleT, replace: Callable[[object], object | None] = l
     Raises:
         TypeError: If the module holds an iterator, which can neither be copied nor shared.
     """
+    kept = _kept_by_compiler(module)
 
     def rule(item: object) -> object | None:
-        replacement = replace(item)
+        replacement = item if id(item) in kept else replace(item)
         return _replacement(item) if replacement is None else replacement
 
     shadow = copy_with(module, rule)
     for name in _REBOUND:
         vars(shadow).pop(name, None)
+    for part in filter(_is_compiled, shadow.modules()):
+        vars(part)["forward"] = part.get_submodule("_orig_mod").__call__
     return shadow
