@@ -42,14 +42,17 @@ def batches() -> list[list[Tensor]]:
     return list(DataLoader(samples(), batch_size=6))
 
 
-def report(unit: str, dataloader: Any = None, *, accumulation: int = 1, devices: int = 1) -> dict[str, Any]:
-    """Measures at step 0 and returns the report."""
+def report(
+    unit: str, dataloader: Any = None, *, accumulation: int = 1, devices: int = 1, source: str = "extra"
+) -> dict[str, Any]:
+    """Measures at step 0, or as soon as enough steps were seen, and returns the report."""
     monitor = TailIndexMonitor(
         every_n_steps=1000,
         num_minibatches=16,
         full_gradient_batches=None,
         noise_unit=unit,
         dataloader=dataloader,
+        source=source,
         on_error="raise",
     )
     trainer = Trainer(
@@ -57,7 +60,7 @@ def report(unit: str, dataloader: Any = None, *, accumulation: int = 1, devices:
         devices=devices,
         strategy=DDPStrategy(process_group_backend="gloo") if devices > 1 else "auto",
         accumulate_grad_batches=accumulation,
-        max_epochs=1,
+        max_epochs=1 if source == "extra" else 3,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -74,6 +77,7 @@ def main() -> None:
         "loader": report("loader", batches(), devices=2),
         "training data by step": report("step", accumulation=4, devices=2),
         "training data by loader": report("loader", accumulation=4, devices=2),
+        "gradients of training": report("step", devices=2, source="training"),
     }
     torch.save(results, Path(sys.argv[1]) / f"rank{os.environ.get('LOCAL_RANK', '0')}.pt")
 

@@ -122,6 +122,13 @@ def close(one: dict[str, Any], other: dict[str, Any]) -> bool:
     )
 
 
+def test_gradients_of_training_are_averages_over_the_ranks(ranks: list[dict[str, dict[str, Any]]]) -> None:
+    found = ranks[0]["gradients of training"]
+    assert (found["step"], found["minibatch_size"], whole(found)["num_draws"]) == (32, 12, 16)
+    alone = report("step", source="training")  # half as large minibatches, with about twice the variance
+    assert whole(alone)["noise_norm"] / whole(found)["noise_norm"] == pytest.approx(2**0.5, rel=0.25)
+
+
 def test_two_ranks_by_step_are_one_process_that_accumulates_two(ranks: list[dict[str, dict[str, Any]]]) -> None:
     alone = report("step", batches(), accumulation=2)
     assert ranks[0]["step"]["minibatch_size"] == 12
