@@ -19,7 +19,7 @@ CHI_SQUARE = 3.841458820694124
 # Nodes, a standard deviation apart, on either side of where a rough profile is highest, at least.
 _MARGIN = 4
 _SERIES = 1 << 16  # series whose curves are looked at at once
-_FEW = 1 << 20
+_FEW = 1 << 20  # products of series, nodes and scales that take less time than to treat two windows apart
 _NEAREST = 2.5  # nodes from the maximum to an end of the window: all those that the maximum is interpolated from
 
 
@@ -71,7 +71,7 @@ def _windows(counts: Tensor, grid: Grid, series: Tensor, gaussian: Tensor) -> It
         rough.append(highest(rough_profile(weights, grid)))
     middle = torch.cat(rough)
     first, last = max(int(middle.min()) - _MARGIN, 0), int(middle.max()) + _MARGIN
-    if (last - first) * len(series) * grid.half <= _FEW:  # dividing these would take longer
+    if (last - first) * len(series) * grid.half <= _FEW:
         yield series, grid.nodes[min(first, len(grid.nodes) - 3 * _MARGIN) : last + 1]
         return
     window = (middle // _MARGIN - 1).clamp(0, max(len(grid.nodes) // _MARGIN - 2, 0)) * _MARGIN
