@@ -38,14 +38,18 @@ def at(curve: Tensor, node: Tensor) -> Tensor:
     return curve.gather(0, node[None])[0]
 
 
-def maximize(curve: Tensor) -> tuple[Tensor, Tensor]:
+def maximize(curve: Tensor, at_two: Tensor | bool = False) -> tuple[Tensor, Tensor]:
     """Place and value of the maximum of each curve, both of shape [curves].
 
     It is that of the quartic through the five nodes around the highest one, which Newton's steps find. A maximum at
     the first or the last node stays there.
+
+    Args:
+        curve: Values, at least five nodes.
+        at_two: Whether the last node is that of alpha = 2, where a curve may have a pole.
     """
     end, node = len(curve) - 1, highest(curve)
-    top, pole = at(curve, node), (curve[-2] - curve[-1] > _POLE).long()
+    top, pole = at(curve, node), ((curve[-2] - curve[-1] > _POLE) & at_two).long()
     middle = torch.minimum(node, end - 2 - pole).clamp(min=2)
     around = middle + torch.arange(-2, 3, device=node.device)[:, None]
     coefficients = _quartic(curve.gather(0, around) - top)

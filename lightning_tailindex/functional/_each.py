@@ -94,7 +94,7 @@ def _refine(counts: Tensor, series: Tensor, grid: Grid) -> tuple[Tensor, Tensor,
     """Fit of each series, [6, series], with the Gaussian if that is a node; where scales, where intervals are cut."""
     parts = [_curves(as_weights(counts, part, grid), grid) for part in in_chunks(series)]
     curve, best, edge = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
-    place, value = maximize(curve)
+    place, value = maximize(curve, grid.nodes[-1] == LAST_NODE)
     low, high = interval(curve, place, value, CHI_SQUARE)
     before = place.long().clamp(max=len(curve) - 2)
     scale_before, scale_after = (grid.log_scale(at(best, node), node) for node in (before, before + 1))

@@ -73,8 +73,10 @@ class Search:
 def gaussian_ratios(cells: Cells, sizes: Sequence[int], per_octave: int) -> Tensor:
     """Twice the logarithm of the likelihood at its maximum over that at alpha = 2, shape [groups]."""
     found = search(cells, sizes, per_octave)
-    curve, _ = _fine(cells.counts, found, found.num_values > 0)
-    return 2 * (maximize(curve)[1] - found.curve[-1])
+    curve, start = _fine(cells.counts, found, found.num_values > 0)
+    at_two = start + len(curve) - 1 == LAST_NODE
+    # where both are at hand, that of the same computation: a maximum at 2 is then a ratio of exactly 0
+    return 2 * (maximize(curve, at_two)[1] - torch.where(at_two, curve[-1], found.curve[-1]))
 
 
 def search(cells: Cells, sizes: Sequence[int], per_octave: int) -> Search:
@@ -125,7 +127,7 @@ def fit_pooled(
     log_ratio = pooled.curve.new_full((len(cells.counts),), math.nan)
     filled = pooled.num_values > 0
     curve, start = _fine(cells.counts, pooled, filled)
-    place, value = maximize(curve)
+    place, value = maximize(curve, start + len(curve) - 1 == LAST_NODE)
     node = start + place
     _scales(cells.counts, pooled.classes, torch.where(filled, node, -1), log_ratio)
     alpha, value = (torch.where(filled, found, math.nan) for found in (alpha_at(node), value))

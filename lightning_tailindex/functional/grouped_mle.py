@@ -109,7 +109,7 @@ def pooled_groups(
     """
     wide = [checked_sample("grouped_mle", x).reshape(len(x), -1) for x in samples]
     found: dict[int, TailIndexEstimate] = {}
-    for n in {len(x) for x in wide}:
+    for n in dict.fromkeys(len(x) for x in wide):
         places = [i for i, x in enumerate(wide) if len(x) == n]
         sizes = [wide[i].shape[1] for i in places]
         together = torch.cat([wide[i] for i in places], dim=1)

@@ -106,14 +106,14 @@ def law_fits(
         samples: Draws along dim 0, each of shape ``[n, ...]``.
         estimates: What ``grouped_mle(sample, pooled=True)`` returned for each of them.
         num_surrogates: As in :func:`law_fit`.
-        generator: As in :func:`law_fit`.
+        generator: As in :func:`law_fit`; samples of the same number of draws take from it together.
 
     Returns:
         What ``law_fit(sample, pooled=True)`` returns for each sample.
     """
     wide = [checked_sample("law_fit", x).reshape(len(x), -1) for x in samples]
     found: dict[int, LawFit] = {}
-    for n in {len(x) for x in wide}:
+    for n in dict.fromkeys(len(x) for x in wide):
         places = [i for i, x in enumerate(wide) if len(x) == n]
         own = [estimates[i] for i in places]
         fits = _pooled([wide[i] for i in places], own, num_surrogates, generator)

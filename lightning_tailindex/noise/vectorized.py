@@ -99,10 +99,12 @@ class Vectorizer:
         with _telling():
             tensors, rebuild = _stacked(minibatches)
             loss = self._loss_of(rebuild, is_checked=False)  # here vmap hides it
+            weight = next(iter(self._weights.values()))
+            factors = torch.tensor(shares, dtype=weight.real.dtype, device=weight.device)
 
             def weighted(weights: dict[str, Tensor]) -> Tensor:
                 losses: Tensor = vmap(loss, in_dims=(None, 0), randomness="different")(weights, tensors)
-                return losses @ losses.new_tensor(shares)
+                return (losses * factors).sum()
 
             found = grad(weighted)(self._weights)
         return {name.removeprefix("module."): gradient for name, gradient in found.items()}

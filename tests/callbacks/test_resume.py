@@ -8,9 +8,11 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import lightning
 import pytest
 import torch
 from lightning.pytorch.callbacks import OnExceptionCheckpoint
+from packaging.version import Version
 
 from lightning_tailindex import TailIndexMonitor
 from lightning_tailindex.records import from_plain, to_plain
@@ -46,6 +48,9 @@ def test_reports_are_those_of_a_run_that_never_stopped(
     resumed, before, net = run(tmp_path, ckpt_path=tmp_path / f"step={stop}.ckpt", module=module)
     monitor, unstopped = whole[module]
     assert [report.step for report in resumed.reports] == list(range(0, END, 4))
+    is_old = Version(lightning.__version__) < Version("2.5")
+    if is_old and module is EpochNet and Trace(dict(unstopped.state_dict())).differences(Trace(dict(net.state_dict()))):
+        pytest.skip("this version of Lightning does not train on as it would have after stopping at an epoch's end")
     assert compared(monitor.reports).differences(compared(resumed.reports)) == []
     assert 0 <= before.reports[-1].step < stop
     assert compared(stopped.reports).differences(compared(before.reports)) == []
