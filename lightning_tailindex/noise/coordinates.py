@@ -9,7 +9,12 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-__all__ = ["CoordinateSample", "sample_coordinates"]
+__all__ = ["CoordinateSample", "real_coordinates", "sample_coordinates", "sample_parameters"]
+
+
+def real_coordinates(parameter: Tensor) -> int:
+    """Counts the real numbers in a parameter; a complex one has two per entry."""
+    return parameter.numel() * (2 if parameter.is_complex() else 1)
 
 
 @dataclass(frozen=True)
@@ -100,3 +105,11 @@ def sample_coordinates(
         columns={group: torch.cat(parts) for group, parts in columns.items()},
         sizes={group: sum(size_of[name] for name in names) for group, names in groups},
     )
+
+
+def sample_parameters(
+    parameters: Mapping[str, Tensor], groups: Mapping[str, tuple[str, ...]], max_coordinates: int | None, seed: int
+) -> CoordinateSample:
+    """Samples coordinates of groups of parameters, as :func:`sample_coordinates` does of their sizes."""
+    sizes = tuple((name, real_coordinates(parameter)) for name, parameter in parameters.items())
+    return sample_coordinates(sizes, tuple(groups.items()), max_coordinates, seed)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby, islice
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from .coordinates import sample_coordinates
+from .coordinates import sample_parameters
 from .groups import Grouping, group_names
 from .minibatches import Minibatch
-from .recorder import Recorder, flat_gradient, real_coordinates
+from .recorder import Recorder, flat_gradient
 from .vectorized import Vectorizer, num_together, pays, shapes
 
 __all__ = ["Engine", "collect_gradients"]
@@ -24,7 +24,8 @@ _TOO_COARSE = (torch.half, torch.bfloat16)
 """Types of parameters in which sums of many gradients would be nothing but rounding."""
 
 Engine = Literal["auto", "loop", "vectorized"]
-Loss = Callable[[object], Tensor | None]
+Loss = Callable[[object], Any]
+"""From a loader batch to its mean loss or None; what a training step returns may be anything, so it is looked at."""
 
 
 def _unscaled(gradient: Tensor, scale: float) -> Tensor:
@@ -42,8 +43,9 @@ def _backward(minibatch: Minibatch, loss_fn: Loss, factor: float) -> bool:
     for batch in minibatch.batches:
         loss = loss_fn(batch)
         if loss is not None:
-            if not loss.requires_grad:
-                raise ValueError("the loss to measure must be a tensor with a gradient, it has none.")
+            if not (isinstance(loss, Tensor) and loss.requires_grad):
+                what = "it has none" if isinstance(loss, Tensor) else f"got {type(loss).__name__}"
+                raise ValueError(f"the loss to measure must be a tensor with a gradient, {what}.")
             # scaling what is propagated back, and not the loss, which itself could overflow
             torch.autograd.backward(loss, torch.full_like(loss, factor / len(minibatch.batches)))
             losses += 1
@@ -120,8 +122,7 @@ def collect_gradients(
         CannotVectorizeError: If the vectorized engine does not work for this module; the loop does, on a new shadow.
     """
     groups = group_names(measured, grouping)
-    sizes = tuple((name, real_coordinates(parameter)) for name, parameter in measured.items())
-    sample = sample_coordinates(sizes, tuple(groups.items()), max_coordinates, seed)
+    sample = sample_parameters(measured, groups, max_coordinates, seed)
     scale = _LOSS_SCALE if scale_loss else 1.0
     recorder = Recorder(measured, groups, sample, num_draws, scale)
     is_single = scale == 1 and all(parameter.dtype not in _TOO_COARSE for parameter in measured.values())

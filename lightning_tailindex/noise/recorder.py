@@ -7,17 +7,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from .coordinates import CoordinateSample
+from .coordinates import CoordinateSample, real_coordinates
 from .minibatches import Minibatch
 from .observation import GroupNoise, NoiseObservation
 from .processes import Processes
 
-__all__ = ["Recorder", "combine", "real_coordinates"]
-
-
-def real_coordinates(parameter: Tensor) -> int:
-    """Counts the real numbers in a parameter; a complex one has two per entry."""
-    return parameter.numel() * (2 if parameter.is_complex() else 1)
+__all__ = ["Recorder", "combine"]
 
 
 class Recorder:

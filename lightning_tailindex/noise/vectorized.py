@@ -43,14 +43,14 @@ class CannotVectorizeError(RuntimeError):
 class _Loss(nn.Module):
     """The loss of a batch as a module, whose parameters can be replaced."""
 
-    def __init__(self, module: nn.Module, loss_fn: Callable[[object], Tensor | None]) -> None:
+    def __init__(self, module: nn.Module, loss_fn: Callable[[object], Any]) -> None:
         super().__init__()
         self.module = module
         self._loss_fn = loss_fn
 
     def forward(self, batch: object) -> Tensor:
         loss = self._loss_fn(batch)
-        if loss is None:
+        if not isinstance(loss, Tensor):
             raise ValueError("a batch has no loss")
         return loss
 
@@ -68,7 +68,7 @@ class Vectorizer:
     """
 
     def __init__(
-        self, module: nn.Module, measured: Mapping[str, nn.Parameter], loss_fn: Callable[[object], Tensor | None]
+        self, module: nn.Module, measured: Mapping[str, nn.Parameter], loss_fn: Callable[[object], Any]
     ) -> None:
         if any(
             isinstance(item, (UninitializedParameter, UninitializedBuffer))

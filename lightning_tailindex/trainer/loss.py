@@ -10,8 +10,6 @@ from itertools import count
 from types import MethodType
 from typing import Any, TypeVar
 
-from torch import Tensor
-
 from lightning_tailindex.noise.copying import copy_data
 from lightning_tailindex.noise.random_state import isolated_random_state
 from lightning_tailindex.noise.shadow import alias_shadow
@@ -164,19 +162,10 @@ def _step(shadow: LightningModule) -> Callable[[object, int], object]:
     return lambda batch, batch_idx: shadow.training_step(batch)
 
 
-def _loss(output: object) -> Tensor | None:
-    loss = output.get("loss") if isinstance(output, Mapping) else output
-    if loss is None:
-        return None  # training would skip this batch too
-    if not isinstance(loss, Tensor):
-        raise ValueError(f"the loss to measure must be a tensor with a gradient, got {type(loss).__name__}.")
-    return loss
-
-
 @contextmanager
 def borrowed_loss(
     trainer: Trainer, module: LightningModule, seed: int, *, is_transferred: bool
-) -> Iterator[tuple[LightningModule, Callable[[object], Tensor | None]]]:
+) -> Iterator[tuple[LightningModule, Callable[[object], Any]]]:
     """Lends a shadow of the module and the loss of a batch on it; nothing that training uses is touched.
 
     Random states come back, whatever happens.
@@ -197,11 +186,11 @@ def borrowed_loss(
         transfer = partial(move_data_to_device, device=device) if is_transferred else _transfer(trainer, shadow)
         seen = count()
 
-        def loss(batch: object) -> Tensor | None:
+        def loss(batch: object) -> Any:
             moved = transfer(batch)
             with trainer.precision_plugin.train_step_context():
                 output = step(moved, next(seen))
-            return _loss(output)
+            return output.get("loss") if isinstance(output, Mapping) else output
 
         try:
             yield shadow, loss

@@ -7,16 +7,23 @@ from collections import deque
 import torch
 from torch import Tensor
 
-from lightning_tailindex.noise.coordinates import CoordinateSample, sample_coordinates
+from lightning_tailindex.noise.coordinates import CoordinateSample, sample_parameters
 from lightning_tailindex.noise.groups import group_names, measured_parameters
 from lightning_tailindex.noise.minibatches import guess_size
 from lightning_tailindex.noise.observation import GroupNoise, NoiseObservation
-from lightning_tailindex.noise.recorder import flat_gradient, real_coordinates
+from lightning_tailindex.noise.recorder import flat_gradient
 
 from .extra_minibatches import NoiseSettings
 from .flavour import LightningModule, MisconfigurationException, Trainer
 
 __all__ = ["TrainingGradients"]
+
+
+def _gathered(gradient: Tensor | None, index: Tensor) -> Tensor:
+    """Takes sampled coordinates of a gradient; a parameter that a step did not reach has a gradient of 0."""
+    if gradient is None:
+        return torch.zeros(len(index), device=index.device)
+    return flat_gradient(gradient).index_select(0, index)
 
 
 class TrainingGradients:
@@ -39,6 +46,7 @@ class TrainingGradients:
         self._settings = settings
         self._rows: deque[Tensor] = deque(maxlen=2 * settings.num_minibatches)
         self._sample: CoordinateSample | None = None
+        self._indices: dict[str, Tensor] = {}
         self._groups: dict[str, tuple[str, ...]] = {}
         self._size = 0
 
@@ -65,14 +73,11 @@ class TrainingGradients:
         measured = measured_parameters(module, self._settings.patterns)
         if self._sample is None:
             self._groups = group_names(measured, self._settings.grouping)
-            sizes = tuple((name, real_coordinates(parameter)) for name, parameter in measured.items())
-            groups = tuple(self._groups.items())
-            self._sample = sample_coordinates(sizes, groups, self._settings.max_coordinates, self._settings.seed)
-        parts = []
-        for name, index in self._sample.indices.items():
-            gradient, index = measured[name].grad, index.to(measured[name].device)
-            missing = torch.zeros(len(index), device=index.device)
-            parts.append(missing if gradient is None else flat_gradient(gradient).index_select(0, index))
+            self._sample = sample_parameters(
+                measured, self._groups, self._settings.max_coordinates, self._settings.seed
+            )
+            self._indices = {name: index.to(measured[name].device) for name, index in self._sample.indices.items()}
+        parts = [_gathered(measured[name].grad, index) for name, index in self._indices.items()]
         common = torch.float64 if any(part.dtype == torch.float64 for part in parts) else torch.float32
         self._rows.append(torch.cat([part.to(parts[0].device, common) for part in parts]))
 

@@ -89,6 +89,15 @@ def test_a_bad_limit_is_named() -> None:
         gradient_noise(nn.Linear(3, 2), square_loss, [], max_coordinates=0)
 
 
+@pytest.mark.parametrize("engine", ["loop", "vectorized"])
+def test_a_loss_that_is_no_tensor_is_named(batches: list[Tensor], engine: Any) -> None:
+    def as_number(module: nn.Module, batch: Any) -> Any:
+        return float(square_loss(module, batch).detach().sum()) if engine == "loop" else 0.5
+
+    with pytest.raises(ValueError, match="must be a tensor with a gradient, got float"):
+        gradient_noise(nn.Linear(3, 2), as_number, batches, engine=engine)
+
+
 class Zoo(nn.Module):
     """Parameters of every kind, each with a gradient of its own kind."""
 
