@@ -61,8 +61,8 @@ class TailIndexMonitor(Callback):
         group_by: Parameters analysed together: "module" (those of one submodule), "parameter", "model" (nothing finer
             than the whole model), or a function from a parameter's name to its group's.
         parameters: Regular expressions of the names of the parameters to measure; None for all.
-        max_coordinates: Coordinates sampled in each group, at least 1, the same throughout a run; None for every one,
-            which keeps num_minibatches copies of the gradient in memory.
+        max_coordinates: Coordinates sampled in each group, at least 1, the same throughout a run; None for every one
+            of them in pairs of draws, in at most 40 bytes of memory a parameter, and a sample of 1024.
         estimators: Name of an estimator in lightning_tailindex.functional, or several; the first speaks for the
             headline. A function estimator(x, *, pooled) from draws x [n, d] to a TailIndexEstimate is taken too.
         noise_unit: What a minibatch is: "step" for what an optimizer step consumes, loader batch × accumulation ×

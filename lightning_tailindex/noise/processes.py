@@ -76,7 +76,7 @@ class Processes:
         """Does something in every process, and fails in each of them if it fails in one.
 
         Args:
-            work: What to do; it does not wait for other processes.
+            work: What to do; it does not wait for other processes, unless all of them :meth:`agree` before.
             num_draws: Tells the draws in its result.
 
         Returns:
@@ -88,6 +88,8 @@ class Processes:
         """
         try:
             result = work()
+        except OtherProcessError:
+            raise  # the work found out by itself, with all of them
         except Exception as error:
             self.agree(error, 0)
             raise

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from .coordinates import CoordinateSample, real_coordinates
 from .minibatches import Minibatch
 from .observation import GroupNoise, NoiseObservation
+from .pairs import PairRecorder
 from .processes import Processes
 
 __all__ = ["Recorder", "combine"]
@@ -28,6 +29,7 @@ class Recorder:
         sample: The coordinates to keep.
         num_draws: Draws at most.
         loss_scale: What gradients that are lent are too large by.
+        pairs: What takes all coordinates of the draws; None where the sampled ones are enough.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Recorder:
         sample: CoordinateSample,
         num_draws: int,
         loss_scale: float = 1.0,
+        pairs: PairRecorder | None = None,
     ) -> None:
         is_double = any(p.dtype in (torch.float64, torch.complex128) for p in parameters.values())
         dtype = torch.float64 if is_double else torch.float32
@@ -44,6 +47,7 @@ class Recorder:
         self.groups = groups
         self.loss_scale = loss_scale
         self.sample = sample
+        self.pairs = pairs
         self.indices = {name: index.to(parameters[name].device) for name, index in sample.indices.items()}
         self.rows = torch.zeros(num_draws, sample.width, dtype=dtype, device=device)
         self.first = {
@@ -79,6 +83,9 @@ class Recorder:
         """Takes draws' gradients, ``[draws, coordinates]``, which may be overwritten."""
         shares = [self.share(minibatch) * minibatch.in_full_gradient for minibatch in minibatches]
         rows = self.rows[self.num_draws : self.num_draws + len(minibatches)]
+        if self.pairs is not None:
+            for i in range(len(minibatches)):
+                self.pairs.record({name: gradient[i] for name, gradient in gradients.items()})
         for name, first in self.first.items():
             gradient = gradients[name] if name in gradients else first.new_zeros(len(minibatches), len(first))
             if name in self.indices:
@@ -159,6 +166,7 @@ def combine(recorder: Recorder, processes: Processes) -> NoiseObservation:
     full = {name: processes.mean(recorder.full_gradient(name)) for name in recorder.first}
     noise_square = {n: _noise_square(n, whole, recorder, processes).to(rows.device) for n, whole in full.items()}
     gradient_square = {name: (whole @ whole).to(rows.device) for name, whole in full.items()}
+    pairs = {} if recorder.pairs is None else recorder.pairs.noise(recorder.groups)
     sampled = torch.cat([full[name][index].to(rows.device) for name, index in recorder.indices.items()])
 
     def group(name: str, parameters: tuple[str, ...]) -> GroupNoise:
@@ -171,6 +179,7 @@ def combine(recorder: Recorder, processes: Processes) -> NoiseObservation:
             gradient_norm=torch.stack([gradient_square[p] for p in parameters]).sum().sqrt(),
             # rounding may leave a tiny negative number
             noise_norm=torch.stack([noise_square[p] for p in parameters]).sum().clamp(min=0).sqrt(),
+            pairs=pairs.get(name),
         )
 
     return NoiseObservation(
