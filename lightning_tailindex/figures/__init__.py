@@ -3,6 +3,7 @@
 Every function makes one figure and returns it with its axes, ``(fig, ax)``; with ``ax`` it draws to axes of yours. New
 figures belong to the caller: pyplot does not know of them, so nothing has to be closed and no window opens. In a
 notebook, let ``fig`` be the last line of a cell, after ``%matplotlib inline``; elsewhere, ``fig.savefig("name.png")``.
+Legends stand to the right of the axes: a figure of yours leaves them room if it is made with ``layout="constrained"``.
 """
 
 from __future__ import annotations

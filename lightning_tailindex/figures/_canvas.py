@@ -13,6 +13,7 @@ __all__ = [
     "NOISE",
     "STABLE",
     "WHOLE_MODEL",
+    "counted",
     "dress",
     "figure_of",
     "legend_outside",
@@ -27,6 +28,8 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 # The numbers of colours, markers and line styles have no common divisor, so that 210 lines look different.
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
+
+_SHORT = 28  # characters of a name
 
 NOISE: dict[str, Any] = {"color": "0.35"}
 STABLE: dict[str, Any] = {"color": _COLOURS[0], "linestyle": "-", "marker": "o"}
@@ -70,16 +73,32 @@ def legend_outside(ax: Axes, **arguments: Any) -> None:
     legend.set_alignment("left")
 
 
-def shortened(name: str, most: int = 28) -> str:
-    """Cuts a long name in its middle, because names of modules differ at their ends.
+def shortened(names: Sequence[str]) -> list[str]:
+    """Cuts long names in their middle, to 28 characters or as many as are needed to tell them apart.
 
     Example:
-        >>> shortened("encoder.layers.11.self_attention.out_proj", most=20)
-        'encoder.la….out_proj'
+        >>> shortened([f"encoder.layers.{i}.self_attention.out_proj" for i in (8, 9)])
+        ['encoder.layers.8…ention.out_proj', 'encoder.layers.9…ention.out_proj']
     """
-    if len(name) <= most:
-        return name
-    return f"{name[: most // 2]}…{name[len(name) - (most - most // 2 - 1) :]}"
+    longest = max(map(len, names), default=0)
+    lengths = (length for length in range(_SHORT, longest) if len({_cut(n, length) for n in names}) == len({*names}))
+    length = next(lengths, longest)
+    return [_cut(name, length) for name in names]
+
+
+def _cut(name: str, most: int) -> str:
+    end = most - most // 2 - 1
+    return name if len(name) <= most else f"{name[: most // 2]}…{name[-end:]}"
+
+
+def counted(number: int, word: str) -> str:
+    """Writes a number of things.
+
+    Example:
+        >>> counted(64, "draw"), counted(1, "coordinate")
+        ('64 draws', '1 coordinate')
+    """
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def percent(share: float) -> str:

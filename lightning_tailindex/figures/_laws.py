@@ -13,7 +13,7 @@ from lightning_tailindex.functional import grouped_mle
 from lightning_tailindex.functional.median import nonzero_median
 from lightning_tailindex.records import Measurement
 
-from ._canvas import shortened
+from ._canvas import counted, shortened
 
 __all__ = ["StandardizedNoise", "best_gaussian", "stable_law", "standardized_noise"]
 
@@ -70,12 +70,13 @@ def standardized_noise(function: str, noise: Measurement | Tensor) -> Standardiz
 
 def _of_measurement(measurement: Measurement) -> StandardizedNoise:
     histogram, m = measurement.standardized_noise, measurement
+    (name,) = shortened([m.group])
     return StandardizedNoise(
         torch.tensor(histogram.edges, dtype=torch.float64),
         torch.tensor(histogram.counts, dtype=torch.float64),
         m.alpha,
         m.estimator,
-        f"Noise of {shortened(m.group)}\n{m.num_draws} draws of {m.num_coordinates} coordinates",
+        f"Noise of {name}\n{counted(m.num_draws, 'draw')} of {counted(m.num_coordinates, 'coordinate')}",
     )
 
 
@@ -89,7 +90,7 @@ def _of_draws(function: str, noise: Tensor) -> tuple[StandardizedNoise, str]:
     kept = values[values.isfinite() & (values != 0)].clamp(-_REACH, _REACH)
     edges = torch.linspace(-_REACH, _REACH, _BINS + 1, dtype=torch.float64)
     counts = torch.histogram(kept, edges).hist
-    title = f"Noise\n{len(draws)} draws of {draws.shape[1]} coordinates"
+    title = f"Noise\n{counted(len(draws), 'draw')} of {counted(draws.shape[1], 'coordinate')}"
     return StandardizedNoise(edges, counts, float(estimate.alpha), "grouped_mle", title), estimate.note
 
 

@@ -53,8 +53,8 @@ def alpha_heatmap(reports: Report | Sequence[Report], *, ax: Axes | None = None)
         np.ma.masked_invalid(alphas), cmap=colours, vmin=0, vmax=2, aspect="auto", interpolation="nearest"
     )
     if len(names) > 1:
-        ax.axhline(len(names) - 1.5, color="white", linewidth=2)
-    _name_ticks(ax, [shortened(name) for name in names], [str(report.step) for report in ordered])
+        ax.axhline(len(names) - 1.5, color="white", linewidth=1.5 if len(names) <= _MOST_ROWS else 0.7)
+    _name_ticks(ax, shortened(names), [str(report.step) for report in ordered])
     if alphas.size <= _MOST_NUMBERS:
         _write_numbers(ax, alphas)
     missing = " (grey: none)" if np.isnan(alphas).any() else ""

@@ -49,9 +49,9 @@ def alpha_over_steps(
     chosen, names = chosen_groups("alpha_over_steps", ordered, groups, most), names_of_groups(ordered)
     ax = new_axes(8.4, 4)[0] if ax is None else ax
     steps = [report.step for report in ordered]
-    for place, group in enumerate(chosen):
+    for place, (group, label) in enumerate(zip(chosen, shortened(chosen), strict=True)):
         style = WHOLE_MODEL if group == names[-1] else look(place)
-        draw_alphas(ax, steps, [by_group(report).get(group) for report in ordered], shortened(group), style)
+        draw_alphas(ax, steps, [by_group(report).get(group) for report in ordered], label, style)
     title = "Tail index of the gradient noise, with 95 % intervals"
     if groups is None and len(chosen) < len(names):
         title += f"\nthe {len(chosen) - 1} of {len(names) - 1} groups with the lowest last α"

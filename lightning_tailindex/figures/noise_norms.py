@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ._canvas import GAUSSIAN, STABLE, dress, figure_of, legend_outside, new_axes, percent
+from ._canvas import GAUSSIAN, STABLE, counted, dress, figure_of, legend_outside, new_axes, percent
 
 __all__ = ["noise_norms"]
 
@@ -63,7 +63,12 @@ def noise_norms(
     ax.axhline(fence, color=GAUSSIAN["color"], linewidth=1, linestyle="--", label="fence of outliers")
     ax.set_yscale("log")
     _name(ax, norms.masked_fill(~outlying, torch.nan), names, most)
-    dress(ax, f"Norm of the noise over {noise.shape[1]} coordinates", "draw", "norm, in the unit of the gradient")
+    dress(
+        ax,
+        f"Norm of the noise over {counted(noise.shape[1], 'coordinate')}",
+        "draw",
+        "norm, in the unit of the gradient",
+    )
     legend_outside(ax)
     return figure_of(ax), ax
 
@@ -84,16 +89,20 @@ def _checked(noise: Tensor, indices: Sequence[object] | None, most: int) -> tupl
 
 
 def _name(ax: Axes, outlying: Tensor, names: Sequence[object], most: int) -> None:
-    """Names the largest outliers, on the side where there is room."""
-    number = min(most, int((~outlying.isnan()).sum()))
+    """Names the largest outliers, slanting upwards so that neighbours do not hide each other."""
+    number, longest = min(most, int((~outlying.isnan()).sum())), 0
     for place in outlying.nan_to_num(nan=-1.0).topk(number).indices.tolist():
-        is_left = place > 0.9 * len(outlying)
         ax.annotate(
             str(names[place]),
             (place, float(outlying[place])),
-            xytext=(-6 if is_left else 6, 0),
+            xytext=(1, 4),
             textcoords="offset points",
-            ha="right" if is_left else "left",
-            va="center",
+            rotation=45,
+            ha="left",
+            va="bottom",
+            rotation_mode="anchor",
             fontsize="small",
         )
+        longest = max(longest, len(str(names[place])))
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high * (high / low) ** min(0.02 * longest, 0.5))  # room for the names
