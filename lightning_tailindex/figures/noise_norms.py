@@ -24,8 +24,8 @@ def noise_norms(
     .. math:: \lVert U_i\rVert > Q_3 + 1.5\,(Q_3 - Q_1)
 
     is an outlier, where :math:`Q_1` and :math:`Q_3` are the quartiles of the norms, as in a box plot; of Gaussian noise
-    one or two in a hundred are. The legend tells which share of the sum of all squared norms the outliers carry. Norms
-    of exactly 0, and those that are not finite, are gaps.
+    up to two draws in a hundred are. The legend tells which share of the sum of all squared norms the outliers carry.
+    Norms of exactly 0, and those that are not finite, are gaps.
 
     Args:
         noise: Draws ``[n, d]`` in the unit of the gradient, as :func:`~lightning_tailindex.gradient_noise` returns
