@@ -1,0 +1,15 @@
+"""What doctests take for granted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.figures.reports import training
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _reports_of_a_training(doctest_namespace: dict[str, Any]) -> None:
+    """The figures' doctests draw reports that a monitor would have made."""
+    doctest_namespace["reports"] = training()

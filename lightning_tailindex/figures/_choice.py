@@ -1,0 +1,63 @@
+"""Which measurements of which reports are drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from lightning_tailindex.records import Measurement, Report
+
+__all__ = ["by_group", "checked_group", "chosen_groups", "in_order", "names_of_groups"]
+
+
+def in_order(function: str, reports: Report | Sequence[Report]) -> list[Report]:
+    """Sorts one or several reports by their steps; a report without measurements is none."""
+    several = [reports] if isinstance(reports, Report) else list(reports)
+    if not several:
+        raise ValueError(f"{function} needs at least one report, got {reports!r}.")
+    empty = [report.step for report in several if not report.measurements]
+    if empty:
+        raise ValueError(f"{function} needs reports with measurements, got none at step {empty[0]}.")
+    return sorted(several, key=lambda report: report.step)
+
+
+def by_group(report: Report) -> dict[str, Measurement]:
+    """Finds what the first estimator of a report says of each group."""
+    first = report.measurements[0].estimator
+    return {m.group: m for m in report.measurements if m.estimator == first}
+
+
+def names_of_groups(reports: Sequence[Report]) -> list[str]:
+    """Finds the groups of all reports in their order, the whole model last."""
+    names = dict.fromkeys(group for report in reports for group in by_group(report))
+    whole = reports[-1].whole_model.group
+    return [*(name for name in names if name != whole), whole]
+
+
+def checked_group(function: str, reports: Sequence[Report], group: str | None) -> str:
+    """Returns the group that was asked for, the whole model if none was."""
+    names = names_of_groups(reports)
+    if group is None:
+        return names[-1]
+    if group not in names:
+        raise ValueError(f"{function} needs a group among {names}, got {group!r}.")
+    return group
+
+
+def chosen_groups(function: str, reports: Sequence[Report], groups: Sequence[str] | None, most: int) -> list[str]:
+    """Returns the groups asked for; if none were, those of the lowest tail index and, last, the whole model."""
+    if most < 1:
+        raise ValueError(f"{function} needs most to be at least 1, got {most}.")
+    names = names_of_groups(reports)
+    if groups is not None:
+        if isinstance(groups, str) or not groups:
+            raise ValueError(f"{function} needs groups to be one or several names in a list, got {groups!r}.")
+        return [checked_group(function, reports, group) for group in groups]
+    heaviest = sorted(names[:-1], key=lambda name: _last_alpha(reports, name))[:most]
+    return [*(name for name in names[:-1] if name in heaviest), names[-1]]
+
+
+def _last_alpha(reports: Sequence[Report], group: str) -> float:
+    """The last tail index that a group has; infinity if it has none, so that it comes last."""
+    found = (by_group(report).get(group) for report in reversed(reports))
+    return next((m.alpha for m in found if m is not None and not math.isnan(m.alpha)), math.inf)

@@ -1,0 +1,52 @@
+"""Tail indices with their intervals, and their Gaussian surrogates, over anything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from lightning_tailindex.records import AggregatedTailIndex, Measurement
+
+from ._canvas import legend_outside
+
+__all__ = ["draw_alphas", "finish_alphas"]
+
+_HIGHEST = 2.1  # where the axis ends if nothing lies beyond: a tail index is 2 at most
+
+Found = Measurement | AggregatedTailIndex | None
+
+
+def draw_alphas(ax: Axes, x: Sequence[float], found: Sequence[Found], label: str, style: dict[str, Any]) -> None:
+    """Draws tail indices with error bars, gaps where there is none, and hollow markers for the surrogates."""
+    alpha, low, high, gaussian = (_values(found, name) for name in ("alpha", "low", "high", "gaussian_alpha"))
+    errors = [
+        [max(a - lowest, 0.0) for a, lowest in zip(alpha, low, strict=True)],
+        [max(highest - a, 0.0) for a, highest in zip(alpha, high, strict=True)],
+    ]
+    ax.errorbar(x, alpha, yerr=errors, capsize=2.5, elinewidth=1, markersize=6, label=label, **style)
+    ax.plot(
+        x,
+        gaussian,
+        color=style["color"],
+        marker=style["marker"],
+        markersize=4,
+        markerfacecolor="none",
+        linestyle=":",
+        linewidth=1,
+    )
+
+
+def _values(found: Sequence[Found], name: str) -> list[float]:
+    return [math.nan if each is None else float(getattr(each, name)) for each in found]
+
+
+def finish_alphas(ax: Axes) -> None:
+    """Lets the axis of the tail index start at 0 and hold all that was drawn; adds the legend."""
+    ax.set_ylim(0, max(_HIGHEST, ax.dataLim.y1))
+    surrogate = Line2D([], [], color="0.3", marker="o", markersize=4, markerfacecolor="none", linestyle=":")
+    handles, labels = ax.get_legend_handles_labels()
+    legend_outside(ax, handles=[*handles, surrogate], labels=[*labels, "Gaussian surrogate\nof the same group"])

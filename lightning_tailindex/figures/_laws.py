@@ -1,0 +1,115 @@
+"""Standardized noise in bins, and the two laws beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Normal
+
+from lightning_tailindex.distributions import SymmetricStable
+from lightning_tailindex.functional import grouped_mle
+from lightning_tailindex.functional.median import nonzero_median
+from lightning_tailindex.records import Measurement
+
+from ._canvas import counted, shortened
+
+__all__ = ["StandardizedNoise", "best_gaussian", "stable_law", "standardized_noise"]
+
+_REACH, _BINS = 10.0, 80  # as in a measurement
+_ROUNDS, _SCALES = 3, 200  # of the search for the best Gaussian: to a relative error of 1e-6
+
+
+@dataclass(frozen=True)
+class StandardizedNoise:
+    """The noise of a group in units of its coordinates' scales.
+
+    Attributes:
+        edges: Edges of the bins, ascending, ``[k + 1]``.
+        counts: Values in each bin, ``[k]``; the first and the last have what lies beyond too.
+        alpha: Tail index.
+        estimator: Where the tail index comes from.
+        title: What it is the noise of.
+    """
+
+    edges: Tensor
+    counts: Tensor
+    alpha: float
+    estimator: str
+    title: str
+
+    @property
+    def below(self) -> Tensor:
+        """Share of the values below each inner edge, ``[k - 1]``."""
+        return self.counts.cumsum(0)[:-1] / self.counts.sum()
+
+
+def standardized_noise(function: str, noise: Measurement | Tensor) -> StandardizedNoise:
+    """Takes the histogram of a measurement, or makes one of draws.
+
+    Args:
+        function: Who asks, for its errors.
+        noise: A measurement, or draws ``[n, d]``.
+
+    Returns:
+        The noise in bins.
+
+    Raises:
+        ValueError: If there is nothing to draw.
+    """
+    if isinstance(noise, Measurement):
+        found, what, note = _of_measurement(noise), f"group {noise.group!r}", noise.note
+    else:
+        found, note = _of_draws(function, noise)
+        what = f"draws of shape {tuple(noise.shape)}"
+    if found.counts.sum() == 0:
+        raise ValueError(f"{function} needs noise with usable values, got {what} with none: {note or 'no note'}.")
+    return found
+
+
+def _of_measurement(measurement: Measurement) -> StandardizedNoise:
+    histogram, m = measurement.standardized_noise, measurement
+    (name,) = shortened([m.group])
+    return StandardizedNoise(
+        torch.tensor(histogram.edges, dtype=torch.float64),
+        torch.tensor(histogram.counts, dtype=torch.float64),
+        m.alpha,
+        m.estimator,
+        f"Noise of {name}\n{counted(m.num_draws, 'draw')} of {counted(m.num_coordinates, 'coordinate')}",
+    )
+
+
+def _of_draws(function: str, noise: Tensor) -> tuple[StandardizedNoise, str]:
+    if noise.ndim != 2 or noise.numel() == 0:
+        raise ValueError(f"{function} needs draws of shape [n, d], got {tuple(noise.shape)}.")
+    draws = noise.detach().cpu().double()
+    estimate = grouped_mle(draws, pooled=True)
+    values = torch.where(draws == 0, torch.nan, draws - nonzero_median(draws)) / estimate.scale
+    # each coordinate's centre is one of its draws: it tells nothing
+    kept = values[values.isfinite() & (values != 0)].clamp(-_REACH, _REACH)
+    edges = torch.linspace(-_REACH, _REACH, _BINS + 1, dtype=torch.float64)
+    counts = torch.histogram(kept, edges).hist
+    title = f"Noise\n{counted(len(draws), 'draw')} of {counted(draws.shape[1], 'coordinate')}"
+    return StandardizedNoise(edges, counts, float(estimate.alpha), "grouped_mle", title), estimate.note
+
+
+def stable_law(noise: StandardizedNoise) -> Distribution | None:
+    """Makes the symmetric stable law of scale 1; an index above 2 is read as 2, without one there is no law."""
+    if not noise.alpha > 0:
+        return None
+    return SymmetricStable(torch.tensor(min(noise.alpha, 2.0), dtype=torch.float64))
+
+
+def best_gaussian(noise: StandardizedNoise) -> Normal:
+    """Finds the centred Gaussian of the greatest likelihood of the counts, the end bins open."""
+    low, high = torch.tensor([1e-3, 1e3], dtype=torch.float64).log()
+    inner, counts = noise.edges[1:-1], noise.counts
+    for _ in range(_ROUNDS):
+        scales = torch.linspace(float(low), float(high), _SCALES, dtype=torch.float64)
+        below = torch.special.ndtr(inner / scales.exp()[:, None])
+        ends = torch.zeros(_SCALES, 1, dtype=torch.float64), torch.ones(_SCALES, 1, dtype=torch.float64)
+        chances = torch.cat([ends[0], below, ends[1]], dim=1).diff()
+        best = int(torch.xlogy(counts, chances).sum(1).argmax())
+        low, high = scales[max(best - 1, 0)], scales[min(best + 1, _SCALES - 1)]
+    return Normal(torch.tensor(0.0, dtype=torch.float64), scales[best].exp())

@@ -1,0 +1,108 @@
+"""How long each draw of the noise is, and which are outliers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ._canvas import GAUSSIAN, STABLE, counted, dress, figure_of, legend_outside, new_axes, percent
+
+__all__ = ["noise_norms"]
+
+_FENCE = 1.5  # interquartile ranges beyond the upper quartile, as in a box plot
+
+
+def noise_norms(
+    noise: Tensor, indices: Sequence[object] | None = None, *, most: int = 8, ax: Axes | None = None
+) -> tuple[Figure, Axes]:
+    r"""Draws the norm of each draw of the noise, and names those that lie out.
+
+    .. math:: \lVert U_i\rVert > Q_3 + 1.5\,(Q_3 - Q_1)
+
+    is an outlier, where :math:`Q_1` and :math:`Q_3` are the quartiles of the norms, as in a box plot; of Gaussian noise
+    up to two draws in a hundred are. The legend tells which share of the sum of all squared norms the outliers carry.
+    Norms of exactly 0, and those that are not finite, are gaps.
+
+    Args:
+        noise: Draws ``[n, d]`` in the unit of the gradient, as :func:`~lightning_tailindex.gradient_noise` returns
+            them.
+        indices: What the draws are called, n of them, such as the indices of their minibatches; None for 0 to n - 1.
+        most: Outliers to name at most, the largest ones, at least 0.
+        ax: Axes to draw to; None makes a new figure.
+
+    Returns:
+        The figure and the axes: x is the draw's number, y the norm over the d coordinates in the unit of the gradient.
+
+    Raises:
+        ValueError: If draws are not ``[n, d]``, all norms are gaps, there are not n indices, or ``most`` is negative.
+
+    Example:
+        >>> noise = torch.randn(64, 100, generator=torch.Generator().manual_seed(0))
+        >>> noise[17] *= 30
+        >>> fig, ax = noise_norms(noise)
+        >>> [text.get_text() for text in ax.texts]
+        ['17']
+    """
+    norms, names = _checked(noise, indices, most)
+    finite = norms[~norms.isnan()]
+    first, third = finite.quantile(torch.tensor([0.25, 0.75], dtype=finite.dtype))
+    fence = float(third + _FENCE * (third - first))
+    outlying = norms > fence
+    ax = new_axes(8.4, 3.6)[0] if ax is None else ax
+    places = torch.arange(len(norms))
+    inside = norms.masked_fill(outlying, torch.nan)
+    ax.plot(places, inside, color=STABLE["color"], marker="o", markersize=4, linestyle="none", label="norm of a draw")
+    share = float(norms[outlying].square().sum() / finite.square().sum())
+    label = f"outlier: {int(outlying.sum())} of {len(norms)},\n{percent(share)} of the sum\nof squared norms"
+    ax.plot(places[outlying], norms[outlying], color=GAUSSIAN["color"], marker="D", linestyle="none", label=label)
+    ax.axhline(float(finite.median()), color="0.4", linewidth=1, label="median")
+    ax.axhline(fence, color=GAUSSIAN["color"], linewidth=1, linestyle="--", label="fence of outliers")
+    ax.set_yscale("log")
+    _name(ax, norms.masked_fill(~outlying, torch.nan), names, most)
+    dress(
+        ax,
+        f"Norm of the noise over {counted(noise.shape[1], 'coordinate')}",
+        "draw",
+        "norm, in the unit of the gradient",
+    )
+    legend_outside(ax)
+    return figure_of(ax), ax
+
+
+def _checked(noise: Tensor, indices: Sequence[object] | None, most: int) -> tuple[Tensor, Sequence[object]]:
+    if noise.ndim != 2 or noise.numel() == 0:
+        raise ValueError(f"noise_norms needs draws of shape [n, d], got {tuple(noise.shape)}.")
+    if most < 0:
+        raise ValueError(f"noise_norms needs most to be at least 0, got {most}.")
+    names = range(len(noise)) if indices is None else indices
+    if len(names) != len(noise):
+        raise ValueError(f"noise_norms needs an index for each of the {len(noise)} draws, got {len(names)}.")
+    norms = torch.linalg.vector_norm(noise.detach().cpu().double(), dim=1)
+    norms = norms.masked_fill(~norms.isfinite() | (norms == 0), torch.nan)
+    if norms.isnan().all():
+        raise ValueError(f"noise_norms needs a norm that is finite and not 0, got none in {len(noise)} draws.")
+    return norms, names
+
+
+def _name(ax: Axes, outlying: Tensor, names: Sequence[object], most: int) -> None:
+    """Names the largest outliers, slanting upwards so that neighbours do not hide each other."""
+    number, longest = min(most, int((~outlying.isnan()).sum())), 0
+    for place in outlying.nan_to_num(nan=-1.0).topk(number).indices.tolist():
+        ax.annotate(
+            str(names[place]),
+            (place, float(outlying[place])),
+            xytext=(1, 4),
+            textcoords="offset points",
+            rotation=45,
+            ha="left",
+            va="bottom",
+            rotation_mode="anchor",
+            fontsize="small",
+        )
+        longest = max(longest, len(str(names[place])))
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high * (high / low) ** min(0.02 * longest, 0.5))  # room for the names
