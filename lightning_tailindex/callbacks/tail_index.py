@@ -10,7 +10,7 @@ from typing import Any, Literal
 from lightning_tailindex.analysis import Estimator, analyse, resolve_estimators
 from lightning_tailindex.loggers import callback_metrics, emit, monitored
 from lightning_tailindex.noise.engine import Engine
-from lightning_tailindex.noise.groups import check_patterns, compile_patterns, resolve_grouping
+from lightning_tailindex.noise.groups import compile_patterns, resolve_grouping
 from lightning_tailindex.noise.processes import NoiseUnit
 from lightning_tailindex.noise.random_state import derived_seed, isolated_random_state
 from lightning_tailindex.records import Report, from_plain, to_plain
@@ -20,6 +20,7 @@ from lightning_tailindex.trainer import (
     TrainingGradients,
     check_dataloader,
     check_measurable,
+    check_parameters,
     is_stepping,
     last_step,
     optimizer_steps,
@@ -151,7 +152,7 @@ class TailIndexMonitor(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses a module or a strategy that cannot be measured."""
         if stage == "fit":
-            check_measurable(trainer, pl_module)
+            check_measurable(trainer, pl_module, self.settings.noise_unit)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what a resumed run goes on from, in plain types: no more than the last 100 reports are in it.
@@ -173,7 +174,7 @@ class TailIndexMonitor(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Settles the schedule and says what it will cost."""
-        check_patterns(pl_module, self.settings.patterns)
+        check_parameters(trainer, pl_module, self.settings.patterns)
         start = optimizer_steps(trainer)
         if trainer.global_step == 0:
             self.reports, self._metrics, self._schedule = [], {}, Schedule(1)

@@ -62,7 +62,8 @@ class _Loop:
 
     def __call__(self, minibatch: Minibatch, recorder: Recorder) -> None:
         """Records one minibatch; one without a loss is left out."""
-        for parameter in self._module.parameters():
+        # a sharded module that ran without a backward pass shows others than its shards
+        for parameter in (*self._module.parameters(), *self._measured.values()):
             parameter.grad = None
         if self._can_lend and not minibatch.is_draw:
             recorder.lend()

@@ -12,6 +12,7 @@ from .minibatches import Minibatch
 from .observation import GroupNoise, NoiseObservation
 from .pairs import PairRecorder
 from .processes import Processes
+from .sharded import own_coordinates, own_part
 
 __all__ = ["Recorder", "combine"]
 
@@ -48,10 +49,11 @@ class Recorder:
         self.loss_scale = loss_scale
         self.sample = sample
         self.pairs = pairs
-        self.indices = {name: index.to(parameters[name].device) for name, index in sample.indices.items()}
+        self.indices, self.slices = own_coordinates(sample, parameters)
         self.rows = torch.zeros(num_draws, sample.width, dtype=dtype, device=device)
         self.first = {
-            name: torch.zeros(real_coordinates(p), dtype=dtype, device=p.device) for name, p in parameters.items()
+            name: torch.zeros(real_coordinates(own_part(p)), dtype=dtype, device=p.device)
+            for name, p in parameters.items()
         }
         self.draw_sum = {name: torch.zeros_like(zero) for name, zero in self.first.items()}
         self.square = {name: zero.new_zeros(()) for name, zero in self.first.items()}
@@ -89,7 +91,7 @@ class Recorder:
         for name, first in self.first.items():
             gradient = gradients[name] if name in gradients else first.new_zeros(len(minibatches), len(first))
             if name in self.indices:
-                rows[:, self.sample.slices[name]] = gradient.index_select(1, self.indices[name]).to(rows)
+                rows[:, self.slices[name]] = gradient.index_select(1, self.indices[name]).to(rows)
             if self.num_draws == 0:
                 first.copy_(gradient[0])
             difference = gradient.sub_(first) if gradient.dtype == first.dtype else gradient - first
@@ -136,20 +138,24 @@ class Recorder:
 
 
 def flat_gradient(gradient: Tensor) -> Tensor:
-    """Returns a gradient as real numbers in one dimension."""
-    dense = gradient.to_dense() if gradient.is_sparse else gradient
+    """Returns what this process has of a gradient, as real numbers in one dimension."""
+    own = own_part(gradient)
+    dense = own.to_dense() if own.is_sparse else own
     return (torch.view_as_real(dense) if dense.is_complex() else dense).reshape(-1)
 
 
-def _noise_square(name: str, full: Tensor, recorder: Recorder, processes: Processes) -> Tensor:
-    """Returns the mean squared norm of a parameter's noise over all processes.
-
-    Where a process sees its own share of a minibatch, shares are independent, so the noise of their average has the
-    mean square of one share's noise over the number of processes.
-    """
+def _noise_square(name: str, full: Tensor, recorder: Recorder) -> Tensor:
+    """Returns the mean squared norm of what this process saw of a parameter's noise."""
     n, rest = max(recorder.num_draws, 1), full - recorder.first[name]
-    own = recorder.square[name] / n - 2 * (recorder.draw_sum[name] / n) @ rest + rest @ rest
-    return processes.mean(own) / processes.per_draw
+    return recorder.square[name] / n - 2 * (recorder.draw_sum[name] / n) @ rest + rest @ rest
+
+
+def _sampled(full: Mapping[str, Tensor], recorder: Recorder) -> Tensor:
+    """Returns the full gradient at the sampled coordinates, 0 where another process holds them."""
+    row = recorder.rows.new_zeros(recorder.sample.width)
+    for name, index in recorder.indices.items():
+        row[recorder.slices[name]] = full[name][index].to(row)
+    return row
 
 
 def combine(recorder: Recorder, processes: Processes) -> NoiseObservation:
@@ -163,11 +169,13 @@ def combine(recorder: Recorder, processes: Processes) -> NoiseObservation:
         The noise of each group, the same in all processes.
     """
     rows = processes.draws(recorder.rows[: recorder.num_draws])
-    full = {name: processes.mean(recorder.full_gradient(name)) for name in recorder.first}
-    noise_square = {n: _noise_square(n, whole, recorder, processes).to(rows.device) for n, whole in full.items()}
-    gradient_square = {name: (whole @ whole).to(rows.device) for name, whole in full.items()}
+    full = {name: processes.gradient(recorder.full_gradient(name)) for name in recorder.first}
+    noise = torch.stack([_noise_square(name, own, recorder).to(rows) for name, own in full.items()])
+    noise_square = dict(zip(full, processes.noise_squares(noise), strict=True))
+    gradient = torch.stack([(own @ own).to(rows) for own in full.values()])
+    gradient_square = dict(zip(full, processes.whole(gradient), strict=True))
+    sampled = processes.whole(_sampled(full, recorder))
     pairs = {} if recorder.pairs is None else recorder.pairs.noise(recorder.groups)
-    sampled = torch.cat([full[name][index].to(rows.device) for name, index in recorder.indices.items()])
 
     def group(name: str, parameters: tuple[str, ...]) -> GroupNoise:
         columns = recorder.sample.columns[name].to(rows.device)

@@ -162,7 +162,8 @@ class ExtraMinibatches:
 
     def _compute(self, trainer: Trainer, module: LightningModule, step: int, together: Processes) -> Recorder:
         settings, seed = self._settings, derived_seed(self._settings.seed, step, trainer.global_rank)
-        with borrowed_loss(trainer, module, seed, is_transferred=self._replay is not None) as (shadow, loss):
+        in_step, is_transferred = processes(trainer).in_step, self._replay is not None
+        with borrowed_loss(trainer, module, seed, in_step, is_transferred=is_transferred) as (shadow, loss):
             data = self._data(trainer)
             plan = self._plan(trainer, data)
             measured = measured_parameters(shadow, settings.patterns)

@@ -15,9 +15,11 @@ from lightning_tailindex.noise.observation import GroupNoise, NoiseObservation
 from lightning_tailindex.noise.pairs import PairNoise, PairRecorder
 from lightning_tailindex.noise.processes import Processes
 from lightning_tailindex.noise.recorder import flat_gradient
+from lightning_tailindex.noise.sharded import own_coordinates
 
 from .extra_minibatches import NoiseSettings
 from .flavour import LightningModule, MisconfigurationException, Trainer
+from .state import processes
 
 __all__ = ["TrainingGradients"]
 
@@ -50,6 +52,7 @@ class TrainingGradients:
         self._rows: deque[Tensor] = deque(maxlen=2 * settings.num_minibatches)
         self._sample: CoordinateSample | None = None
         self._indices: dict[str, Tensor] = {}
+        self._slices: dict[str, slice] = {}
         self._groups: dict[str, tuple[str, ...]] = {}
         self._pairs: PairRecorder | None = None
         self._size = 0
@@ -77,6 +80,7 @@ class TrainingGradients:
         measured = measured_parameters(module, self._settings.patterns)
         if self._sample is None:
             self._groups = group_names(measured, self._settings.grouping)
+<<<<<<< HEAD
             self._sample = sample_parameters(measured, self._groups, self._settings.sample_size, self._settings.seed)
             self._indices = {name: index.to(measured[name].device) for name, index in self._sample.indices.items()}
         parts = [_gathered(measured[name].grad, index) for name, index in self._indices.items()]
@@ -93,6 +97,18 @@ class TrainingGradients:
         gradients = {name: flat_gradient(p.grad) for name, p in measured.items() if p.grad is not None}
         if all(bool(gradient.sum().isfinite()) for gradient in gradients.values()):
             self._pairs.record(gradients)
+=======
+            self._sample = sample_parameters(
+                measured, self._groups, self._settings.max_coordinates, self._settings.seed
+            )
+            self._indices, self._slices = own_coordinates(self._sample, measured)
+        parts = {name: _gathered(measured[name].grad, index) for name, index in self._indices.items()}
+        common = torch.float64 if any(part.dtype == torch.float64 for part in parts.values()) else torch.float32
+        row = torch.zeros(self._sample.width, dtype=common, device=next(iter(parts.values())).device)
+        for name, part in parts.items():
+            row[self._slices[name]] = part.to(row)
+        self._rows.append(row)
+>>>>>>> ab50dbc (Modules that fully_shard has sharded are measured: a shadow sharded the same way, shards merged by sums)
 
     def observe(self, trainer: Trainer, module: LightningModule, step: int) -> NoiseObservation:
         """Forms the noise from the gradients kept.
@@ -106,7 +122,7 @@ class TrainingGradients:
             The noise, the same in all processes; norms are those of the sampled coordinates, scaled up.
         """
         assert self._sample is not None
-        rows = torch.stack(tuple(self._rows))
+        rows = processes(trainer).whole(torch.stack(tuple(self._rows)))
         rows = rows[rows.isfinite().all(1)]  # a step that automatic mixed precision skipped
         noise = (rows[1::2] - rows[: len(rows) - len(rows) % 2 : 2]) / 2**0.5
         pairs = {} if self._pairs is None else self._pairs.noise(self._groups)

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from lightning_tailindex.noise.copying import copy_data, reachable
+from lightning_tailindex.noise.copying import copy_data
+from lightning_tailindex.noise.reaching import reachable
 from lightning_tailindex.noise.shadow import alias_shadow
 
 
