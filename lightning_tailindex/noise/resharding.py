@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .copying import CopyAs
 from .sharded import is_sharded
 
-__all__ = ["gather_no_more", "reason_against", "shard_again", "sharded_parts", "without_shards"]
+__all__ = ["can_shard_again", "gather_no_more", "reason_against", "shard_again", "sharded_parts", "without_shards"]
 
 _SHARED = ("torch.distributed.fsdp.", "torch.distributed.tensor.", "torch.distributed.device_mesh")
 _SCALING = ("gradient_divide_factor", "reduce_scatter_reduce_op", "force_sum_reduction_for_comms")
@@ -31,6 +31,15 @@ def _is_sharded_module(item: object) -> bool:
 def sharded_parts(module: nn.Module) -> list[Any]:
     """Lists the submodules, itself included, to which ``fully_shard`` was applied; outer ones come first."""
     return [part for part in module.modules() if _is_sharded_module(part)]
+
+
+def can_shard_again() -> bool:
+    """Whether this version of torch has the public ``fully_shard``, from 2.6 on."""
+    try:
+        from torch.distributed.fsdp import fully_shard  # noqa: F401 -- to see whether it is there
+    except ImportError:
+        return False
+    return True
 
 
 def gather_no_more(module: nn.Module) -> None:
@@ -127,6 +136,18 @@ def _forget(part: nn.Module) -> None:
         del states[key]
 
 
+def _shard(copies: Any, state: Any, mesh: Any) -> None:
+    """Shards modules as those of a state are sharded, and sets what changes gradients."""
+    from torch.distributed import fsdp
+
+    fully_shard: Any = fsdp.fully_shard  # whose arguments are not the same in all versions
+    plain = {p for copy in copies for p in copy.parameters() if not p.is_meta}
+    ignored = {"ignored_params": plain} if plain else {}
+    fully_shard(copies if len(copies) > 1 else copies[0], **_arguments(state, mesh), **ignored)
+    for old, new in zip(_groups(state), _groups(copies[0]._get_fsdp_state()), strict=True):
+        vars(new).update({name: vars(old)[name] for name in _SCALING if name in vars(old)})
+
+
 def shard_again(module: nn.Module, shadow: nn.Module) -> None:
     """Shards a copy over the processes as its original is, around the shards that it has.
 
@@ -134,22 +155,17 @@ def shard_again(module: nn.Module, shadow: nn.Module) -> None:
         module: The original.
         shadow: Its copy by :func:`without_shards`, whose parameters are shards already.
     """
-    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+    from torch.distributed.fsdp import register_fsdp_forward_method
 
     parts = sharded_parts(module)
     twins: dict[Any, Any] = dict(zip(module.modules(), shadow.modules(), strict=True))
     states = _states(parts)
     mesh = next(group.mesh_info.mesh for state in states for group in _groups(state))
-    places = _swap(shadow)
     for part in parts:
         _forget(twins[part])
-    for state, members in reversed(states.items()):
-        copies: Any = [twins[member] for member in members]
-        plain = {p for copy in copies for p in copy.parameters() if not p.is_meta}
-        ignored = {"ignored_params": plain} if plain else {}
-        fully_shard(copies if len(copies) > 1 else copies[0], **_arguments(state, mesh), **ignored)
-        for old, new in zip(_groups(state), _groups(copies[0]._get_fsdp_state()), strict=True):
-            vars(new).update({name: vars(old)[name] for name in _SCALING if name in vars(old)})
+    places = _swap(shadow)
+    for state, members in reversed(states.items()):  # inner ones first
+        _shard([twins[member] for member in members], state, mesh)
     for part, name, shard in places:
         part.register_parameter(name, shard)
     for part in parts:

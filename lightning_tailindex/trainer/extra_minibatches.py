@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from lightning_tailindex.noise.vectorized import CannotVectorizeError
 from .data import Data, Replay, can_read_again, own_data, training_data
 from .flavour import LightningModule, Trainer, rank_zero_info
 from .loss import borrowed_loss
-from .state import needs_loss_scale, processes
+from .state import is_sharded, needs_loss_scale, processes
 
 __all__ = ["ExtraMinibatches", "NoiseSettings"]
 
@@ -145,6 +146,8 @@ class ExtraMinibatches:
         recorder = together.all_or_none(
             lambda: self._collect(trainer, module, step, together), lambda own: own.num_draws
         )
+        if is_sharded(trainer):
+            gc.collect()  # the states and hooks of a sharded shadow hold each other, and with them its memory
         return combine(recorder, together)
 
     def _collect(self, trainer: Trainer, module: LightningModule, step: int, together: Processes) -> Recorder:
@@ -162,8 +165,8 @@ class ExtraMinibatches:
 
     def _compute(self, trainer: Trainer, module: LightningModule, step: int, together: Processes) -> Recorder:
         settings, seed = self._settings, derived_seed(self._settings.seed, step, trainer.global_rank)
-        in_step, is_transferred = processes(trainer).in_step, self._replay is not None
-        with borrowed_loss(trainer, module, seed, in_step, is_transferred=is_transferred) as (shadow, loss):
+        is_transferred = self._replay is not None
+        with borrowed_loss(trainer, module, seed, together.in_step, is_transferred=is_transferred) as (shadow, loss):
             data = self._data(trainer)
             plan = self._plan(trainer, data)
             measured = measured_parameters(shadow, settings.patterns)

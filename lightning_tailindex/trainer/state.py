@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_tailindex.noise.groups import check_patterns, measured_parameters
 from lightning_tailindex.noise.processes import NoiseUnit, Processes
-from lightning_tailindex.noise.resharding import gather_no_more, reason_against
+from lightning_tailindex.noise.resharding import can_shard_again, gather_no_more, reason_against
 from lightning_tailindex.noise.sharded import check_shards
 
 from .flavour import LightningModule, MisconfigurationException, Trainer, is_param_in_hook_signature
@@ -21,6 +21,7 @@ __all__ = [
     "check_measurable",
     "check_parameters",
     "is_a",
+    "is_sharded",
     "is_stepping",
     "last_step",
     "needs_loss_scale",
@@ -55,8 +56,8 @@ def _reason_against(trainer: Trainer, noise_unit: NoiseUnit) -> str | None:
         return f"its parameters or gradients are not whole on one device. {advice}"
     if not is_sharded(trainer):
         return None
-    if not callable(getattr(torch.distributed.fsdp, "fully_shard", None)):
-        return f"it needs torch.distributed.fsdp.fully_shard of torch 2.6, got torch {torch.__version__}"
+    if not can_shard_again():
+        return f"it needs fully_shard of torch.distributed.fsdp, from torch 2.6 on, got torch {torch.__version__}"
     if strategy.device_mesh["tensor_parallel"].size() > 1:
         size = strategy.device_mesh["tensor_parallel"].size()
         return f"tensor parallelism is not supported, got tensor_parallel_size={size}. Set it to 1"
@@ -159,7 +160,8 @@ def processes(trainer: Trainer, noise_unit: NoiseUnit = "step") -> Processes:
         return trainer.strategy.all_gather(tensor)
 
     def total(tensor: Tensor) -> Tensor:
-        return trainer.strategy.reduce(tensor.clone(), reduce_op="sum")
+        # shards may be kept in main memory, where processes on accelerators cannot add
+        return trainer.strategy.reduce(tensor.to(device, copy=True), reduce_op="sum").to(tensor.device)
 
     device = trainer.strategy.root_device
     return Processes(trainer.world_size, mean, device, gather, noise_unit, total if is_sharded(trainer) else None)

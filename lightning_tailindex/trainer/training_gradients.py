@@ -19,7 +19,7 @@ from lightning_tailindex.noise.sharded import own_coordinates
 
 from .extra_minibatches import NoiseSettings
 from .flavour import LightningModule, MisconfigurationException, Trainer
-from .state import processes
+from .state import is_sharded, processes
 
 __all__ = ["TrainingGradients"]
 
@@ -49,6 +49,8 @@ class TrainingGradients:
                 f'source="training" needs one optimizer, got {len(trainer.optimizers)}: whose step is a minibatch?'
             )
         self._settings = settings
+        # but for shards, each process has the whole of what training averaged
+        self._together = processes(trainer) if is_sharded(trainer) else Processes()
         self._rows: deque[Tensor] = deque(maxlen=2 * settings.num_minibatches)
         self._sample: CoordinateSample | None = None
         self._indices: dict[str, Tensor] = {}
@@ -80,27 +82,7 @@ class TrainingGradients:
         measured = measured_parameters(module, self._settings.patterns)
         if self._sample is None:
             self._groups = group_names(measured, self._settings.grouping)
-<<<<<<< HEAD
             self._sample = sample_parameters(measured, self._groups, self._settings.sample_size, self._settings.seed)
-            self._indices = {name: index.to(measured[name].device) for name, index in self._sample.indices.items()}
-        parts = [_gathered(measured[name].grad, index) for name, index in self._indices.items()]
-        common = torch.float64 if any(part.dtype == torch.float64 for part in parts) else torch.float32
-        self._rows.append(torch.cat([part.to(parts[0].device, common) for part in parts]))
-        if self._settings.max_coordinates is None:
-            self._see_every_coordinate(measured)
-
-    def _see_every_coordinate(self, measured: Mapping[str, nn.Parameter]) -> None:
-        """Shows the whole gradient to what takes it in pairs, but for a step that mixed precision is about to skip."""
-        if self._pairs is None:
-            self._pairs = self._settings.pairs(measured, Processes())
-        assert self._pairs is not None
-        gradients = {name: flat_gradient(p.grad) for name, p in measured.items() if p.grad is not None}
-        if all(bool(gradient.sum().isfinite()) for gradient in gradients.values()):
-            self._pairs.record(gradients)
-=======
-            self._sample = sample_parameters(
-                measured, self._groups, self._settings.max_coordinates, self._settings.seed
-            )
             self._indices, self._slices = own_coordinates(self._sample, measured)
         parts = {name: _gathered(measured[name].grad, index) for name, index in self._indices.items()}
         common = torch.float64 if any(part.dtype == torch.float64 for part in parts.values()) else torch.float32
@@ -108,7 +90,17 @@ class TrainingGradients:
         for name, part in parts.items():
             row[self._slices[name]] = part.to(row)
         self._rows.append(row)
->>>>>>> ab50dbc (Modules that fully_shard has sharded are measured: a shadow sharded the same way, shards merged by sums)
+        if self._settings.max_coordinates is None:
+            self._see_every_coordinate(measured)
+
+    def _see_every_coordinate(self, measured: Mapping[str, nn.Parameter]) -> None:
+        """Shows the whole gradient to what takes it in pairs, but for a step that mixed precision is about to skip."""
+        if self._pairs is None:
+            self._pairs = self._settings.pairs(measured, self._together)
+        assert self._pairs is not None
+        gradients = {name: flat_gradient(p.grad) for name, p in measured.items() if p.grad is not None}
+        if self._together.all(all(bool(gradient.sum().isfinite()) for gradient in gradients.values())):
+            self._pairs.record(gradients)
 
     def observe(self, trainer: Trainer, module: LightningModule, step: int) -> NoiseObservation:
         """Forms the noise from the gradients kept.
@@ -122,7 +114,7 @@ class TrainingGradients:
             The noise, the same in all processes; norms are those of the sampled coordinates, scaled up.
         """
         assert self._sample is not None
-        rows = processes(trainer).whole(torch.stack(tuple(self._rows)))
+        rows = self._together.whole(torch.stack(tuple(self._rows)))
         rows = rows[rows.isfinite().all(1)]  # a step that automatic mixed precision skipped
         noise = (rows[1::2] - rows[: len(rows) - len(rows) % 2 : 2]) / 2**0.5
         pairs = {} if self._pairs is None else self._pairs.noise(self._groups)
