@@ -119,13 +119,24 @@ class Sizes(Callback):
 
 
 class States(Callback):
-    """Counts the states of sharded modules in memory, those of shadows included."""
+    """Counts the states of sharded modules in memory, those of shadows included, while nobody else collects garbage."""
 
     def __init__(self) -> None:
         self.counts: list[int] = []
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+    def count(self) -> None:
         self.counts.append(sum(type(item).__name__ == "FSDPState" for item in gc.get_objects()))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        gc.collect()
+        gc.disable()
+        self.count()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        self.count()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        gc.enable()
 
 
 def train(

@@ -115,7 +115,7 @@ def test_a_module_without_shards_has_a_reason_against_it(module: Any) -> None:
     assert reason_against(module) is None
     check_shards(dict(module.named_parameters()))
     assert reason_against(block()) == "fully_shard was applied to none of its submodules"
-    with pytest.raises(ValueError, match="must hold every measured parameter, it does not hold '0.weight'"):
+    with pytest.raises(ValueError, match=r"must hold every measured parameter, it does not hold '0\.weight'"):
         check_shards(dict(block().named_parameters()))
 
 
