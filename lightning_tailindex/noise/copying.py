@@ -116,7 +116,8 @@ class _Twins:
         """Copies what was captured or is another's, once the rest is copied."""
         for item, _ in self._plan.recast:
             recast: Any = self._memo[id(item)]
-            recast.__setstate__(copy.deepcopy(item.__reduce_ex__(4)[2], self._memo))
+            own = getattr(item, "__getstate__", None)  # which every object has only from Python 3.11 on
+            recast.__setstate__(copy.deepcopy(vars(item) if own is None else own(), self._memo))
         for original in self._plan.functions:
             twin = self._memo[id(original)]
             assert isinstance(twin, types.FunctionType)

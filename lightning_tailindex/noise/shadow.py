@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.utils.data import DataLoader, Dataset
 
-from .copying import copy_with
+from .copying import CopyAs, copy_with
 from .resharding import gather_no_more, shard_again, sharded_parts, without_shards
 
 __all__ = ["alias_shadow"]
@@ -37,7 +37,7 @@ def _replacement(item: object) -> object | None:
 
 def _is_compiled(module: nn.Module) -> bool:
     """Whether ``torch.compile`` made it; importing its class would take seconds."""
-    return type(module).__name__ == "OptimizedModule"
+    return any(cls.__name__ == "OptimizedModule" for cls in type(module).__mro__)
 
 
 def _kept_by_compiler(module: nn.Module) -> set[int]:
@@ -75,6 +75,8 @@ def alias_shadow(module: ModuleT, replace: Callable[[object], object | None] = l
         replacement = item if id(item) in kept else replace(item)
         if replacement is None and parts:
             replacement = without_shards(item)
+            if replacement is None and isinstance(item, nn.Module) and _is_compiled(item):
+                replacement = CopyAs(type(item))  # what is compiled answers for what is sharded, also when asked to copy
         return _replacement(item) if replacement is None else replacement
 
     shadow = copy_with(module, rule)

@@ -106,6 +106,15 @@ class Whole(Plain):
         register_fsdp_forward_method(self, "training_step")
 
 
+class Compiled(Plain):
+    """One part compiled before it was sharded, one after."""
+
+    def shard(self) -> None:
+        self.body = torch.compile(self.body, backend="eager")
+        super().shard()
+        self.head = torch.compile(self.head, backend="eager")
+
+
 class Offloaded(Plain):
     """Shards in main memory, computed in half precision."""
 

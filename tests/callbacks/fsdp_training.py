@@ -35,7 +35,7 @@ QUIET = {
     "enable_progress_bar": False,
     "enable_model_summary": False,
 }
-MEASURED_ALIKE = ("Plain", "Replicated", "Hybrid", "Grouped", "Tied", "Whole", "Offloaded")
+MEASURED_ALIKE = ("Plain", "Replicated", "Hybrid", "Grouped", "Tied", "Whole", "Compiled", "Offloaded")
 REFUSED = ("HalfSharded", "Columns", "NotSharded")
 
 
@@ -192,8 +192,8 @@ def report(kind: str, source: str = "extra", engine: str = "auto", *, num_proces
         engine=engine,
         on_error="raise",
     )
-    options: dict[str, Any] = {"max_epochs": 3 if source == "training" else 1, "use_distributed_sampler": False}
-    options["callbacks"] = [monitor]
+    length = {"max_steps": 1} if source == "extra" else {"max_epochs": 3}
+    options: dict[str, Any] = {"callbacks": [monitor], "use_distributed_sampler": False, **length}
     if num_processes == 2:
         trainer = sharded(**options)
     else:
