@@ -49,7 +49,7 @@ def every_coordinate(pairs: PairNoise, effective: Tensor, surrogate: Tensor) -> 
     Returns:
         The numbers.
     """
-    sums = torch.stack([part for stream in pairs.streams for part in _sums(stream)]).sum(0)
+    sums = pairs.whole(torch.stack([part for stream in pairs.streams for part in _sums(stream)]).sum(0))
     told, values, possible, defined, inverses = sums[: len(_SUMS)]
     alphas, logarithms = torch.split(sums[len(_SUMS) :], [_FINE_ALPHAS.width, _LOGARITHMS.width])
     fit, gaussian = sequential_fit(pairs.curves, pairs.num_contrasts, told, effective), sequential_of(surrogate)
@@ -74,7 +74,7 @@ def every_coordinate(pairs: PairNoise, effective: Tensor, surrogate: Tensor) -> 
 def _sums(stream: PairStream) -> Iterator[Tensor]:
     """What adds up over coordinates, for some of them at a time: see :data:`_SUMS`, and two histograms behind."""
     pairs = len(stream.curves)
-    for start in range(0, len(stream.count), _CHUNK):
+    for start in range(0, max(len(stream.count), 1), _CHUNK):
         count, mean, squares = (t[start : start + _CHUNK] for t in (stream.count, stream.mean, stream.squares))
         finite = mean.isfinite()
         told = finite & (count > 1)

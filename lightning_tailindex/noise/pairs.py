@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from lightning_tailindex.functional.sequential import PairStream
 
 from .coordinates import real_coordinates
 from .processes import Processes
+from .sharded import own_part
 
 __all__ = ["PairNoise", "PairRecorder"]
 
@@ -24,11 +25,14 @@ class PairNoise:
         streams: The parameters' streams.
         curves: Log-likelihoods of each pair's contrasts at the nodes of the grid of alpha, ``[pairs, nodes]``.
         num_contrasts: Contrasts behind each of them, ``[pairs]``.
+        whole: Adds sums over the streams' coordinates up over the processes, where these hold different ones; each
+            process has to call it.
     """
 
     streams: tuple[PairStream, ...]
     curves: Tensor
     num_contrasts: Tensor
+    whole: Callable[[Tensor], Tensor] = field(default=lambda own: own)
 
 
 class PairRecorder:
@@ -37,7 +41,7 @@ class PairRecorder:
     Args:
         parameters: The measured parameters by name.
         processes: Those that measure together. Where each has a share of every draw, all coordinates of every draw
-            are averaged over them.
+            are averaged over them; where each holds shards, it takes those.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], processes: Processes) -> None:
@@ -45,7 +49,7 @@ class PairRecorder:
         self._first: dict[str, Tensor] = {}
         for name, parameter in parameters.items():
             is_double = parameter.dtype in (torch.float64, torch.complex128)
-            dtype, size = torch.float64 if is_double else torch.float32, real_coordinates(parameter)
+            dtype, size = torch.float64 if is_double else torch.float32, real_coordinates(own_part(parameter))
             self._streams[name] = PairStream(size, dtype, parameter.device)
             self._first[name] = torch.zeros(size, dtype=dtype, device=parameter.device)
         self._processes = processes
@@ -57,7 +61,7 @@ class PairRecorder:
         Raises:
             OtherProcessError: If another process has no such draw, so that none waits for one that failed.
         """
-        is_shared = self._processes.per_draw > 1
+        is_shared = self._processes.per_draw > 1 and self._processes.total is None
         if is_shared:
             self._processes.agree(None, self._num_draws)
         for name, first in self._first.items():
@@ -72,7 +76,16 @@ class PairRecorder:
     def noise(self, groups: Mapping[str, tuple[str, ...]]) -> dict[str, PairNoise]:
         """Forms what is known of each group, given its parameters' names; each process has to call it."""
         streams = {name: self._together(stream) for name, stream in self._streams.items()}
-        return {group: _of_group([streams[name] for name in names]) for group, names in groups.items()}
+        return {group: self._of_group([streams[name] for name in names]) for group, names in groups.items()}
+
+    def _of_group(self, streams: list[PairStream]) -> PairNoise:
+        curves, num_contrasts = zip(*(stream.likelihood() for stream in streams), strict=True)
+        total, told = (self._processes.whole(torch.stack(own).sum(0)) for own in (curves, num_contrasts))
+        return PairNoise(tuple(streams), total, told, self._whole)
+
+    def _whole(self, own: Tensor) -> Tensor:
+        self._processes.in_step()  # whoever analyses may have failed in another process
+        return self._processes.whole(own)
 
     def _together(self, stream: PairStream) -> PairStream:
         """The stream of all processes' draws, where these are their own."""
@@ -89,8 +102,3 @@ class PairRecorder:
         merged.curves = list(together.gather(curves).flatten(0, 1))
         merged.num_contrasts = list(together.gather(num_contrasts).flatten(0, 1))
         return merged
-
-
-def _of_group(streams: list[PairStream]) -> PairNoise:
-    curves, num_contrasts = zip(*(stream.likelihood() for stream in streams), strict=True)
-    return PairNoise(tuple(streams), torch.stack(curves).sum(0), torch.stack(num_contrasts).sum(0))

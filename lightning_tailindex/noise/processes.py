@@ -77,7 +77,7 @@ class Processes:
         return own if self.total is None else self.total(own)
 
     def in_step(self) -> None:
-        """Waits for the others before a pass that itself waits for them, as a sharded module's does.
+        """Waits for the others before what itself waits for them, as the passes of a sharded module do.
 
         Raises:
             OtherProcessError: If another process failed before it came here, or has no more passes to make.

@@ -110,8 +110,10 @@ class Compiled(Plain):
     """One part compiled before it was sharded, one after."""
 
     def shard(self) -> None:
+        mesh = self.device_mesh["data_parallel"]
         self.body = torch.compile(self.body, backend="eager")
-        super().shard()
+        for part in (self.body, self.head, self.scale):
+            fully_shard(part, mesh=mesh)
         self.head = torch.compile(self.head, backend="eager")
 
 

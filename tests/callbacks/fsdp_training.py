@@ -35,6 +35,7 @@ QUIET = {
     "enable_progress_bar": False,
     "enable_model_summary": False,
 }
+SOURCES = ("extra", "training")
 MEASURED_ALIKE = ("Plain", "Replicated", "Hybrid", "Grouped", "Tied", "Whole", "Compiled", "Offloaded")
 REFUSED = ("HalfSharded", "Columns", "NotSharded")
 
@@ -180,13 +181,15 @@ def in_turn(count: int) -> DataLoader[Any]:
     return DataLoader(data, sampler=range(rank % count, len(data), count), batch_size=12 // count)
 
 
-def report(kind: str, source: str = "extra", engine: str = "auto", *, num_processes: int = 2) -> dict[str, Any]:
+def report(
+    kind: str, source: str = "extra", engine: str = "auto", *, max_coordinates: int | None = 40, num_processes: int = 2
+) -> dict[str, Any]:
     """Measures the same global minibatches, 12 samples each, be it in one process or two."""
     monitor = TailIndexMonitor(
         every_n_steps=1000,
         num_minibatches=16,
         full_gradient_batches=None,
-        max_coordinates=40,
+        max_coordinates=max_coordinates,
         dataloader=batches() if source == "extra" else None,
         source=source,
         engine=engine,
@@ -239,16 +242,18 @@ def monitor(**options: Any) -> TailIndexMonitor:
 
 
 def main() -> None:
-    results: dict[object, object] = {
+    results: dict[object, Any] = {
         accumulation: [train(accumulation=accumulation), train(monitor(on_error="raise"), accumulation=accumulation)]
         for accumulation in (1, 2)
     }
-    results["in place"] = [train(), train(InPlace())]
+    without = results[1][0]
+    results["in place"] = [without, train(InPlace())]
     for name, case in {"module": {"module": BreaksInBoth}, "data": {"data": lambda: BreaksInOneProcess(80)}}.items():
-        results[f"broken {name}"] = [train(), train(monitor(), **case)]
+        results[f"broken {name}"] = [without, train(monitor(), **case)]
     results["reports"] = {kind: report(kind) for kind in MEASURED_ALIKE}
     results["vectorized"] = report("Plain", engine="vectorized")
     results["gradients of training"] = report("Plain", "training")
+    results["every coordinate"] = {source: report("Plain", source, max_coordinates=None) for source in SOURCES}
     sizes = Sizes()
     sharded(callbacks=[sizes], max_steps=1).fit(Plain(), DataLoader(samples(), batch_size=6))
     results["sizes"] = sizes.sizes

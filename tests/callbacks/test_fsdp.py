@@ -123,6 +123,17 @@ def test_the_gradients_of_training_are_those_of_a_single_process(ranks: list[Any
 
 
 @needs_fully_shard
+@pytest.mark.parametrize("source", ["extra", "training"])
+def test_every_coordinate_of_all_shards_is_looked_at(ranks: list[Any], source: str) -> None:
+    from .fsdp_training import report
+
+    found = [results["every coordinate"][source] for results in ranks]
+    assert whole(found[0])["num_coordinates"] == whole(found[0])["group_size"] == 147
+    assert_alike(found[0], report("Plain", source, max_coordinates=None, num_processes=1), rel=1e-4)
+    assert Trace(found[0]).differences(Trace(found[1])) == []
+
+
+@needs_fully_shard
 def test_a_process_keeps_gradients_of_its_shard_and_nothing_more(ranks: list[Any]) -> None:
     sizes = [results["sizes"] for results in ranks]
     assert [size["kept"] for size in sizes] == [size["shard"] for size in sizes]
