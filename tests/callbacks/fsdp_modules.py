@@ -106,17 +106,6 @@ class Whole(Plain):
         register_fsdp_forward_method(self, "training_step")
 
 
-class Compiled(Plain):
-    """One part compiled before it was sharded, one after."""
-
-    def shard(self) -> None:
-        mesh = self.device_mesh["data_parallel"]
-        self.body = torch.compile(self.body, backend="eager")
-        for part in (self.body, self.head, self.scale):
-            fully_shard(part, mesh=mesh)
-        self.head = torch.compile(self.head, backend="eager")
-
-
 class Offloaded(Plain):
     """Shards in main memory, computed in half precision."""
 

@@ -36,7 +36,7 @@ QUIET = {
     "enable_model_summary": False,
 }
 SOURCES = ("extra", "training")
-MEASURED_ALIKE = ("Plain", "Replicated", "Hybrid", "Grouped", "Tied", "Whole", "Compiled", "Offloaded")
+MEASURED_ALIKE = ("Plain", "Replicated", "Hybrid", "Grouped", "Tied", "Whole", "Offloaded")
 REFUSED = ("HalfSharded", "Columns", "NotSharded")
 
 

@@ -19,7 +19,7 @@ from lightning_tailindex.noise.resharding import can_shard_again
 from .training_trace import Net, Trace
 
 ROOT = Path(__file__).parents[2]
-KINDS = ["Plain", "Replicated", "Hybrid", "Grouped", "Tied", "Whole", "Compiled"]
+KINDS = ["Plain", "Replicated", "Hybrid", "Grouped", "Tied", "Whole"]
 
 needs_fully_shard = pytest.mark.skipif(
     not can_shard_again(), reason="torch.distributed.fsdp.fully_shard came with torch 2.6"

@@ -54,6 +54,23 @@ def test_the_gradients_of_the_shadow_are_those_of_the_module_that_was_not_sharde
         assert torch.equal(own_part(parameter.grad), plain.get_parameter(name).grad)  # type: ignore[arg-type]
 
 
+def test_parts_that_were_compiled_before_or_after_they_were_sharded_are_copied(mesh: Any) -> None:
+    from torch.distributed.fsdp import fully_shard
+
+    module, plain = block(), block()
+    module[0] = torch.compile(module[0], backend="eager")
+    module[2] = fully_shard(module[2], mesh=mesh)
+    fully_shard(module[0], mesh=mesh)
+    fully_shard(module, mesh=mesh)
+    module[2] = torch.compile(module[2], backend="eager")
+    shadow = alias_shadow(module)
+    for model in (shadow, plain):
+        model(x()).square().sum().backward()
+    for alias, parameter in zip(shadow.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(own_part(alias.grad), parameter.grad)  # type: ignore[arg-type]
+    assert all(parameter.grad is None for parameter in module.parameters())
+
+
 def test_the_shadow_shares_shards_and_nothing_else(module: Any) -> None:
     before = [part.__class__ for part in module.modules()]
     hooks = [dict(part._forward_pre_hooks) for part in module.modules()]
