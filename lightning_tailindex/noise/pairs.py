@@ -81,11 +81,7 @@ class PairRecorder:
     def _of_group(self, streams: list[PairStream]) -> PairNoise:
         curves, num_contrasts = zip(*(stream.likelihood() for stream in streams), strict=True)
         total, told = (self._processes.whole(torch.stack(own).sum(0)) for own in (curves, num_contrasts))
-        return PairNoise(tuple(streams), total, told, self._whole)
-
-    def _whole(self, own: Tensor) -> Tensor:
-        self._processes.in_step()  # whoever analyses may have failed in another process
-        return self._processes.whole(own)
+        return PairNoise(tuple(streams), total, told, self._processes.whole_in_step)
 
     def _together(self, stream: PairStream) -> PairStream:
         """The stream of all processes' draws, where these are their own."""

@@ -85,6 +85,11 @@ class Processes:
         if self.total is not None:
             self.agree(None, _PASS)
 
+    def whole_in_step(self, own: Tensor) -> Tensor:
+        """Does what :meth:`whole` does in the middle of work that may have failed in another process."""
+        self.in_step()
+        return self.whole(own)
+
     def agree(self, error: Exception | None, num_draws: int) -> None:
         """Waits for the others and goes on only if all of them succeeded, so that none waits for one that failed.
 
