@@ -74,7 +74,8 @@ class PairRecorder:
         self._num_draws += 1
 
     def noise(self, groups: Mapping[str, tuple[str, ...]]) -> dict[str, PairNoise]:
-        """Forms what is known of each group, given its parameters' names; each process has to call it."""
+        """Forms what is known of each group, given its parameters' names; each process has to call it, once."""
+        self._first.clear()
         streams = {name: self._together(stream) for name, stream in self._streams.items()}
         return {group: self._of_group([streams[name] for name in names]) for group, names in groups.items()}
 

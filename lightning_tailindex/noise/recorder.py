@@ -168,6 +168,7 @@ def combine(recorder: Recorder, processes: Processes) -> NoiseObservation:
     Returns:
         The noise of each group, the same in all processes.
     """
+    pairs = {} if recorder.pairs is None else recorder.pairs.noise(recorder.groups)  # it frees a gradient's memory
     rows = processes.draws(recorder.rows[: recorder.num_draws])
     full = {name: processes.gradient(recorder.full_gradient(name)) for name in recorder.first}
     noise = torch.stack([_noise_square(name, own, recorder).to(rows) for name, own in full.items()])
@@ -175,7 +176,6 @@ def combine(recorder: Recorder, processes: Processes) -> NoiseObservation:
     gradient = torch.stack([(own @ own).to(rows) for own in full.values()])
     gradient_square = dict(zip(full, processes.whole(gradient), strict=True))
     sampled = processes.whole(_sampled(full, recorder))
-    pairs = {} if recorder.pairs is None else recorder.pairs.noise(recorder.groups)
 
     def group(name: str, parameters: tuple[str, ...]) -> GroupNoise:
         columns = recorder.sample.columns[name].to(rows.device)

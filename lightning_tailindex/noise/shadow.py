@@ -76,9 +76,8 @@ def alias_shadow(module: ModuleT, replace: Callable[[object], object | None] = l
         if replacement is None and parts:
             replacement = without_shards(item)
             if replacement is None and isinstance(item, nn.Module) and _is_compiled(item):
-                replacement = CopyAs(
-                    type(item)
-                )  # what is compiled answers for what is sharded, also when asked to copy
+                # it answers for what is sharded within, also when asked to be copied
+                replacement = CopyAs(type(item))
         return _replacement(item) if replacement is None else replacement
 
     shadow = copy_with(module, rule)
