@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 
 from ._counts import Cells
 from ._grid import Grid
-from ._likelihood import as_weights, in_chunks, likelihood
+from ._likelihood import as_weights, in_chunks, likelihood_of
 from ._series import Series
 from ._tables import LAST_NODE, alpha_grid
 
@@ -68,8 +68,9 @@ def _scores(cells: Cells, classes: Sequence[Series], alpha: Tensor) -> tuple[Ten
 def _values(cells: Cells, index: Tensor, grid: Grid) -> Tensor:
     """The scores of single values of some series, [series, n]."""
     weights = as_weights(cells.counts, index, grid)
-    fit = likelihood(weights, grid)
-    mean = torch.einsum("skj,skc->kjc", fit.relative / fit.mass, grid.table(weights))
+    table = grid.table(weights)
+    fit = likelihood_of(weights, table)
+    mean = torch.einsum("skj,skc->kjc", fit.relative / fit.mass, table)
     return pad(mean[1] - mean[0], (1, 0)).gather(1, cells.index[index].long())
 
 

@@ -150,9 +150,9 @@ def _fine(counts: Tensor, pooled: Search, filled: Tensor) -> tuple[Tensor, Tenso
     for k in torch.unique(first[filled]).tolist():
         groups, nodes = (filled & (first == k)).nonzero()[:, 0], range(k, k + width + 1)
         for series in pooled.classes:
-            some = series.of(groups)
-            for _, part, summed in _parts(counts, replace(some, grid=some.grid.over(nodes)), len(filled)):
-                curve += summed(_marginal(part, some.grid.over(nodes)))
+            some = replace(series.of(groups), grid=series.grid.over(nodes))
+            for _, part, summed in _parts(counts, some, len(filled)):
+                curve += summed(_marginal(part, some.grid))
     return curve, first
 
 
