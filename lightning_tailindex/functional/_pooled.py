@@ -27,11 +27,10 @@ _FEWEST = 2048  # series below which handling them apart would take longer than 
 
 def _parts(
     counts: Tensor, series: Series, num_groups: int
-) -> Iterator[tuple[Tensor, Likelihood, Callable[[Tensor], Tensor]]]:
-    """Some series at a time, their counts, their likelihood, and what sums values [..., series] up over each group."""
+) -> Iterator[tuple[Tensor, Callable[[Tensor], Tensor]]]:
+    """Some series at a time, their counts, and what sums values [..., series] up over each group."""
     for index, group in zip(in_chunks(series.index), in_chunks(series.group), strict=True):
-        weights = as_weights(counts, index, series.grid)
-        yield weights, likelihood(weights, series.grid), partial(sums_of_groups, group=group, num_groups=num_groups)
+        yield as_weights(counts, index, series.grid), partial(sums_of_groups, group=group, num_groups=num_groups)
 
 
 def _marginal(part: Likelihood, grid: Grid) -> Tensor:
@@ -39,18 +38,27 @@ def _marginal(part: Likelihood, grid: Grid) -> Tensor:
     return part.marginal + grid.log_spacing(part.mass)[:, None]
 
 
-def _coarse(counts: Tensor, series: Series, num_groups: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Curves of the groups [nodes, groups], those of the best Gaussians [groups], and whose scales leave the grid."""
+def _coarse(counts: Tensor, series: Series, num_groups: int) -> tuple[Tensor, Tensor]:
+    """Curves of the groups [nodes, groups], and whose scales leave the grid."""
     curve = counts.new_zeros(len(series.grid.nodes), num_groups, dtype=torch.float64)
-    gaussian, edge = curve[0].clone(), curve.clone()
-    for weights, part, summed in _parts(counts, series, num_groups):
+    edge = curve.clone()
+    for weights, summed in _parts(counts, series, num_groups):
+        part = likelihood(weights, series.grid)
         curve += summed(_marginal(part, series.grid))
         edge += summed(part.edge)
-        width = (math.pi / weights.sum(1)).log() / 2  # of the likelihood, whose curvature is two for each value
-        gaussian += summed(gaussian_profile(weights, series.grid.per_octave) + width)
     size = series.group.bincount(minlength=num_groups)
     near = curve >= curve.amax(0) - _NEAR * size  # the interval ends there, whatever the series share
-    return curve, torch.maximum(gaussian, curve[-1]), (edge * near > _EDGE * size).any(0)
+    return curve, (edge * near > _EDGE * size).any(0)
+
+
+def _gaussian(counts: Tensor, found: Search) -> Tensor:
+    """Log-likelihood of the best Gaussians of the groups, [groups], however far their scales are from the unit."""
+    total = torch.zeros_like(found.curve[-1])
+    for series in found.classes:
+        for weights, summed in _parts(counts, series, len(total)):
+            width = (math.pi / weights.sum(1)).log() / 2  # of the likelihood, whose curvature is two for each value
+            total += summed(gaussian_profile(weights, series.grid.per_octave) + width)
+    return torch.maximum(total, found.curve[-1])
 
 
 @dataclass(frozen=True)
@@ -60,13 +68,11 @@ class Search:
     Attributes:
         classes: The usable series by their lengths, with scales that are wide enough.
         curve: Coarse log-likelihoods, shape [nodes, groups].
-        gaussian: Log-likelihood of the best Gaussians, shape [groups].
         num_values: Values in the usable series, shape [groups].
     """
 
     classes: tuple[Series, ...]
     curve: Tensor
-    gaussian: Tensor
     num_values: Tensor
 
 
@@ -86,19 +92,18 @@ def search(cells: Cells, sizes: Sequence[int], per_octave: int) -> Search:
     usable = cells.usable.nonzero()[:, 0]
     classes = [Series(i, group[i], grid.over(_COARSE)) for i, grid in by_length(cells, per_octave, _FEWEST)]
     curve = counts.new_zeros(len(_COARSE), num_groups, dtype=torch.float64)
-    gaussian = curve[0].clone()
     wide: list[Series] = []
     while classes:
         series = classes.pop(0)
-        part, best, leaves = _coarse(counts, series, num_groups)
+        part, leaves = _coarse(counts, series, num_groups)
         leaves = leaves & (not series.grid.is_widest)
-        curve, gaussian = curve + part * ~leaves, gaussian + best * ~leaves
+        curve = curve + part * ~leaves
         for some, grid in ((~leaves, series.grid), (leaves, series.grid.widened())):
             chosen = replace(series.of(some.nonzero()[:, 0]), grid=grid)
             if len(chosen.index) > 0:
                 (wide if grid is series.grid else classes).append(chosen)
     num_values = sums_of_groups(cells.num_values[usable], group[usable], num_groups)
-    return Search(tuple(wide), curve, gaussian, num_values)
+    return Search(tuple(wide), curve, num_values)
 
 
 def fit_pooled(
@@ -138,7 +143,7 @@ def fit_pooled(
         wide = dispersion(x, cells, [s.of(wanted.nonzero()[:, 0]) for s in pooled.classes], alpha)
     wide = torch.where(wanted, wide, math.nan)
     low, high = torch.where(wide.isnan(), math.nan, alpha_at(_ends(curve, start, pooled.curve, node, value, wide)))
-    gain = ((value - pooled.gaussian) / pooled.num_values).clamp(min=0)  # the Gaussian is one of the stable laws
+    gain = ((value - _gaussian(cells.counts, pooled)) / pooled.num_values).clamp(min=0)  # the Gaussian is one of the stable laws
     return Fit(alpha, low, high, log_ratio, value, gain, size / wide)
 
 
@@ -151,8 +156,8 @@ def _fine(counts: Tensor, pooled: Search, filled: Tensor) -> tuple[Tensor, Tenso
         groups, nodes = (filled & (first == k)).nonzero()[:, 0], range(k, k + width + 1)
         for series in pooled.classes:
             some = replace(series.of(groups), grid=series.grid.over(nodes))
-            for _, part, summed in _parts(counts, some, len(filled)):
-                curve += summed(_marginal(part, some.grid))
+            for weights, summed in _parts(counts, some, len(filled)):
+                curve += summed(_marginal(likelihood(weights, some.grid), some.grid))
     return curve, first
 
 
