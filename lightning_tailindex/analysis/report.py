@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from lightning_tailindex import functional
+from lightning_tailindex.functional._search import Groups
+from lightning_tailindex.functional.grouped_mle import counted_groups, pooled_estimates, separate_alphas
 from lightning_tailindex.functional.law_fit import LAWS, law_fits
 from lightning_tailindex.functional.median import nonzero_median
 from lightning_tailindex.functional.normality import projection_acceptance
@@ -79,20 +81,22 @@ def _noise_and_surrogate(group: GroupNoise, generator: torch.Generator) -> tuple
     return nothing, nothing
 
 
-def _groups(observation: NoiseObservation, seed: int) -> list[_Group]:
+def _groups(observation: NoiseObservation, seed: int) -> tuple[list[_Group], Groups]:
+    """What holds of all groups whatever the estimator is, and their counts."""
     device = observation.groups[0].gradients.device
     generator = torch.Generator(device).manual_seed(seed)
     draws = [_noise_and_surrogate(group, generator) for group in observation.groups]
-    noises = [noise for noise, _ in draws]
-    surrogates = [thinned(surrogate) for _, surrogate in draws]
-    estimates, gaussian = estimate_groups(functional.grouped_mle, noises, surrogates)
-    fits = law_fits(noises, estimates, num_surrogates=_SURROGATES, generator=generator)
+    number = len(draws)
+    together = counted_groups([*(noise for noise, _ in draws), *(thinned(surrogate) for _, surrogate in draws)])
+    estimates = pooled_estimates(together, intervals=[True] * number + [False] * number)
+    counted = together.first(number)
+    fits = law_fits(counted, estimates[:number], num_surrogates=_SURROGATES, generator=generator)
     return [
         _Group(group, *drawn, estimate, surrogate, fit, _acceptance(*drawn, seed))
         for group, drawn, estimate, surrogate, fit in zip(
-            observation.groups, draws, estimates, gaussian, fits, strict=True
+            observation.groups, draws, estimates[:number], estimates[number:], fits, strict=True
         )
-    ]
+    ], counted
 
 
 def _acceptance(noise: Tensor, surrogate: Tensor, seed: int) -> dict[str, Tensor]:
@@ -182,9 +186,8 @@ def _all_pending(
     observation: NoiseObservation, estimators: dict[str, Estimator], seed: int
 ) -> Iterator[tuple[_Pending, ...]]:
     """Estimates all groups by one estimator after the other; what belongs to one group comes together."""
-    groups = _groups(observation, seed)
-    noises, surrogates = [group.noise for group in groups], [group.surrogate for group in groups]
-    columns = [_column(groups, noises, surrogates, name, estimator) for name, estimator in estimators.items()]
+    groups, counted = _groups(observation, seed)
+    columns = [_column(groups, counted, name, estimator) for name, estimator in estimators.items()]
     if observation.groups[0].pairs is not None:
         columns.insert(0, [_of_all(group, sample) for group, sample in zip(groups, columns[0], strict=True)])
     return zip(*columns, strict=True)
@@ -205,16 +208,16 @@ def _of_all(group: _Group, sample: _Pending) -> _Pending:
     return _Pending(words, sample.scalars, numbers)
 
 
-def _column(
-    groups: list[_Group], noises: list[Tensor], surrogates: list[Tensor], name: str, estimator: Estimator
-) -> list[_Pending]:
+def _column(groups: list[_Group], counted: Groups, name: str, estimator: Estimator) -> list[_Pending]:
+    noises, surrogates = [group.noise for group in groups], [group.surrogate for group in groups]
     if estimator is functional.grouped_mle:
         estimates, gaussian = [group.estimate for group in groups], [group.gaussian for group in groups]
+        alphas = separate_alphas(counted)
     else:
         few = [thinned(surrogate) for surrogate in surrogates]
         estimates, gaussian = map(list, estimate_groups(estimator, noises, few))
-    together = estimator(torch.cat(noises, dim=1), pooled=False).alpha
-    alphas = torch.split(together, [noise.shape[1] for noise in noises])
+        together = estimator(torch.cat(noises, dim=1), pooled=False).alpha
+        alphas = list(torch.split(together, [noise.shape[1] for noise in noises]))
     more = aggregated_alphas(estimator, noises, surrogates)
     rows = zip(groups, estimates, gaussian, alphas, more, strict=True)
     return [_pending(group, name, estimate, surrogate, own, rest) for group, estimate, surrogate, own, rest in rows]

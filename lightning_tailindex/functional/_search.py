@@ -1,0 +1,127 @@
+"""Groups of series that share their draws: counted, and searched coarsely for one tail index each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import accumulate, pairwise
+
+import torch
+from torch import Tensor
+
+from ._counts import Cells, Center, count_values
+from ._grid import Grid, by_length, every
+from ._likelihood import Likelihood, as_weights, in_chunks, likelihood
+from ._series import Series, sums_of_groups
+
+COARSE = every(4)
+_EDGE = 1e-2
+_NEAR = 1.5
+_FEWEST = 2048  # series below which handling them apart would take longer than more scales
+
+
+@dataclass(frozen=True)
+class Search:
+    """A coarse search for one tail index for each group.
+
+    Attributes:
+        classes: The usable series by their lengths, with scales that are wide enough.
+        curve: Coarse log-likelihoods, shape [nodes, groups].
+        num_values: Values in the usable series, shape [groups].
+    """
+
+    classes: tuple[Series, ...]
+    curve: Tensor
+    num_values: Tensor
+
+    @property
+    def filled(self) -> Tensor:
+        """Which groups have a usable series, shape [groups]."""
+        return self.num_values > 0
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Groups of series, counted and searched once for all that is asked of them.
+
+    Attributes:
+        x: The values, group after group, shape [n, series].
+        cells: Their counts.
+        sizes: Number of series in each group.
+        search: The coarse search.
+    """
+
+    x: Tensor
+    cells: Cells
+    sizes: tuple[int, ...]
+    search: Search
+
+    @classmethod
+    def of(cls, samples: Sequence[Tensor], center: Center, per_octave: int, *, keep_index: bool = False) -> Groups:
+        """Counts and searches samples of the same number of draws, each of shape [n, series]."""
+        x, sizes = torch.cat(list(samples), dim=1), tuple(sample.shape[1] for sample in samples)
+        cells = count_values(x, center, per_octave, keep_index=keep_index)
+        return cls(x, cells, sizes, search(cells, sizes, per_octave))
+
+    def first(self, number: int) -> Groups:
+        """Only so many of the groups."""
+        own, groups = slice(sum(self.sizes[:number])), torch.arange(number, device=self.x.device)
+        found = Search(
+            tuple(series.of(groups) for series in self.search.classes),
+            self.search.curve[:, :number],
+            self.search.num_values[:number],
+        )
+        return Groups(self.x[:, own], self.cells.of(own), self.sizes[:number], found)
+
+    def own(self) -> list[slice]:
+        """Where the series of each group are."""
+        return [slice(first, last) for first, last in pairwise(accumulate(self.sizes, initial=0))]
+
+
+def parts(
+    counts: Tensor, series: Series, num_groups: int
+) -> Iterator[tuple[Series, Tensor, Callable[[Tensor], Tensor]]]:
+    """Some series at a time, their counts, and what sums values [..., series] up over each group."""
+    for index, group in zip(in_chunks(series.index), in_chunks(series.group), strict=True):
+        weights = as_weights(counts, index, series.grid)
+        yield Series(index, group, series.grid), weights, partial(sums_of_groups, group=group, num_groups=num_groups)
+
+
+def marginal(part: Likelihood, grid: Grid) -> Tensor:
+    """Log-likelihood with the scale integrated out, shape [nodes, series]."""
+    return part.marginal + grid.log_spacing(part.mass)[:, None]
+
+
+def search(cells: Cells, sizes: Sequence[int], per_octave: int) -> Search:
+    """Evaluates coarsely spaced nodes for the usable series of each group, on scales that are wide enough."""
+    counts, num_groups = cells.counts, len(sizes)
+    group = torch.arange(num_groups).repeat_interleave(torch.tensor(sizes)).to(counts.device)
+    usable = cells.usable.nonzero()[:, 0]
+    classes = [Series(i, group[i], grid.over(COARSE)) for i, grid in by_length(cells, per_octave, _FEWEST)]
+    curve = counts.new_zeros(len(COARSE), num_groups, dtype=torch.float64)
+    wide: list[Series] = []
+    while classes:
+        series = classes.pop(0)
+        part, leaves = _coarse(counts, series, num_groups)
+        leaves = leaves & (not series.grid.is_widest)
+        curve = curve + part * ~leaves
+        for some, grid in ((~leaves, series.grid), (leaves, series.grid.widened())):
+            chosen = replace(series.of(some.nonzero()[:, 0]), grid=grid)
+            if len(chosen.index) > 0:
+                (wide if grid is series.grid else classes).append(chosen)
+    num_values = sums_of_groups(cells.num_values[usable], group[usable], num_groups)
+    return Search(tuple(wide), curve, num_values)
+
+
+def _coarse(counts: Tensor, series: Series, num_groups: int) -> tuple[Tensor, Tensor]:
+    """Curves of the groups [nodes, groups], and whose scales leave the grid."""
+    curve = counts.new_zeros(len(series.grid.nodes), num_groups, dtype=torch.float64)
+    edge = curve.clone()
+    for some, weights, summed in parts(counts, series, num_groups):
+        part = likelihood(weights, some.grid)
+        curve += summed(marginal(part, some.grid))
+        edge += summed(part.edge)
+    size = series.group.bincount(minlength=num_groups)
+    near = curve >= curve.amax(0) - _NEAR * size  # the interval ends there, whatever the series share
+    return curve, (edge * near > _EDGE * size).any(0)
