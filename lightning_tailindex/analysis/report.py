@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from lightning_tailindex.functional._search import Groups
 from lightning_tailindex.functional.grouped_mle import counted_groups, pooled_estimates, separate_alphas
 from lightning_tailindex.functional.law_fit import LAWS, law_fits
 from lightning_tailindex.functional.median import nonzero_median
-from lightning_tailindex.functional.normality import projection_acceptance
+from lightning_tailindex.functional.normality import projection_acceptances
 from lightning_tailindex.functional.surrogate import gaussian_surrogate
 from lightning_tailindex.noise.observation import GroupNoise, NoiseObservation
 from lightning_tailindex.records import AggregatedTailIndex, LawFit, Measurement, Report, TailIndexEstimate
@@ -92,21 +92,25 @@ def _groups(observation: NoiseObservation, seed: int) -> tuple[list[_Group], Gro
     counted = together.first(number)
     fits = law_fits(counted, estimates[:number], num_surrogates=_SURROGATES, generator=generator)
     return [
-        _Group(group, *drawn, estimate, surrogate, fit, _acceptance(*drawn, seed))
-        for group, drawn, estimate, surrogate, fit in zip(
-            observation.groups, draws, estimates[:number], estimates[number:], fits, strict=True
+        _Group(group, *drawn, *found)
+        for group, drawn, *found in zip(
+            observation.groups,
+            draws,
+            estimates[:number],
+            estimates[number:],
+            fits,
+            _acceptances(draws, seed),
+            strict=True,
         )
     ], counted
 
 
-def _acceptance(noise: Tensor, surrogate: Tensor, seed: int) -> dict[str, Tensor]:
-    """Both tests on the same random projections of the noise and of its surrogate."""
-    shares = {}
-    for prefix, draws in (("", noise), ("gaussian_", surrogate)):
-        accepted = projection_acceptance(draws, generator=torch.Generator(draws.device).manual_seed(seed))
-        shares[f"{prefix}anderson_darling"] = accepted.anderson_darling
-        shares[f"{prefix}shapiro_wilk"] = accepted.shapiro_wilk
-    return shares
+def _acceptances(draws: Sequence[tuple[Tensor, Tensor]], seed: int) -> list[dict[str, Tensor]]:
+    """Both tests on the same random projections of each group's noise and of its surrogate."""
+    anderson, shapiro = projection_acceptances([kind for pair in draws for kind in pair], seed=seed)
+    names = ("anderson_darling", "gaussian_anderson_darling", "shapiro_wilk", "gaussian_shapiro_wilk")
+    columns = (shares for test in (anderson, shapiro) for shares in (test[0::2], test[1::2]))
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _law_scalars(fit: LawFit) -> dict[str, Tensor]:
