@@ -11,7 +11,7 @@ from torch import Tensor
 from ._counts import PER_OCTAVE, count_values
 from ._each import fit_each
 from ._pooled import gaussian_ratios
-from ._search import Groups
+from ._search import MAXIMUM, Groups
 from .surrogate import gaussian_surrogates
 
 _NULL_SERIES = 4000
@@ -44,26 +44,26 @@ def gaussian_p_value(ratio: Tensor, num_values: Tensor) -> Tensor:
 def surrogate_p_values(groups: Groups, num_surrogates: int, generator: torch.Generator | None) -> Tensor:
     """Shares of Gaussian surrogates whose pooled ratio is at least as large as that of the values, shape [groups].
 
-    Of a group and of its surrogates the same evenly spaced series are taken, with the same zeros left out.
+    Of a group and of its surrogates the same evenly spaced series are taken, with the same zeros left out. The
+    surrogates of all groups come from the same random numbers, as those of the series of one group do.
 
     Args:
         groups: The groups.
         num_surrogates: Surrogates of each group.
         generator: Source of their randomness on the device of the values; None takes torch's default one.
     """
-    usable = groups.cells.usable
-    samples = [
-        sample
-        for own in groups.own()
-        for sample in _with_surrogates(groups.x[:, own][:, usable[own]], num_surrogates, generator)
-    ]
-    ratio = gaussian_ratios(Groups.of(samples, "median", PER_OCTAVE)).reshape(-1, 1 + num_surrogates)
-    p_value = (1 + (ratio[:, 1:] >= ratio[:, :1]).sum(1)) / (1 + num_surrogates)
+    taken = [own[:: -(-max(len(own), 1) // _SURROGATE_SERIES)] for own in _usable(groups)]
+    sizes, laps = [len(own) for own in taken], 1 + num_surrogates
+    x = groups.x[:, torch.cat(taken)]
+    surrogates = torch.where(x == 0, 0, gaussian_surrogates(x, num_surrogates, generator))
+    rows = torch.cat([x[None], surrogates]).permute(2, 0, 1)  # so that the draws of a series will lie together
+    rows = torch.cat([part.transpose(0, 1).flatten(0, 1) for part in torch.split(rows, sizes)])
+    wide = [size for size in sizes for _ in range(laps)]
+    ratio = gaussian_ratios(Groups.of(rows.T, wide, "median", PER_OCTAVE, reach=MAXIMUM)).reshape(-1, laps)
+    p_value = (1 + (ratio[:, 1:] >= ratio[:, :1]).sum(1)) / laps
     return torch.where(groups.search.filled, p_value, math.nan)
 
 
-def _with_surrogates(x: Tensor, number: int, generator: torch.Generator | None) -> Tensor:
-    """Some series of one group, and behind them those of each of its surrogates, [1 + number, n, series]."""
-    x = x[:, :: -(-max(x.shape[1], 1) // _SURROGATE_SERIES)]
-    surrogates = gaussian_surrogates(x, number, generator)
-    return torch.cat([x[None], torch.where(x == 0, 0, surrogates)])
+def _usable(groups: Groups) -> list[Tensor]:
+    """Which of all series are usable, for each group."""
+    return [own.start + groups.cells.usable[own].nonzero()[:, 0] for own in groups.own()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,12 +23,29 @@ _FEWEST = 2048  # series below which handling them apart would take longer than 
 
 
 @dataclass(frozen=True)
+class Reach:
+    """How far down a search looks at first: tail indices of noise are rarely below.
+
+    Attributes:
+        first: The first of the coarse nodes.
+        fall: What the curve has to have lost there, in nats a series; all nodes are evaluated where it has not.
+    """
+
+    first: int
+    fall: float
+
+
+INTERVAL = Reach(7, 2.0)  # 0.63: the interval ends before, even where all series tell the same
+MAXIMUM = Reach(12, 0.5)  # 1.30: so does the surroundings of the maximum
+
+
+@dataclass(frozen=True)
 class Search:
     """A coarse search for one tail index for each group.
 
     Attributes:
         classes: The usable series by their lengths, with scales that are wide enough.
-        curve: Coarse log-likelihoods, shape [nodes, groups].
+        curve: Coarse log-likelihoods, shape [nodes, groups]; minus infinity where they are too low to matter.
         num_values: Values in the usable series, shape [groups].
     """
 
@@ -58,11 +76,19 @@ class Groups:
     search: Search
 
     @classmethod
-    def of(cls, samples: Sequence[Tensor], center: Center, per_octave: int, *, keep_index: bool = False) -> Groups:
-        """Counts and searches samples of the same number of draws, each of shape [n, series]."""
-        x, sizes = torch.cat(list(samples), dim=1), tuple(sample.shape[1] for sample in samples)
+    def of(
+        cls,
+        x: Tensor,
+        sizes: Sequence[int],
+        center: Center,
+        per_octave: int,
+        *,
+        keep_index: bool = False,
+        reach: Reach = INTERVAL,
+    ) -> Groups:
+        """Counts and searches values [n, series], group after group."""
         cells = count_values(x, center, per_octave, keep_index=keep_index)
-        return cls(x, cells, sizes, search(cells, sizes, per_octave))
+        return cls(x, cells, tuple(sizes), search(cells, sizes, per_octave, reach))
 
     def first(self, number: int) -> Groups:
         """Only so many of the groups."""
@@ -93,13 +119,29 @@ def marginal(part: Likelihood, grid: Grid) -> Tensor:
     return part.marginal + grid.log_spacing(part.mass)[:, None]
 
 
-def search(cells: Cells, sizes: Sequence[int], per_octave: int) -> Search:
+def search(cells: Cells, sizes: Sequence[int], per_octave: int, reach: Reach = INTERVAL) -> Search:
     """Evaluates coarsely spaced nodes for the usable series of each group, on scales that are wide enough."""
     counts, num_groups = cells.counts, len(sizes)
     group = torch.arange(num_groups).repeat_interleave(torch.tensor(sizes)).to(counts.device)
     usable = cells.usable.nonzero()[:, 0]
-    classes = [Series(i, group[i], grid.over(COARSE)) for i, grid in by_length(cells, per_octave, _FEWEST)]
-    curve = counts.new_zeros(len(COARSE), num_groups, dtype=torch.float64)
+    nodes = COARSE[reach.first :]
+    classes = [Series(i, group[i], grid.over(nodes)) for i, grid in by_length(cells, per_octave, _FEWEST)]
+    curve, wide = _settled(counts, classes, nodes, num_groups)
+    size = group[usable].bincount(minlength=num_groups)
+    short = ((curve[0] > curve.amax(0) - reach.fall * size) & (size > 0)).nonzero()[:, 0]
+    curve = torch.nn.functional.pad(curve, (0, 0, reach.first, 0), value=-math.inf)
+    if len(short) > 0:
+        again = [replace(series.of(short), grid=series.grid.over(COARSE)) for series in wide]
+        rest = (series.of(((size > 0).index_fill(0, short, False)).nonzero()[:, 0]) for series in wide)
+        whole, wider = _settled(counts, again, COARSE, num_groups)
+        curve[:, short], wide = whole[:, short], [series for series in (*rest, *wider) if len(series.index) > 0]
+    num_values = sums_of_groups(cells.num_values[usable], group[usable], num_groups)
+    return Search(tuple(wide), curve, num_values)
+
+
+def _settled(counts: Tensor, classes: list[Series], nodes: range, num_groups: int) -> tuple[Tensor, list[Series]]:
+    """Curves of the groups at some nodes, [nodes, groups], and the series with scales that are wide enough."""
+    curve = counts.new_zeros(len(nodes), num_groups, dtype=torch.float64)
     wide: list[Series] = []
     while classes:
         series = classes.pop(0)
@@ -110,8 +152,7 @@ def search(cells: Cells, sizes: Sequence[int], per_octave: int) -> Search:
             chosen = replace(series.of(some.nonzero()[:, 0]), grid=grid)
             if len(chosen.index) > 0:
                 (wide if grid is series.grid else classes).append(chosen)
-    num_values = sums_of_groups(cells.num_values[usable], group[usable], num_groups)
-    return Search(tuple(wide), curve, num_values)
+    return curve, wide
 
 
 def _coarse(counts: Tensor, series: Series, num_groups: int) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from lightning_tailindex.records import TailIndexEstimate
@@ -113,7 +114,9 @@ def pooled_groups(
     for n in dict.fromkeys(len(x) for x in wide):
         places = [i for i, x in enumerate(wide) if len(x) == n]
         wanted = [intervals is None or intervals[i] for i in places]
-        groups = Groups.of([wide[i] for i in places], center, cells_per_octave, keep_index=any(wanted))
+        sizes = [wide[i].shape[1] for i in places]
+        x = torch.cat([wide[i] for i in places], dim=1)
+        groups = Groups.of(x, sizes, center, cells_per_octave, keep_index=any(wanted))
         for i, estimate in zip(places, pooled_estimates(groups, wanted), strict=True):
             found[i] = replace(estimate, scale=estimate.scale.reshape(samples[i].shape[1:]))
     return [found[i] for i in range(len(samples))]
@@ -129,7 +132,8 @@ def counted_groups(samples: Sequence[Tensor]) -> Groups:
         The groups.
     """
     wide = [checked_sample("grouped_mle", x).reshape(len(x), -1) for x in samples]
-    return Groups.of(wide, "median", PER_OCTAVE, keep_index=True)
+    sizes = [x.shape[1] for x in wide]
+    return Groups.of(torch.cat(wide, dim=1), sizes, "median", PER_OCTAVE, keep_index=True)
 
 
 def pooled_estimates(groups: Groups, intervals: Sequence[bool] | None = None) -> list[TailIndexEstimate]:

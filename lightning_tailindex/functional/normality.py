@@ -199,7 +199,8 @@ def _directions(noise: Tensor, number: int, generator: torch.Generator | None) -
     shape = (noise[0].numel(), number)
     directions = torch.randn(shape, generator=generator, dtype=noise.dtype, device=noise.device)
     wide: Tensor = (directions.cpu() if noise.device.type == "mps" else directions).double()
-    return wide / torch.linalg.vector_norm(wide, dim=0)
+    unit: Tensor = wide / wide.norm(dim=0)
+    return unit
 
 
 def _anderson_darling_p_value(modified: Tensor) -> Tensor:
