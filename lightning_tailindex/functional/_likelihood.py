@@ -43,11 +43,6 @@ class Likelihood:
     largest: Tensor
     relative: Tensor
 
-    def at(self, nodes: Tensor) -> Likelihood:
-        """At some nodes of each series' own, [nodes, series], alone."""
-        own = nodes.expand(len(self.relative), *nodes.shape)
-        return Likelihood(self.largest.gather(0, nodes), self.relative.gather(1, own))
-
     @cached_property
     def _sums(self) -> tuple[Tensor, Tensor, Tensor]:
         """Sums over the scales of the likelihood, of it times their places, and over the outermost two."""

@@ -61,12 +61,12 @@ def fit_pooled(groups: Groups, spread: float | None = None, intervals: Sequence[
 
 def _gaussian(counts: Tensor, found: Search) -> Tensor:
     """Log-likelihood of the best Gaussians of the groups, [groups], however far their scales are from the unit."""
-    total = torch.zeros_like(found.curve[-1])
-    for series in found.classes:
+    total, outside = torch.zeros_like(found.curve[-1]), found.wider_at_two.nonzero()[:, 0]
+    for series in (series.of(outside) for series in found.classes) if len(outside) > 0 else ():
         for _, weights, summed in parts(counts, series, len(total)):
             width = (math.pi / weights.sum(1)).log() / 2  # of the likelihood, whose curvature is two for each value
             total += summed(gaussian_profile(weights, series.grid.per_octave) + width)
-    return torch.maximum(total, found.curve[-1])
+    return torch.where(found.wider_at_two, torch.maximum(total, found.curve[-1]), found.curve[-1])
 
 
 def _ends(fine: Tensor, start: Tensor, coarse: Tensor, node: Tensor, value: Tensor, spread: Tensor) -> Tensor:
@@ -83,5 +83,5 @@ def _scales(counts: Tensor, windows: Windows, place: Tensor, log_ratio: Tensor) 
     for part in windows.parts:
         index, group, grid = part.series.index, part.series.group, part.series.grid
         nodes = torch.stack([below[group], below[group] + 1])
-        before, after = grid.log_scale(part.likelihood(counts).at(nodes).best.double(), nodes)
+        before, after = grid.log_scale(part.likelihood(counts).best.gather(0, nodes).double(), nodes)
         log_ratio[index] = torch.lerp(before, after, place[group] - below[group])

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ._counts import Cells, Center, count_values
 from ._grid import Grid, by_length, every
-from ._likelihood import Likelihood, as_weights, in_chunks, likelihood
+from ._likelihood import LARGEST_EDGE, Likelihood, as_weights, in_chunks, likelihood
 from ._series import Series, sums_of_groups
 
 COARSE = every(4)
@@ -47,11 +47,13 @@ class Search:
         classes: The usable series by their lengths, with scales that are wide enough.
         curve: Coarse log-likelihoods, shape [nodes, groups]; minus infinity where they are too low to matter.
         num_values: Values in the usable series, shape [groups].
+        wider_at_two: Whether the scales are not wide enough for the Gaussian, shape [groups].
     """
 
     classes: tuple[Series, ...]
     curve: Tensor
     num_values: Tensor
+    wider_at_two: Tensor
 
     @property
     def filled(self) -> Tensor:
@@ -97,6 +99,7 @@ class Groups:
             tuple(series.of(groups) for series in self.search.classes),
             self.search.curve[:, :number],
             self.search.num_values[:number],
+            self.search.wider_at_two[:number],
         )
         return Groups(self.x[:, own], self.cells.of(own), self.sizes[:number], found)
 
@@ -126,37 +129,40 @@ def search(cells: Cells, sizes: Sequence[int], per_octave: int, reach: Reach = I
     usable = cells.usable.nonzero()[:, 0]
     nodes = COARSE[reach.first :]
     classes = [Series(i, group[i], grid.over(nodes)) for i, grid in by_length(cells, per_octave, _FEWEST)]
-    curve, wide = _settled(counts, classes, nodes, num_groups)
+    curve, edge, wide = _settled(counts, classes, nodes, num_groups)
     size = group[usable].bincount(minlength=num_groups)
     short = ((curve[0] > curve.amax(0) - reach.fall * size) & (size > 0)).nonzero()[:, 0]
     curve = torch.nn.functional.pad(curve, (0, 0, reach.first, 0), value=-math.inf)
     if len(short) > 0:
         again = [replace(series.of(short), grid=series.grid.over(COARSE)) for series in wide]
         rest = (series.of(((size > 0).index_fill(0, short, False)).nonzero()[:, 0]) for series in wide)
-        whole, wider = _settled(counts, again, COARSE, num_groups)
+        whole, _, wider = _settled(counts, again, COARSE, num_groups)
         curve[:, short], wide = whole[:, short], [series for series in (*rest, *wider) if len(series.index) > 0]
     num_values = sums_of_groups(cells.num_values[usable], group[usable], num_groups)
-    return Search(tuple(wide), curve, num_values)
+    return Search(tuple(wide), curve, num_values, edge > LARGEST_EDGE * size)
 
 
-def _settled(counts: Tensor, classes: list[Series], nodes: range, num_groups: int) -> tuple[Tensor, list[Series]]:
-    """Curves of the groups at some nodes, [nodes, groups], and the series with scales that are wide enough."""
+def _settled(
+    counts: Tensor, classes: list[Series], nodes: range, num_groups: int
+) -> tuple[Tensor, Tensor, list[Series]]:
+    """Curves at some nodes, [nodes, groups], edges at the last one, and the series with scales that are wide enough."""
     curve = counts.new_zeros(len(nodes), num_groups, dtype=torch.float64)
+    at_two = curve[0].clone()
     wide: list[Series] = []
     while classes:
         series = classes.pop(0)
-        part, leaves = _coarse(counts, series, num_groups)
+        part, edge, leaves = _coarse(counts, series, num_groups)
         leaves = leaves & (not series.grid.is_widest)
-        curve = curve + part * ~leaves
+        curve, at_two = curve + part * ~leaves, at_two + edge * ~leaves
         for some, grid in ((~leaves, series.grid), (leaves, series.grid.widened())):
             chosen = replace(series.of(some.nonzero()[:, 0]), grid=grid)
             if len(chosen.index) > 0:
                 (wide if grid is series.grid else classes).append(chosen)
-    return curve, wide
+    return curve, at_two, wide
 
 
-def _coarse(counts: Tensor, series: Series, num_groups: int) -> tuple[Tensor, Tensor]:
-    """Curves of the groups [nodes, groups], and whose scales leave the grid."""
+def _coarse(counts: Tensor, series: Series, num_groups: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Curves of the groups [nodes, groups], their edges at the last node [groups], and whose scales leave the grid."""
     curve = counts.new_zeros(len(series.grid.nodes), num_groups, dtype=torch.float64)
     edge = curve.clone()
     for some, weights, summed in parts(counts, series, num_groups):
@@ -165,4 +171,4 @@ def _coarse(counts: Tensor, series: Series, num_groups: int) -> tuple[Tensor, Te
         edge += summed(part.edge)
     size = series.group.bincount(minlength=num_groups)
     near = curve >= curve.amax(0) - _NEAR * size  # the interval ends there, whatever the series share
-    return curve, (edge * near > _EDGE * size).any(0)
+    return curve, edge[-1], (edge * near > _EDGE * size).any(0)
