@@ -1,4 +1,4 @@
-"""Estimators by their names, and on all groups at once."""
+"""Estimators by their names."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from lightning_tailindex import functional
-from lightning_tailindex.functional.grouped_mle import pooled_groups
 from lightning_tailindex.records import TailIndexEstimate
 
-__all__ = ["Estimator", "estimate_groups", "resolve_estimators"]
+__all__ = ["Estimator", "resolve_estimators"]
 
 
 class Estimator(Protocol):
@@ -51,25 +50,3 @@ def resolve_estimators(estimators: str | Estimator | Sequence[str | Estimator]) 
     if unknown:
         raise ValueError(f"estimators must be among {sorted(named)} or functions, got {unknown[0]!r}.")
     return {n: named[e] if isinstance(e, str) else e for n, e in zip(names, wanted, strict=True)}
-
-
-def estimate_groups(
-    estimator: Estimator, groups: Sequence[Tensor], surrogates: Sequence[Tensor]
-) -> tuple[Sequence[TailIndexEstimate], Sequence[TailIndexEstimate]]:
-    """Pools the coordinates of each group, and those of its surrogate.
-
-    Args:
-        estimator: The estimator.
-        groups: Draws of each group, ``[n, d]``.
-        surrogates: Their Gaussian surrogates.
-
-    Returns:
-        An estimate for each group, and one for each surrogate, which may have no interval.
-    """
-    together = [*groups, *surrogates]
-    if estimator is functional.grouped_mle:  # in a fraction of the time
-        wanted = [True] * len(groups) + [False] * len(surrogates)
-        estimates = pooled_groups(together, intervals=wanted)
-    else:
-        estimates = [estimator(group, pooled=True) for group in together]
-    return estimates[: len(groups)], estimates[len(groups) :]

@@ -21,7 +21,7 @@ from lightning_tailindex.records import AggregatedTailIndex, LawFit, Measurement
 
 from .aggregation import FIELDS, aggregated_alphas, sizes, thinned
 from .bins import ALPHA_BINS, NOISE_BINS
-from .estimators import Estimator, estimate_groups
+from .estimators import Estimator
 from .every_coordinate import every_coordinate
 from .notes import group_note, misfit
 
@@ -218,8 +218,8 @@ def _column(groups: list[_Group], counted: Groups, name: str, estimator: Estimat
         estimates, gaussian = [group.estimate for group in groups], [group.gaussian for group in groups]
         alphas = separate_alphas(counted)
     else:
-        few = [thinned(surrogate) for surrogate in surrogates]
-        estimates, gaussian = map(list, estimate_groups(estimator, noises, few))
+        estimates = [estimator(noise, pooled=True) for noise in noises]
+        gaussian = [estimator(thinned(surrogate), pooled=True) for surrogate in surrogates]
         together = estimator(torch.cat(noises, dim=1), pooled=False).alpha
         alphas = list(torch.split(together, [noise.shape[1] for noise in noises]))
     more = aggregated_alphas(estimator, noises, surrogates)

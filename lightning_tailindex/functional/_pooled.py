@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -26,37 +28,65 @@ def gaussian_ratios(groups: Groups) -> Tensor:
     return 2 * (maximize(curve, at_two)[1] - torch.where(at_two, curve[-1], groups.search.curve[-1]))
 
 
-def fit_pooled(groups: Groups, spread: float | None = None, intervals: Sequence[bool] | None = None) -> Fit:
-    """Fits one tail index to the usable series of each group.
+@dataclass(frozen=True)
+class Pooled:
+    """One tail index for the usable series of each group; what is not asked for is not computed.
 
-    Args:
+    Attributes:
         groups: The groups.
-        spread: Dispersion of the score; None measures it where the bins of single values were kept.
-        intervals: For which groups it is measured; None for all.
-
-    Returns:
-        The fit, its fields of shape [groups] but ``log_ratio``, of shape [series]. Intervals are NaN where the
-        dispersion is unknown, and everything is for groups without a usable series.
+        intervals: For which groups the dispersion of the score is measured; None for all.
+        spread: That dispersion; None measures it where the bins of single values were kept.
     """
-    cells, pooled = groups.cells, groups.search
-    log_ratio = pooled.curve.new_full((len(cells.counts),), math.nan)
-    filled, sizes = pooled.filled, groups.sizes
-    windows = Windows.of(cells.counts, pooled)
-    curve, start = windows.curve, windows.start
-    place, value = maximize(curve, start + len(curve) - 1 == LAST_NODE)
-    node = start + place
-    _scales(cells.counts, windows, place.double(), log_ratio)
-    alpha, value = (torch.where(filled, found, math.nan) for found in (alpha_at(node), value))
-    size = sum((series.group.bincount(minlength=len(sizes)) for series in pooled.classes), torch.zeros_like(filled))
-    wide = value.new_full(value.shape, math.nan if spread is None else spread)
-    wanted = torch.tensor([True] * len(sizes) if intervals is None else list(intervals), device=filled.device) & filled
-    if spread is None and cells.index.shape[1] > 0 and bool(wanted.any()):
-        wide = dispersion(groups, windows, wanted, alpha)
-    wide = torch.where(wanted, wide, math.nan)
-    low, high = torch.where(wide.isnan(), math.nan, alpha_at(_ends(curve, start, pooled.curve, node, value, wide)))
-    above = value - _gaussian(cells.counts, pooled)
-    gain = (above / pooled.num_values).clamp(min=0)  # the Gaussian is one of the stable laws
-    return Fit(alpha, low, high, log_ratio, value, gain, size / wide)
+
+    groups: Groups
+    intervals: Sequence[bool] | None = None
+    spread: float | None = None
+
+    @cached_property
+    def windows(self) -> Windows:
+        """The likelihood around the maxima."""
+        return Windows.of(self.groups.cells.counts, self.groups.search)
+
+    @cached_property
+    def _maximum(self) -> tuple[Tensor, Tensor]:
+        """Place in the window and value, both of shape [groups], of any number for groups without a usable series."""
+        curve = self.windows.curve
+        return maximize(curve, self.windows.start + len(curve) - 1 == LAST_NODE)
+
+    @cached_property
+    def alpha(self) -> Tensor:
+        """Tail indices, shape [groups]; NaN for groups without a usable series."""
+        found = alpha_at(self.windows.start + self._maximum[0])
+        return torch.where(self.groups.search.filled, found, math.nan)
+
+    @cached_property
+    def _dispersion(self) -> Tensor:
+        """That of the score, shape [groups]; NaN where it is unknown."""
+        filled = self.groups.search.filled
+        wide = self.alpha.new_full(self.alpha.shape, math.nan if self.spread is None else self.spread)
+        wanted = filled & (True if self.intervals is None else torch.tensor(self.intervals, device=filled.device))
+        if self.spread is None and self.groups.cells.index.shape[1] > 0 and bool(wanted.any()):
+            wide = dispersion(self.groups, self.windows, wanted, self.alpha)
+        return torch.where(wanted, wide, math.nan)
+
+    @cached_property
+    def ends(self) -> tuple[Tensor, Tensor]:
+        """Both ends of the intervals, shape [groups]; NaN where the dispersion is unknown."""
+        (place, value), wide = self._maximum, self._dispersion
+        nodes = _ends(self.windows, self.groups.search.curve, place, value, wide)
+        low, high = torch.where(wide.isnan(), math.nan, alpha_at(nodes))
+        return low, high
+
+    def fit(self) -> Fit:
+        """All of it; fields of shape [groups] but ``log_ratio``, of shape [series]."""
+        cells, found = self.groups.cells, self.groups.search
+        log_ratio = found.curve.new_full((len(cells.counts),), math.nan)
+        _scales(cells.counts, self.windows, self._maximum[0].double(), log_ratio)
+        value = torch.where(found.filled, self._maximum[1], math.nan)
+        size = sum((s.group.bincount(minlength=len(value)) for s in found.classes), torch.zeros_like(found.filled))
+        above = value - _gaussian(cells.counts, found)
+        gain = (above / found.num_values).clamp(min=0)  # the Gaussian is one of the stable laws
+        return Fit(self.alpha, *self.ends, log_ratio, value, gain, size / self._dispersion)
 
 
 def _gaussian(counts: Tensor, found: Search) -> Tensor:
@@ -69,12 +99,12 @@ def _gaussian(counts: Tensor, found: Search) -> Tensor:
     return torch.where(found.wider_at_two, torch.maximum(total, found.curve[-1]), found.curve[-1])
 
 
-def _ends(fine: Tensor, start: Tensor, coarse: Tensor, node: Tensor, value: Tensor, spread: Tensor) -> Tensor:
-    """Nodes at which the intervals end, [2, groups]: on the fine curve, or beyond it on the coarse one."""
-    level = CHI_SQUARE * spread
-    inner = start + torch.stack(interval(fine, node - start, value, level))
-    outer = torch.stack(interval(coarse, node / COARSE.step, value, level)) * COARSE.step
-    return torch.where((inner > start) & (inner < start + len(fine) - 1), inner, outer)
+def _ends(windows: Windows, coarse: Tensor, place: Tensor, value: Tensor, spread: Tensor) -> Tensor:
+    """Nodes at which the intervals end, [2, groups]: in the window, or beyond it on the coarse curve."""
+    level, start = CHI_SQUARE * spread, windows.start
+    inner = start + torch.stack(interval(windows.curve, place, value, level))
+    outer = torch.stack(interval(coarse, (start + place) / COARSE.step, value, level)) * COARSE.step
+    return torch.where((inner > start) & (inner < start + WIDTH), inner, outer)
 
 
 def _scales(counts: Tensor, windows: Windows, place: Tensor, log_ratio: Tensor) -> None:

@@ -19,7 +19,7 @@ from ._checks import FEWEST_VALUES
 from ._counts import Cells, leading_bits
 from ._each import Fit, fit_each
 from ._estimates import estimate_each, pooled_estimate
-from ._pooled import fit_pooled
+from ._pooled import Pooled
 from ._search import Groups, search
 from ._tables import FIRST_OCTAVE, NUM_OCTAVES
 
@@ -105,7 +105,8 @@ def estimate_counts(counts: Tensor, per_octave: int, *, pooled: bool) -> TailInd
         return estimate_each(_restored(fit_each(thin, per_octave), share), cells, counts.shape[:1])
     spread = max(int(thin.usable.sum()), 1) * share
     sizes = (len(counts),)
-    fit = fit_pooled(Groups(thin.counts[:0], thin, sizes, search(thin, sizes, per_octave)), spread)
+    groups = Groups(thin.counts[:0], thin, sizes, search(thin, sizes, per_octave))
+    fit = Pooled(groups, spread=spread).fit()
     fit = replace(fit, log_likelihood=fit.log_likelihood / share, effective_series=fit.effective_series * share)
     return pooled_estimate(fit, 0, cells, slice(None))
 

@@ -15,10 +15,10 @@ from ._checks import checked_sample
 from ._counts import PER_OCTAVE, Center, count_values
 from ._each import fit_each
 from ._estimates import estimate_each, pooled_estimate
-from ._pooled import fit_pooled
+from ._pooled import Pooled
 from ._search import Groups
 
-__all__ = ["counted_groups", "grouped_mle", "pooled_estimates", "pooled_groups", "separate_alphas"]
+__all__ = ["counted_groups", "grouped_mle", "pooled_alphas", "pooled_estimates", "pooled_groups", "separate_alphas"]
 
 
 def grouped_mle(
@@ -138,11 +138,18 @@ def counted_groups(samples: Sequence[Tensor]) -> Groups:
 
 def pooled_estimates(groups: Groups, intervals: Sequence[bool] | None = None) -> list[TailIndexEstimate]:
     """Pools the series of each group, as :func:`pooled_groups` does; scales of shape ``[series]``."""
-    fit = fit_pooled(groups, intervals=intervals)
+    fit = Pooled(groups, intervals).fit()
     return [pooled_estimate(fit, i, groups.cells.of(own), own) for i, own in enumerate(groups.own())]
+
+
+def pooled_alphas(groups: Groups, intervals: Sequence[bool] | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """The tail indices and both ends of their intervals alone, each of shape ``[groups]``."""
+    pooled = Pooled(groups, intervals)
+    alpha, low, high = (value.to(groups.cells.unit.dtype) for value in (pooled.alpha, *pooled.ends))
+    return alpha, low, high
 
 
 def separate_alphas(groups: Groups) -> list[Tensor]:
     """Estimates each series by itself: the tail indices, of shape ``[series]`` for each group."""
-    alpha = fit_each(groups.cells, PER_OCTAVE).alpha.to(groups.x.dtype)
+    alpha = fit_each(groups.cells, PER_OCTAVE).alpha.to(groups.cells.unit.dtype)
     return [alpha[own] for own in groups.own()]
