@@ -13,14 +13,13 @@ from lightning_tailindex import functional
 from lightning_tailindex.functional._search import Groups
 from lightning_tailindex.functional.grouped_mle import counted_groups, pooled_estimates, separate_alphas
 from lightning_tailindex.functional.law_fit import LAWS, law_fits
-from lightning_tailindex.functional.median import nonzero_median
 from lightning_tailindex.functional.normality import projection_acceptances
 from lightning_tailindex.functional.surrogate import gaussian_surrogate
 from lightning_tailindex.noise.observation import GroupNoise, NoiseObservation
 from lightning_tailindex.records import AggregatedTailIndex, LawFit, Measurement, Report, TailIndexEstimate
 
 from .aggregation import FIELDS, aggregated_alphas, sizes, thinned
-from .bins import ALPHA_BINS, NOISE_BINS
+from .bins import ALPHA_BINS, NOISE_BINS, standardized
 from .estimators import Estimator
 from .every_coordinate import every_coordinate
 from .notes import group_note, misfit
@@ -66,11 +65,6 @@ class _Pending:
     words: dict[str, Any]
     scalars: tuple[str, ...]
     numbers: Tensor
-
-
-def _standardized(noise: Tensor, scale: Tensor) -> Tensor:
-    """Centres each coordinate by its median draw and divides it by its scale; zeros are left out as NaN."""
-    return torch.where(noise == 0, torch.nan, noise - nonzero_median(noise)) / scale
 
 
 def _noise_and_surrogate(group: GroupNoise, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -142,7 +136,7 @@ def _estimate_scalars(
 
 
 def _pending(
-    group: _Group, name: str, estimate: TailIndexEstimate, surrogate: TailIndexEstimate, alphas: Tensor, more: Tensor
+    group: _Group, name: str, estimate: TailIndexEstimate, surrogate: TailIndexEstimate, alphas: Tensor, *more: Tensor
 ) -> _Pending:
     observed, noise = group.observed, group.noise
     scalars = {
@@ -160,9 +154,8 @@ def _pending(
         "group_size": observed.num_coordinates,
         "note": group_note(observed, estimate),
     }
-    histograms = ALPHA_BINS.summarize(alphas), NOISE_BINS.summarize(_standardized(noise, estimate.scale))
     numbers = torch.stack([scalar.to(noise) for scalar in scalars.values()])
-    return _Pending(words, tuple(scalars), torch.cat([numbers, more.to(noise), *(h.to(noise) for h in histograms)]))
+    return _Pending(words, tuple(scalars), torch.cat([numbers, *(numbers.to(noise) for numbers in more)]))
 
 
 def _measurement(pending: _Pending, numbers: list[float], num_draws: int) -> Measurement:
@@ -222,9 +215,15 @@ def _column(groups: list[_Group], counted: Groups, name: str, estimator: Estimat
         gaussian = [estimator(thinned(surrogate), pooled=True) for surrogate in surrogates]
         together = estimator(torch.cat(noises, dim=1), pooled=False).alpha
         alphas = list(torch.split(together, [noise.shape[1] for noise in noises]))
-    more = aggregated_alphas(estimator, noises, surrogates)
-    rows = zip(groups, estimates, gaussian, alphas, more, strict=True)
-    return [_pending(group, name, estimate, surrogate, own, rest) for group, estimate, surrogate, own, rest in rows]
+    widths = [noise.shape[1] for noise in noises]
+    relative = standardized(torch.cat(noises, dim=1), torch.cat([estimate.scale for estimate in estimates]))
+    more = (
+        aggregated_alphas(estimator, noises, surrogates),
+        ALPHA_BINS.summarize(torch.cat(alphas)[None], widths),
+        NOISE_BINS.summarize(relative, widths),
+    )
+    rows = zip(groups, estimates, gaussian, alphas, *more, strict=True)
+    return [_pending(group, name, *row) for group, *row in rows]
 
 
 def analyse(
