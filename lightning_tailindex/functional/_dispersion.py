@@ -58,24 +58,23 @@ def _scores(cells: Cells, windows: Windows, wanted: Tensor, alpha: Tensor) -> tu
     middle = torch.searchsorted(alpha_grid().to(alpha), alpha).clamp(_STENCIL, _HIGHEST)
     middle = (middle - windows.start).clamp(_STENCIL, WIDTH - _STENCIL)
     for part in windows.parts:
-        own = wanted[part.series.group]
-        if bool(own.any()):
-            group = part.series.group[own]
-            values = _values(cells, part, own, middle[group])
-            draws.index_add_(0, group, values.double())
-            alone.index_add_(0, group, (values.square().sum(1) - values.sum(1).square() / n).double())
+        group = part.series.group
+        nodes = torch.where(wanted, middle, -1)[group]
+        for k in torch.unique(nodes[nodes >= 0]).tolist():
+            own = (nodes == k).nonzero()[:, 0]
+            values = _values(cells, part, own, k)
+            draws.index_add_(0, group[own], values.double())
+            alone.index_add_(0, group[own], (values.square().sum(1) - values.sum(1).square() / n).double())
     return draws, alone * n / (n - 1)
 
 
-def _values(cells: Cells, part: Part, own: Tensor, middle: Tensor) -> Tensor:
-    """The scores of the single values of a part's own series, [series, n], at nodes of the window."""
-    fit = part.likelihood(cells.counts)
-    relative, mass = (x if bool(own.all()) else x[..., own] for x in (fit.relative, fit.mass))
-    places = torch.arange(WIDTH + 1, device=middle.device)[:, None]
-    sign = (places == middle + _STENCIL).to(mass) - (places == middle - _STENCIL).to(mass)
-    # one product for all nodes of the window, the most of them with a weight of 0, for series of different middles
-    mean = (relative * (sign / mass)).flatten(0, 1).T @ part.series.grid.table(mass).flatten(0, 1)
-    return pad(mean, (1, 0)).gather(1, cells.index[part.series.index[own]].long())
+def _values(cells: Cells, part: Part, own: Tensor, middle: int) -> Tensor:
+    """The scores of the single values of a part's own series, [series, n], at a node of the window."""
+    fit, ends = part.likelihood(cells.counts), slice(middle - _STENCIL, middle + _STENCIL + 1, 2 * _STENCIL)
+    share = fit.relative[:, ends] / fit.mass[ends]
+    share = share if len(own) == share.shape[2] else share.index_select(2, own)
+    below, above = torch.einsum("skj,skc->kjc", share, part.series.grid.table(share)[:, ends])
+    return pad(above - below, (1, 0)).gather(1, cells.index[part.series.index[own]].long())
 
 
 def _together(x: Tensor, cells: Cells, classes: Sequence[Series], num_groups: int) -> Tensor:
