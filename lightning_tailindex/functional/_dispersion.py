@@ -42,7 +42,7 @@ def dispersion(groups: Groups, windows: Windows, wanted: Tensor, alpha: Tensor) 
     """
     draws, alone = _scores(groups.cells, windows, wanted, alpha)
     measured = draws.shape[1] * draws.var(1) / alone
-    classes = [series.of(wanted.nonzero()[:, 0]) for series in groups.search.classes]
+    classes = [series.of(wanted) for series in groups.search.classes]
     return torch.fmax(measured, _together(groups.x, groups.cells, classes, len(alpha))).clamp(min=1.0)
 
 

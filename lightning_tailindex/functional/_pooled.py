@@ -91,8 +91,8 @@ class Pooled:
 
 def _gaussian(counts: Tensor, found: Search) -> Tensor:
     """Log-likelihood of the best Gaussians of the groups, [groups], however far their scales are from the unit."""
-    total, outside = torch.zeros_like(found.curve[-1]), found.wider_at_two.nonzero()[:, 0]
-    for series in (series.of(outside) for series in found.classes) if len(outside) > 0 else ():
+    total, outside = torch.zeros_like(found.curve[-1]), found.wider_at_two
+    for series in (series.of(outside) for series in found.classes) if bool(outside.any()) else ():
         for _, weights, summed in parts(counts, series, len(total)):
             width = (math.pi / weights.sum(1)).log() / 2  # of the likelihood, whose curvature is two for each value
             total += summed(gaussian_profile(weights, series.grid.per_octave) + width)

@@ -94,7 +94,7 @@ class Groups:
 
     def first(self, number: int) -> Groups:
         """Only so many of the groups."""
-        own, groups = slice(sum(self.sizes[:number])), torch.arange(number, device=self.x.device)
+        own, groups = slice(sum(self.sizes[:number])), torch.arange(len(self.sizes), device=self.x.device) < number
         found = Search(
             tuple(series.of(groups) for series in self.search.classes),
             self.search.curve[:, :number],
@@ -131,11 +131,11 @@ def search(cells: Cells, sizes: Sequence[int], per_octave: int, reach: Reach = I
     classes = [Series(i, group[i], grid.over(nodes)) for i, grid in by_length(cells, per_octave, _FEWEST)]
     curve, edge, wide = _settled(counts, classes, nodes, num_groups)
     size = group[usable].bincount(minlength=num_groups)
-    short = ((curve[0] > curve.amax(0) - reach.fall * size) & (size > 0)).nonzero()[:, 0]
+    short = (curve[0] > curve.amax(0) - reach.fall * size) & (size > 0)
     curve = torch.nn.functional.pad(curve, (0, 0, reach.first, 0), value=-math.inf)
-    if len(short) > 0:
+    if bool(short.any()):
         again = [replace(series.of(short), grid=series.grid.over(COARSE)) for series in wide]
-        rest = (series.of(((size > 0).index_fill(0, short, False)).nonzero()[:, 0]) for series in wide)
+        rest = (series.of(~short) for series in wide)
         whole, _, wider = _settled(counts, again, COARSE, num_groups)
         curve[:, short], wide = whole[:, short], [series for series in (*rest, *wider) if len(series.index) > 0]
     num_values = sums_of_groups(cells.num_values[usable], group[usable], num_groups)
@@ -155,7 +155,7 @@ def _settled(
         leaves = leaves & (not series.grid.is_widest)
         curve, at_two = curve + part * ~leaves, at_two + edge * ~leaves
         for some, grid in ((~leaves, series.grid), (leaves, series.grid.widened())):
-            chosen = replace(series.of(some.nonzero()[:, 0]), grid=grid)
+            chosen = replace(series.of(some), grid=grid)
             if len(chosen.index) > 0:
                 (wide if grid is series.grid else classes).append(chosen)
     return curve, at_two, wide

@@ -26,8 +26,10 @@ class Series:
     grid: Grid
 
     def of(self, groups: Tensor) -> Series:
-        """Those that belong to some groups."""
-        kept = torch.isin(self.group, groups)
+        """Those that belong to some groups, which a mask of shape [groups] tells."""
+        if bool(groups.all()):
+            return self
+        kept = groups[self.group].nonzero()[:, 0]
         return Series(self.index[kept], self.group[kept], self.grid)
 
 

@@ -57,7 +57,7 @@ class Windows:
         curve = found.curve.new_zeros(WIDTH + 1, found.curve.shape[1])
         keep, kept = len(counts) <= _MOST_KEPT, []
         for k in torch.unique(start[found.filled]).tolist():
-            groups, nodes = (found.filled & (start == k)).nonzero()[:, 0], range(k, k + WIDTH + 1)
+            groups, nodes = found.filled & (start == k), range(k, k + WIDTH + 1)
             for series in found.classes:
                 window = replace(series.of(groups), grid=series.grid.over(nodes))
                 for some, weights, summed in parts(counts, window, curve.shape[1]):
