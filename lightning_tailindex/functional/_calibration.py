@@ -54,7 +54,7 @@ def surrogate_p_values(groups: Groups, num_surrogates: int, generator: torch.Gen
     """
     taken = [own[:: -(-max(len(own), 1) // _SURROGATE_SERIES)] for own in _usable(groups)]
     sizes, laps = [len(own) for own in taken], 1 + num_surrogates
-    x = groups.x[:, torch.cat(taken)]
+    x = groups.x.index_select(1, torch.cat(taken))
     surrogates = torch.where(x == 0, 0, gaussian_surrogates(x, num_surrogates, generator))
     rows = torch.cat([x[None], surrogates]).permute(2, 0, 1)  # so that the draws of a series will lie together
     rows = torch.cat([part.transpose(0, 1).flatten(0, 1) for part in torch.split(rows, sizes)])

@@ -74,7 +74,7 @@ def _values(cells: Cells, part: Part, own: Tensor, middle: int) -> Tensor:
     share = fit.relative[:, ends] / fit.mass[ends]
     share = share if len(own) == share.shape[2] else share.index_select(2, own)
     below, above = torch.einsum("skj,skc->kjc", share, part.series.grid.table(share)[:, ends])
-    return pad(above - below, (1, 0)).gather(1, cells.index[part.series.index[own]].long())
+    return pad(above - below, (1, 0)).gather(1, cells.index.index_select(0, part.series.index[own]).long())
 
 
 def _together(x: Tensor, cells: Cells, classes: Sequence[Series], num_groups: int) -> Tensor:
@@ -90,8 +90,8 @@ def _together(x: Tensor, cells: Cells, classes: Sequence[Series], num_groups: in
 def _standardized(x: Tensor, cells: Cells, index: Tensor) -> Tensor:
     """Clipped values of some series, each with mean 0 and norm 1, [draws, series]."""
     draws = slice(None, None, -(-len(x) // _MOST_DRAWS))
-    z = ((x[draws, index] - cells.middle[index]) / cells.unit[index]).clamp(-_CLIP, _CLIP)
-    z = torch.where(cells.index[index, draws].T == 0, 0.0, z)
+    z = ((x[draws].index_select(1, index) - cells.middle[index]) / cells.unit[index]).clamp(-_CLIP, _CLIP)
+    z = torch.where(cells.index[:, draws].index_select(0, index).T == 0, 0.0, z)
     return torch.nn.functional.normalize(z - z.mean(0), dim=0)
 
 

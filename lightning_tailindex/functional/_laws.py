@@ -107,4 +107,6 @@ def _expect(counts: Tensor, series: Series, expected: Tensor) -> None:
         _expect(counts, wider, expected)
     share = torch.einsum("sj,sc->jc", part.relative[:, 0] / part.mass[0], table[:, 0].exp())
     kept = ~narrow if not series.grid.is_widest else torch.ones_like(narrow)
-    expected[series.index[kept]] = (share * weights.sum(1, keepdim=True)).double()[kept]
+    own = kept.nonzero()[:, 0]
+    found = (share * weights.sum(1, keepdim=True)).double()
+    expected.index_copy_(0, series.index.index_select(0, own), found.index_select(0, own))
