@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,8 @@ from torch import Tensor
 
 from lightning_tailindex import functional
 from lightning_tailindex.functional._search import Groups
-from lightning_tailindex.functional.grouped_mle import counted_groups, pooled_estimates, separate_alphas
-from lightning_tailindex.functional.law_fit import LAWS, law_fits
-from lightning_tailindex.functional.normality import projection_acceptances
-from lightning_tailindex.functional.surrogate import gaussian_surrogate
+from lightning_tailindex.functional.grouped_mle import separate_alphas
+from lightning_tailindex.functional.law_fit import LAWS
 from lightning_tailindex.noise.observation import GroupNoise, NoiseObservation
 from lightning_tailindex.records import AggregatedTailIndex, LawFit, Measurement, Report, TailIndexEstimate
 
@@ -22,34 +20,10 @@ from .aggregation import FIELDS, aggregated_alphas, sizes, thinned
 from .bins import ALPHA_BINS, NOISE_BINS, standardized
 from .estimators import Estimator
 from .every_coordinate import every_coordinate
+from .groups import Group, observed_groups
 from .notes import group_note, misfit
 
 __all__ = ["analyse"]
-
-_SURROGATES = 39  # behind a p-value: enough to tell 5 %
-
-
-@dataclass(frozen=True)
-class _Group:
-    """The draws of one group, and what holds of them whatever the estimator is.
-
-    Attributes:
-        observed: The observation.
-        noise: The noise, 0 where it is left out and NaN where there is none to speak of, ``[n, d]``.
-        surrogate: Its Gaussian surrogate.
-        estimate: The estimate by grouped maximum likelihood, which the comparison of laws starts from.
-        gaussian: The same for the surrogate.
-        fit: Which law fits.
-        acceptance: Shares of projections that pass for Gaussian by both tests, of the noise and of its surrogate.
-    """
-
-    observed: GroupNoise
-    noise: Tensor
-    surrogate: Tensor
-    estimate: TailIndexEstimate
-    gaussian: TailIndexEstimate
-    fit: LawFit
-    acceptance: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -65,46 +39,6 @@ class _Pending:
     words: dict[str, Any]
     scalars: tuple[str, ...]
     numbers: Tensor
-
-
-def _noise_and_surrogate(group: GroupNoise, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    if len(group.gradients) > 0 and not group.is_rounding:
-        return group.nonzero_noise, gaussian_surrogate(group.noise, generator)
-    # draws of NaN make every estimator say that it cannot say anything
-    nothing = group.full_gradient.new_full((max(1, len(group.gradients)), len(group.full_gradient)), torch.nan)
-    return nothing, nothing
-
-
-def _groups(observation: NoiseObservation, seed: int) -> tuple[list[_Group], Groups]:
-    """What holds of all groups whatever the estimator is, and their counts."""
-    device = observation.groups[0].gradients.device
-    generator = torch.Generator(device).manual_seed(seed)
-    draws = [_noise_and_surrogate(group, generator) for group in observation.groups]
-    number = len(draws)
-    together = counted_groups([*(noise for noise, _ in draws), *(thinned(surrogate) for _, surrogate in draws)])
-    estimates = pooled_estimates(together, intervals=[True] * number + [False] * number)
-    counted = together.first(number)
-    fits = law_fits(counted, estimates[:number], num_surrogates=_SURROGATES, generator=generator)
-    return [
-        _Group(group, *drawn, *found)
-        for group, drawn, *found in zip(
-            observation.groups,
-            draws,
-            estimates[:number],
-            estimates[number:],
-            fits,
-            _acceptances(draws, seed),
-            strict=True,
-        )
-    ], counted
-
-
-def _acceptances(draws: Sequence[tuple[Tensor, Tensor]], seed: int) -> list[dict[str, Tensor]]:
-    """Both tests on the same random projections of each group's noise and of its surrogate."""
-    anderson, shapiro = projection_acceptances([kind for pair in draws for kind in pair], seed=seed)
-    names = ("anderson_darling", "gaussian_anderson_darling", "shapiro_wilk", "gaussian_shapiro_wilk")
-    columns = (shares for test in (anderson, shapiro) for shares in (test[0::2], test[1::2]))
-    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _law_scalars(fit: LawFit) -> dict[str, Tensor]:
@@ -136,7 +70,7 @@ def _estimate_scalars(
 
 
 def _pending(
-    group: _Group, name: str, estimate: TailIndexEstimate, surrogate: TailIndexEstimate, alphas: Tensor, *more: Tensor
+    group: Group, name: str, estimate: TailIndexEstimate, surrogate: TailIndexEstimate, alphas: Tensor, *more: Tensor
 ) -> _Pending:
     observed, noise = group.observed, group.noise
     scalars = {
@@ -183,14 +117,14 @@ def _all_pending(
     observation: NoiseObservation, estimators: dict[str, Estimator], seed: int
 ) -> Iterator[tuple[_Pending, ...]]:
     """Estimates all groups by one estimator after the other; what belongs to one group comes together."""
-    groups, counted = _groups(observation, seed)
+    groups, counted = observed_groups(observation, seed)
     columns = [_column(groups, counted, name, estimator) for name, estimator in estimators.items()]
     if observation.groups[0].pairs is not None:
         columns.insert(0, [_of_all(group, sample) for group, sample in zip(groups, columns[0], strict=True)])
     return zip(*columns, strict=True)
 
 
-def _of_all(group: _Group, sample: _Pending) -> _Pending:
+def _of_all(group: Group, sample: _Pending) -> _Pending:
     """The measurement of all coordinates of a group: of a sample of them is only what needs all draws at once."""
     pairs = group.observed.pairs
     assert pairs is not None
@@ -205,7 +139,7 @@ def _of_all(group: _Group, sample: _Pending) -> _Pending:
     return _Pending(words, sample.scalars, numbers)
 
 
-def _column(groups: list[_Group], counted: Groups, name: str, estimator: Estimator) -> list[_Pending]:
+def _column(groups: list[Group], counted: Groups, name: str, estimator: Estimator) -> list[_Pending]:
     noises, surrogates = [group.noise for group in groups], [group.surrogate for group in groups]
     if estimator is functional.grouped_mle:
         estimates, gaussian = [group.estimate for group in groups], [group.gaussian for group in groups]
