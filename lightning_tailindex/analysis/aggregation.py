@@ -7,7 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .estimators import Estimator, estimate_groups
+from lightning_tailindex import functional
+from lightning_tailindex.functional.grouped_mle import counted_groups, pooled_alphas
+
+from .estimators import Estimator
 
 __all__ = ["FIELDS", "aggregated", "aggregated_alphas", "sizes", "thinned"]
 
@@ -26,7 +29,8 @@ def thinned(noise: Tensor) -> Tensor:
     """Takes evenly spaced coordinates of draws ``[n, d]``, 256 at most, for numbers that stand beside the headline."""
     d = noise.shape[1]
     number = min(d, _MOST_COORDINATES)
-    return noise if number == d else noise[:, torch.arange(number, device=noise.device) * d // number]
+    chosen = torch.arange(number, device=noise.device) * d // max(number, 1)
+    return noise if number == d else noise.index_select(1, chosen)  # in a fifth of the time that indexing takes
 
 
 def aggregated(noise: Tensor, size: int) -> Tensor:
@@ -53,11 +57,18 @@ def aggregated_alphas(estimator: Estimator, noises: Sequence[Tensor], surrogates
     Returns:
         For each group, the numbers of :data:`FIELDS` for each of :func:`sizes`, one after the other.
     """
-    numbers: list[list[Tensor]] = [[] for _ in noises]
-    noises, surrogates = [thinned(noise) for noise in noises], [thinned(surrogate) for surrogate in surrogates]
-    for size in sizes(len(noises[0])):
-        averages = ([aggregated(draws, size) for draws in kind] for kind in (noises, surrogates))
-        estimates, gaussian = estimate_groups(estimator, *averages)
-        for group, estimate, surrogate in zip(numbers, estimates, gaussian, strict=True):
-            group += [estimate.alpha, estimate.low, estimate.high, surrogate.alpha]
-    return [torch.stack(group) if group else noise.new_zeros(0) for group, noise in zip(numbers, noises, strict=True)]
+    few = [thinned(draws) for draws in (*noises, *surrogates)]
+    numbers = [_numbers(estimator, [aggregated(draws, size) for draws in few]) for size in sizes(len(few[0]))]
+    return list(torch.cat(numbers, dim=1)) if numbers else [few[0].new_zeros(0)] * len(noises)
+
+
+def _numbers(estimator: Estimator, averages: Sequence[Tensor]) -> Tensor:
+    """The numbers of :data:`FIELDS` from averages of the noises and, behind them, of their surrogates, [groups, 4]."""
+    number = len(averages) // 2
+    if estimator is functional.grouped_mle:  # in a fraction of the time
+        wanted = [True] * number + [False] * number
+        alpha, low, high = pooled_alphas(counted_groups(averages), intervals=wanted)
+    else:
+        estimates = [estimator(draws, pooled=True) for draws in averages]
+        alpha, low, high = (torch.stack([getattr(e, name) for e in estimates]) for name in ("alpha", "low", "high"))
+    return torch.stack([alpha[:number], low[:number], high[:number], alpha[number:]], dim=1)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from lightning_tailindex.functional.median import nonzero_median
 from lightning_tailindex.records import Histogram
 
-__all__ = ["ALPHA_BINS", "NOISE_BINS", "Bins"]
+__all__ = ["ALPHA_BINS", "NOISE_BINS", "Bins", "standardized"]
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,25 @@ class Bins:
         """Numbers in a summary."""
         return self.count + 2
 
-    def summarize(self, values: Tensor) -> Tensor:
-        """Returns the counts, the sum and the sum of squares as one vector on the values' device."""
-        kept = values[~values.isnan()].clamp(self.low, self.high).float()
-        index = ((kept - self.low) * (self.count / (self.high - self.low))).long().clamp(max=self.count - 1)
-        counts = torch.bincount(index, minlength=self.count).to(kept.dtype)
-        return torch.cat([counts, torch.stack([kept.sum(), kept.square().sum()])])
+    def summarize(self, values: Tensor, sizes: Sequence[int]) -> Tensor:
+        """Counts the values of several groups, NaN left out.
+
+        Args:
+            values: Values ``[n, series]``, group after group.
+            sizes: Number of series in each group.
+
+        Returns:
+            The counts, the sum and the sum of squares of each group, ``[groups, width]``, on the values' device.
+        """
+        clamped, stride = values.clamp(self.low, self.high).float(), self.count + 1  # the last bin is that of NaN
+        missing, kept = clamped.isnan(), clamped.nan_to_num(0.0)
+        index = ((kept - self.low) * (self.count / (self.high - self.low))).int().clamp_(max=self.count - 1)
+        index.masked_fill_(missing, self.count)
+        first = torch.arange(len(sizes)).mul_(stride).repeat_interleave(torch.tensor(sizes)).to(index)
+        counts = torch.bincount(index.add_(first).flatten(), minlength=stride * len(sizes))
+        sums = torch.stack([kept.sum(0), kept.square().sum(0)])
+        of_groups = torch.stack([own.sum(1) for own in torch.split(sums, list(sizes), dim=1)])
+        return torch.cat([counts.view(-1, stride)[:, :-1].to(kept.dtype), of_groups], dim=1)
 
     def median(self, summary: Tensor) -> Tensor:
         """Finds the median from a summary, on a straight line through its bin; NaN where nothing was counted."""
@@ -64,3 +79,8 @@ class Bins:
 
 ALPHA_BINS = Bins(0.0, 2.5, 50)
 NOISE_BINS = Bins(-10.0, 10.0, 80)
+
+
+def standardized(noise: Tensor, scale: Tensor) -> Tensor:
+    """Centres each coordinate by its median draw and divides it by its scale; zeros are left out as NaN."""
+    return torch.where(noise == 0, torch.nan, noise - nonzero_median(noise)) / scale

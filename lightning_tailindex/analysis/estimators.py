@@ -1,4 +1,4 @@
-"""Estimators by their names, and on all groups at once."""
+"""Estimators by their names."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from lightning_tailindex import functional
-from lightning_tailindex.functional.grouped_mle import pooled_groups
 from lightning_tailindex.records import TailIndexEstimate
 
-__all__ = ["Estimator", "EstimatorName", "Estimators", "NamedEstimator", "estimate_groups", "resolve_estimators"]
+__all__ = ["Estimator", "EstimatorName", "Estimators", "NamedEstimator", "resolve_estimators"]
 
 EstimatorName = Literal["characteristic", "group_sum", "grouped_mle", "hill", "log_moment", "power_law", "quantile"]
 """Names of :func:`lightning_tailindex.functional.estimators`, for type checkers and command lines."""
@@ -104,25 +103,3 @@ def resolve_estimators(estimators: Estimators) -> dict[str, Estimator]:
     if not wanted or len(set(names)) < len(names):
         raise ValueError(f"estimators must be one or several different ones, got {names}.")
     return {n: _function(e) if isinstance(e, str) else e for n, e in zip(names, wanted, strict=True)}
-
-
-def estimate_groups(
-    estimator: Estimator, groups: Sequence[Tensor], surrogates: Sequence[Tensor]
-) -> tuple[Sequence[TailIndexEstimate], Sequence[TailIndexEstimate]]:
-    """Pools the coordinates of each group, and those of its surrogate.
-
-    Args:
-        estimator: The estimator.
-        groups: Draws of each group, ``[n, d]``.
-        surrogates: Their Gaussian surrogates.
-
-    Returns:
-        An estimate for each group, and one for each surrogate, which may have no interval.
-    """
-    together = [*groups, *surrogates]
-    if estimator is functional.grouped_mle:  # in a fraction of the time
-        wanted = [True] * len(groups) + [False] * len(surrogates)
-        estimates = pooled_groups(together, intervals=wanted)
-    else:
-        estimates = [estimator(group, pooled=True) for group in together]
-    return estimates[: len(groups)], estimates[len(groups) :]

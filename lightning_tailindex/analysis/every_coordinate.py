@@ -80,5 +80,6 @@ def _sums(stream: PairStream) -> Iterator[Tensor]:
         told = finite & (count > 1)
         alphas = torch.where(finite & (count >= FEWEST_VALUES), alpha_of_log_variance(squares / (count - 1)), torch.nan)
         numbers = (told, count * finite, pairs * finite, ~alphas.isnan(), (1 / alphas).nan_to_num(0.0))
-        histograms = _FINE_ALPHAS.summarize(alphas), _LOGARITHMS.summarize(torch.where(told, mean, torch.nan))
+        size, logarithms = [len(count)], torch.where(told, mean, torch.nan)
+        histograms = _FINE_ALPHAS.summarize(alphas[None], size)[0], _LOGARITHMS.summarize(logarithms[None], size)[0]
         yield torch.cat([torch.stack([number.sum().double() for number in numbers]), *(h.double() for h in histograms)])

@@ -10,45 +10,20 @@ import torch
 from torch import Tensor
 
 from lightning_tailindex import functional
-from lightning_tailindex.functional.law_fit import LAWS, law_fits
-from lightning_tailindex.functional.median import nonzero_median
-from lightning_tailindex.functional.normality import projection_acceptance
-from lightning_tailindex.functional.surrogate import gaussian_surrogate
+from lightning_tailindex.functional._search import Groups
+from lightning_tailindex.functional.grouped_mle import separate_alphas
+from lightning_tailindex.functional.law_fit import LAWS
 from lightning_tailindex.noise.observation import GroupNoise, NoiseObservation
 from lightning_tailindex.records import AggregatedTailIndex, LawFit, Measurement, Report, TailIndexEstimate
 
 from .aggregation import FIELDS, aggregated_alphas, sizes, thinned
-from .bins import ALPHA_BINS, NOISE_BINS
-from .estimators import Estimator, estimate_groups
+from .bins import ALPHA_BINS, NOISE_BINS, standardized
+from .estimators import Estimator
 from .every_coordinate import every_coordinate
+from .groups import Group, observed_groups
 from .notes import group_note, misfit
 
 __all__ = ["analyse"]
-
-_SURROGATES = 39  # behind a p-value: enough to tell 5 %
-
-
-@dataclass(frozen=True)
-class _Group:
-    """The draws of one group, and what holds of them whatever the estimator is.
-
-    Attributes:
-        observed: The observation.
-        noise: The noise, 0 where it is left out and NaN where there is none to speak of, ``[n, d]``.
-        surrogate: Its Gaussian surrogate.
-        estimate: The estimate by grouped maximum likelihood, which the comparison of laws starts from.
-        gaussian: The same for the surrogate.
-        fit: Which law fits.
-        acceptance: Shares of projections that pass for Gaussian by both tests, of the noise and of its surrogate.
-    """
-
-    observed: GroupNoise
-    noise: Tensor
-    surrogate: Tensor
-    estimate: TailIndexEstimate
-    gaussian: TailIndexEstimate
-    fit: LawFit
-    acceptance: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -64,45 +39,6 @@ class _Pending:
     words: dict[str, Any]
     scalars: tuple[str, ...]
     numbers: Tensor
-
-
-def _standardized(noise: Tensor, scale: Tensor) -> Tensor:
-    """Centres each coordinate by its median draw and divides it by its scale; zeros are left out as NaN."""
-    return torch.where(noise == 0, torch.nan, noise - nonzero_median(noise)) / scale
-
-
-def _noise_and_surrogate(group: GroupNoise, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    if len(group.gradients) > 0 and not group.is_rounding:
-        return group.nonzero_noise, gaussian_surrogate(group.noise, generator)
-    # draws of NaN make every estimator say that it cannot say anything
-    nothing = group.full_gradient.new_full((max(1, len(group.gradients)), len(group.full_gradient)), torch.nan)
-    return nothing, nothing
-
-
-def _groups(observation: NoiseObservation, seed: int) -> list[_Group]:
-    device = observation.groups[0].gradients.device
-    generator = torch.Generator(device).manual_seed(seed)
-    draws = [_noise_and_surrogate(group, generator) for group in observation.groups]
-    noises = [noise for noise, _ in draws]
-    surrogates = [thinned(surrogate) for _, surrogate in draws]
-    estimates, gaussian = estimate_groups(functional.grouped_mle, noises, surrogates)
-    fits = law_fits(noises, estimates, num_surrogates=_SURROGATES, generator=generator)
-    return [
-        _Group(group, *drawn, estimate, surrogate, fit, _acceptance(*drawn, seed))
-        for group, drawn, estimate, surrogate, fit in zip(
-            observation.groups, draws, estimates, gaussian, fits, strict=True
-        )
-    ]
-
-
-def _acceptance(noise: Tensor, surrogate: Tensor, seed: int) -> dict[str, Tensor]:
-    """Both tests on the same random projections of the noise and of its surrogate."""
-    shares = {}
-    for prefix, draws in (("", noise), ("gaussian_", surrogate)):
-        accepted = projection_acceptance(draws, generator=torch.Generator(draws.device).manual_seed(seed))
-        shares[f"{prefix}anderson_darling"] = accepted.anderson_darling
-        shares[f"{prefix}shapiro_wilk"] = accepted.shapiro_wilk
-    return shares
 
 
 def _law_scalars(fit: LawFit) -> dict[str, Tensor]:
@@ -134,7 +70,7 @@ def _estimate_scalars(
 
 
 def _pending(
-    group: _Group, name: str, estimate: TailIndexEstimate, surrogate: TailIndexEstimate, alphas: Tensor, more: Tensor
+    group: Group, name: str, estimate: TailIndexEstimate, surrogate: TailIndexEstimate, alphas: Tensor, *more: Tensor
 ) -> _Pending:
     observed, noise = group.observed, group.noise
     scalars = {
@@ -152,9 +88,8 @@ def _pending(
         "group_size": observed.num_coordinates,
         "note": group_note(observed, estimate),
     }
-    histograms = ALPHA_BINS.summarize(alphas), NOISE_BINS.summarize(_standardized(noise, estimate.scale))
     numbers = torch.stack([scalar.to(noise) for scalar in scalars.values()])
-    return _Pending(words, tuple(scalars), torch.cat([numbers, more.to(noise), *(h.to(noise) for h in histograms)]))
+    return _Pending(words, tuple(scalars), torch.cat([numbers, *(numbers.to(noise) for numbers in more)]))
 
 
 def _measurement(pending: _Pending, numbers: list[float], num_draws: int) -> Measurement:
@@ -182,15 +117,14 @@ def _all_pending(
     observation: NoiseObservation, estimators: dict[str, Estimator], seed: int
 ) -> Iterator[tuple[_Pending, ...]]:
     """Estimates all groups by one estimator after the other; what belongs to one group comes together."""
-    groups = _groups(observation, seed)
-    noises, surrogates = [group.noise for group in groups], [group.surrogate for group in groups]
-    columns = [_column(groups, noises, surrogates, name, estimator) for name, estimator in estimators.items()]
+    groups, counted = observed_groups(observation, seed)
+    columns = [_column(groups, counted, name, estimator) for name, estimator in estimators.items()]
     if observation.groups[0].pairs is not None:
         columns.insert(0, [_of_all(group, sample) for group, sample in zip(groups, columns[0], strict=True)])
     return zip(*columns, strict=True)
 
 
-def _of_all(group: _Group, sample: _Pending) -> _Pending:
+def _of_all(group: Group, sample: _Pending) -> _Pending:
     """The measurement of all coordinates of a group: of a sample of them is only what needs all draws at once."""
     pairs = group.observed.pairs
     assert pairs is not None
@@ -205,19 +139,25 @@ def _of_all(group: _Group, sample: _Pending) -> _Pending:
     return _Pending(words, sample.scalars, numbers)
 
 
-def _column(
-    groups: list[_Group], noises: list[Tensor], surrogates: list[Tensor], name: str, estimator: Estimator
-) -> list[_Pending]:
+def _column(groups: list[Group], counted: Groups, name: str, estimator: Estimator) -> list[_Pending]:
+    noises, surrogates = [group.noise for group in groups], [group.surrogate for group in groups]
     if estimator is functional.grouped_mle:
         estimates, gaussian = [group.estimate for group in groups], [group.gaussian for group in groups]
+        alphas = separate_alphas(counted)
     else:
-        few = [thinned(surrogate) for surrogate in surrogates]
-        estimates, gaussian = map(list, estimate_groups(estimator, noises, few))
-    together = estimator(torch.cat(noises, dim=1), pooled=False).alpha
-    alphas = torch.split(together, [noise.shape[1] for noise in noises])
-    more = aggregated_alphas(estimator, noises, surrogates)
-    rows = zip(groups, estimates, gaussian, alphas, more, strict=True)
-    return [_pending(group, name, estimate, surrogate, own, rest) for group, estimate, surrogate, own, rest in rows]
+        estimates = [estimator(noise, pooled=True) for noise in noises]
+        gaussian = [estimator(thinned(surrogate), pooled=True) for surrogate in surrogates]
+        together = estimator(torch.cat(noises, dim=1), pooled=False).alpha
+        alphas = list(torch.split(together, [noise.shape[1] for noise in noises]))
+    widths = [noise.shape[1] for noise in noises]
+    relative = standardized(torch.cat(noises, dim=1), torch.cat([estimate.scale for estimate in estimates]))
+    more = (
+        aggregated_alphas(estimator, noises, surrogates),
+        ALPHA_BINS.summarize(torch.cat(alphas)[None], widths),
+        NOISE_BINS.summarize(relative, widths),
+    )
+    rows = zip(groups, estimates, gaussian, alphas, *more, strict=True)
+    return [_pending(group, name, *row) for group, *row in rows]
 
 
 def analyse(

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from ._counts import count_values
+from ._counts import PER_OCTAVE, count_values
 from ._each import fit_each
 from ._pooled import gaussian_ratios
+from ._search import MAXIMUM, Groups
 from .surrogate import gaussian_surrogates
 
-_PER_OCTAVE = 4
 _NULL_SERIES = 4000
 _LONGEST_NULL = 2**12  # beyond, the law of the ratio hardly changes
 _SEED = 20260101
@@ -26,8 +25,8 @@ _SURROGATE_SERIES = 64
 def null_ratios(n: int) -> Tensor:
     """Likelihood ratios of Gaussian series of n values, ascending, by simulation from a fixed seed."""
     x = torch.randn(n + 1, _NULL_SERIES, generator=torch.Generator().manual_seed(_SEED))  # one of them is the centre
-    cells = count_values(x, "median", _PER_OCTAVE)
-    fit = fit_each(cells, _PER_OCTAVE)
+    cells = count_values(x, "median", PER_OCTAVE)
+    fit = fit_each(cells, PER_OCTAVE)
     return (2 * fit.gain * cells.num_values).sort().values
 
 
@@ -42,32 +41,29 @@ def gaussian_p_value(ratio: Tensor, num_values: Tensor) -> Tensor:
     return p_value
 
 
-def surrogate_p_values(
-    x: Tensor, usable: Tensor, sizes: Sequence[int], num_surrogates: int, generator: torch.Generator | None
-) -> Tensor:
+def surrogate_p_values(groups: Groups, num_surrogates: int, generator: torch.Generator | None) -> Tensor:
     """Shares of Gaussian surrogates whose pooled ratio is at least as large as that of the values, shape [groups].
 
-    Of a group and of its surrogates the same evenly spaced series are taken, with the same zeros left out.
+    Of a group and of its surrogates the same evenly spaced series are taken, with the same zeros left out. The
+    surrogates of all groups come from the same random numbers, as those of the series of one group do.
 
     Args:
-        x: The values of all groups, group after group, shape [n, series].
-        usable: Which series can be fitted, shape [series].
-        sizes: Number of series in each group.
+        groups: The groups.
         num_surrogates: Surrogates of each group.
-        generator: Source of their randomness on the device of x; None takes torch's default one.
+        generator: Source of their randomness on the device of the values; None takes torch's default one.
     """
-    groups = zip(torch.split(x, list(sizes), dim=1), torch.split(usable, list(sizes)), strict=True)
-    parts = [_with_surrogates(part[:, own], num_surrogates, generator) for part, own in groups]
-    cells = count_values(torch.cat(parts, dim=1), "median", _PER_OCTAVE)
-    wide = [part.shape[1] // (1 + num_surrogates) for part in parts]
-    ratio = gaussian_ratios(cells, [width for width in wide for _ in range(1 + num_surrogates)], _PER_OCTAVE)
-    ratio = ratio.reshape(len(sizes), 1 + num_surrogates)
-    p_value = (1 + (ratio[:, 1:] >= ratio[:, :1]).sum(1)) / (1 + num_surrogates)
-    return torch.where(torch.tensor(wide, device=x.device) > 0, p_value, math.nan)
+    taken = [own[:: -(-max(len(own), 1) // _SURROGATE_SERIES)] for own in _usable(groups)]
+    sizes, laps = [len(own) for own in taken], 1 + num_surrogates
+    x = groups.x.index_select(1, torch.cat(taken))
+    surrogates = torch.where(x == 0, 0, gaussian_surrogates(x, num_surrogates, generator))
+    rows = torch.cat([x[None], surrogates]).permute(2, 0, 1)  # so that the draws of a series will lie together
+    rows = torch.cat([part.transpose(0, 1).flatten(0, 1) for part in torch.split(rows, sizes)])
+    wide = [size for size in sizes for _ in range(laps)]
+    ratio = gaussian_ratios(Groups.of(rows.T, wide, "median", PER_OCTAVE, reach=MAXIMUM)).reshape(-1, laps)
+    p_value = (1 + (ratio[:, 1:] >= ratio[:, :1]).sum(1)) / laps
+    return torch.where(groups.search.filled, p_value, math.nan)
 
 
-def _with_surrogates(x: Tensor, number: int, generator: torch.Generator | None) -> Tensor:
-    """Some series of one group, and behind them those of each of its surrogates, [n, (1 + number) series]."""
-    x = x[:, :: -(-max(x.shape[1], 1) // _SURROGATE_SERIES)]
-    surrogates = gaussian_surrogates(x, number, generator)
-    return torch.cat([x[None], torch.where(x == 0, 0, surrogates)]).transpose(0, 1).flatten(1)
+def _usable(groups: Groups) -> list[Tensor]:
+    """Which of all series are usable, for each group."""
+    return [own.start + groups.cells.usable[own].nonzero()[:, 0] for own in groups.own()]

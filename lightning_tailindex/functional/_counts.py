@@ -14,6 +14,8 @@ from .median import has_zeros, quartiles
 
 Center = Literal["median", "none"]
 
+PER_OCTAVE = 4  # cells, unless more are asked for
+
 # Values handled at once: what stays in the cache of a CPU, and what keeps a GPU busy.
 _CHUNK = {"cpu": 1 << 18}
 _CHUNK_ELSEWHERE = 1 << 26

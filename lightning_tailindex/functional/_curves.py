@@ -56,9 +56,9 @@ def maximize(curve: Tensor, at_two: Tensor | bool = False) -> tuple[Tensor, Tens
     x = (node - middle).to(curve)
     low, high = x - 1, torch.minimum(x + 1, (end - pole - middle).to(curve))
     for _ in range(_NEWTON_STEPS):
-        _, slope, bend = _evaluate(coefficients, x)
+        slope, bend = _derivatives(coefficients, x)
         x = torch.where(bend < 0, x - slope / bend, x).clamp(low, high)
-    value = _evaluate(coefficients, x)[0]
+    value = _value(coefficients, x)
     found = (node > 0) & (node < end) & (value > 0)
     return torch.where(found, middle + x, node), top + torch.where(found, value, 0.0)
 
@@ -70,11 +70,16 @@ def _quartic(values: Tensor) -> list[Tensor]:
     return [c, (8 * near - far) / 12, (16 * inner - outer) / 24, (far - 2 * near) / 12, (outer - 4 * inner) / 24]
 
 
-def _evaluate(coefficients: Sequence[Tensor], x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Value, slope and bend of a quartic."""
+def _value(coefficients: Sequence[Tensor], x: Tensor) -> Tensor:
+    """Value of a quartic."""
     c0, c1, c2, c3, c4 = coefficients
-    value = c0 + x * (c1 + x * (c2 + x * (c3 + x * c4)))
-    return value, c1 + x * (2 * c2 + x * (3 * c3 + x * 4 * c4)), 2 * c2 + x * (6 * c3 + x * 12 * c4)
+    return c0 + x * (c1 + x * (c2 + x * (c3 + x * c4)))
+
+
+def _derivatives(coefficients: Sequence[Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """Slope and bend of a quartic."""
+    _, c1, c2, c3, c4 = coefficients
+    return c1 + x * (2 * c2 + x * (3 * c3 + x * 4 * c4)), 2 * c2 + x * (6 * c3 + x * 12 * c4)
 
 
 def interval(curve: Tensor, place: Tensor, top: Tensor, threshold: Tensor | float) -> tuple[Tensor, Tensor]:

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ._counts import Cells
-from ._grid import Grid
-from ._likelihood import as_weights, in_chunks, likelihood
+from ._search import Groups
 from ._series import Series
 from ._tables import LAST_NODE, alpha_grid
+from ._windows import WIDTH, Part, Windows
 
 _STENCIL = 2  # nodes from the middle to the ends of the differences that stand for derivatives in alpha
 _HIGHEST = LAST_NODE - 5  # where the middle stays, at 1.957: nearer to 2 a single value decides on the derivatives
@@ -24,7 +24,7 @@ _MOST_SERIES = 512
 _CLIP = 4.0
 
 
-def dispersion(x: Tensor, cells: Cells, classes: Sequence[Series], alpha: Tensor) -> Tensor:
+def dispersion(groups: Groups, windows: Windows, wanted: Tensor, alpha: Tensor) -> Tensor:
     """Variance of the pooled scores, over what it would be if the series were independent, at least 1.
 
     It is measured on the draws. Where tails are nearly Gaussian the draws need not contain the rare large ones that
@@ -32,20 +32,21 @@ def dispersion(x: Tensor, cells: Cells, classes: Sequence[Series], alpha: Tensor
     than what it is for coordinates whose law is stable together.
 
     Args:
-        x: The values, shape [n, all series].
-        cells: Their cells.
-        classes: The usable series of the groups.
+        groups: The groups, with the cell of each value.
+        windows: The likelihood around their maxima.
+        wanted: For which groups it is wanted, shape [groups].
         alpha: The estimates, shape [groups]; NaN for a group without usable series.
 
     Returns:
         The dispersions, shape [groups].
     """
-    draws, alone = _scores(cells, classes, alpha)
+    draws, alone = _scores(groups.cells, windows, wanted, alpha)
     measured = draws.shape[1] * draws.var(1) / alone
-    return torch.fmax(measured, _together(x, cells, classes, len(alpha))).clamp(min=1.0)
+    classes = [series.of(wanted) for series in groups.search.classes]
+    return torch.fmax(measured, _together(groups.x, groups.cells, classes, len(alpha))).clamp(min=1.0)
 
 
-def _scores(cells: Cells, classes: Sequence[Series], alpha: Tensor) -> tuple[Tensor, Tensor]:
+def _scores(cells: Cells, windows: Windows, wanted: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
     """Scores of the draws, [groups, n], and the variances that their sums would have by independence, [groups].
 
     The score of a value is the derivative in alpha of the mean log-probability of its cell over the scales that are
@@ -55,22 +56,25 @@ def _scores(cells: Cells, classes: Sequence[Series], alpha: Tensor) -> tuple[Ten
     draws = cells.counts.new_zeros(len(alpha), n, dtype=torch.float64)
     alone = draws.new_zeros(len(alpha))
     middle = torch.searchsorted(alpha_grid().to(alpha), alpha).clamp(_STENCIL, _HIGHEST)
-    for k in torch.unique(middle[~alpha.isnan()]).tolist():
-        nodes = range(k - _STENCIL, k + _STENCIL + 1, 2 * _STENCIL)
-        for some in (series.of((middle == k).nonzero()[:, 0]) for series in classes):
-            for index, group in zip(in_chunks(some.index), in_chunks(some.group), strict=True):
-                values = _values(cells, index, some.grid.over(nodes))
-                draws.index_add_(0, group, values.double())
-                alone.index_add_(0, group, (values.square().sum(1) - values.sum(1).square() / n).double())
+    middle = (middle - windows.start).clamp(_STENCIL, WIDTH - _STENCIL)
+    for part in windows.parts:
+        group = part.series.group
+        nodes = torch.where(wanted, middle, -1)[group]
+        for k in torch.unique(nodes[nodes >= 0]).tolist():
+            own = (nodes == k).nonzero()[:, 0]
+            values = _values(cells, part, own, k)
+            draws.index_add_(0, group[own], values.double())
+            alone.index_add_(0, group[own], (values.square().sum(1) - values.sum(1).square() / n).double())
     return draws, alone * n / (n - 1)
 
 
-def _values(cells: Cells, index: Tensor, grid: Grid) -> Tensor:
-    """The scores of single values of some series, [series, n]."""
-    weights = as_weights(cells.counts, index, grid)
-    fit = likelihood(weights, grid)
-    mean = torch.einsum("skj,skc->kjc", fit.relative / fit.mass, grid.table(weights))
-    return pad(mean[1] - mean[0], (1, 0)).gather(1, cells.index[index].long())
+def _values(cells: Cells, part: Part, own: Tensor, middle: int) -> Tensor:
+    """The scores of the single values of a part's own series, [series, n], at a node of the window."""
+    fit, ends = part.likelihood(cells.counts), slice(middle - _STENCIL, middle + _STENCIL + 1, 2 * _STENCIL)
+    share = fit.relative[:, ends] / fit.mass[ends]
+    share = share if len(own) == share.shape[2] else share.index_select(2, own)
+    below, above = torch.einsum("skj,skc->kjc", share, part.series.grid.table(share)[:, ends])
+    return pad(above - below, (1, 0)).gather(1, cells.index.index_select(0, part.series.index[own]).long())
 
 
 def _together(x: Tensor, cells: Cells, classes: Sequence[Series], num_groups: int) -> Tensor:
@@ -86,8 +90,8 @@ def _together(x: Tensor, cells: Cells, classes: Sequence[Series], num_groups: in
 def _standardized(x: Tensor, cells: Cells, index: Tensor) -> Tensor:
     """Clipped values of some series, each with mean 0 and norm 1, [draws, series]."""
     draws = slice(None, None, -(-len(x) // _MOST_DRAWS))
-    z = ((x[draws, index] - cells.middle[index]) / cells.unit[index]).clamp(-_CLIP, _CLIP)
-    z = torch.where(cells.index[index, draws].T == 0, 0.0, z)
+    z = ((x[draws].index_select(1, index) - cells.middle[index]) / cells.unit[index]).clamp(-_CLIP, _CLIP)
+    z = torch.where(cells.index[:, draws].index_select(0, index).T == 0, 0.0, z)
     return torch.nn.functional.normalize(z - z.mean(0), dim=0)
 
 

@@ -13,7 +13,7 @@ from ._each import Fit
 from ._tables import LOWEST_ALPHA
 
 
-def pooled_estimate(fit: Fit, group: int, cells: Cells, own: slice, shape: torch.Size) -> TailIndexEstimate:
+def pooled_estimate(fit: Fit, group: int, cells: Cells, own: slice) -> TailIndexEstimate:
     """The record of one of several pooled fits, whose series are ``own`` among all, from their own cells."""
     usable, dtype = cells.usable, cells.unit.dtype
     alpha = fit.alpha[group]
@@ -21,7 +21,7 @@ def pooled_estimate(fit: Fit, group: int, cells: Cells, own: slice, shape: torch
         alpha=alpha.to(dtype),
         low=fit.low[group].to(dtype),
         high=fit.high[group].to(dtype),
-        scale=_scale(fit.log_ratio[own], cells).reshape(shape),
+        scale=_scale(fit.log_ratio[own], cells),
         log_likelihood=fit.log_likelihood[group].to(dtype),
         gain=fit.gain[group].to(dtype),
         num_values=cells.num_values[usable].sum(),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ._counts import Cells
 from ._curves import maximize
-from ._likelihood import LARGEST_EDGE, Likelihood, as_weights, in_chunks, likelihood, likelihood_of
+from ._likelihood import LARGEST_EDGE, Likelihood, as_weights, in_chunks, likelihood_of
 from ._series import Series, sums_of_groups
 from ._tables import LAST_NODE, alpha_grid, log_cells_of, log_edges
 
@@ -51,20 +51,20 @@ def laplace(half: int, step: float, per_octave: int) -> tuple[Tensor, Tensor]:
     return torch.as_tensor(log_cells_of(log_survival)), torch.full((1,), step, dtype=torch.float64)
 
 
-def _curves(counts: Tensor, series: Series) -> Iterator[tuple[Tensor, list[tuple[Likelihood, Tensor]]]]:
-    """For some series at a time, their indices, the likelihood of both laws and the distances of its scales."""
+def _curves(counts: Tensor, series: Series) -> Iterator[tuple[Tensor, Tensor, list[tuple[Likelihood, Tensor]]]]:
+    """For some series, their indices and groups, the likelihood of both laws and the distances of its scales."""
     grid = series.grid
-    for index in in_chunks(series.index):
+    for index, group in zip(in_chunks(series.index), in_chunks(series.group), strict=True):
         weights = as_weights(counts, index, grid)
         laws = (table(grid.half, grid.step, grid.per_octave) for table in (student_t, laplace))
-        yield index, [(likelihood_of(weights, cells.to(weights)), d) for cells, d in laws]
+        yield index, group, [(likelihood_of(weights, cells.to(weights)), d) for cells, d in laws]
 
 
 def profiles(cells: Cells, classes: Sequence[Series]) -> tuple[Tensor, Tensor]:
     """Maximal log-likelihoods of Student's and Laplace's law for each series; NaN for those that are not usable."""
     out = cells.counts.new_full((2, len(cells.counts)), math.nan, dtype=torch.float64)
     for series in classes:
-        for index, ((student, _), (laplacian, _)) in _curves(cells.counts, series):
+        for index, _, ((student, _), (laplacian, _)) in _curves(cells.counts, series):
             out[0, index] = maximize(student.profile)[1].double()
             out[1, index] = laplacian.profile[0].double()
     return out[0], out[1]
@@ -74,12 +74,10 @@ def marginals(cells: Cells, classes: Sequence[Series], num_groups: int) -> tuple
     """The same for the series of each group together, with one shape for them and their scales integrated out."""
     student = cells.counts.new_zeros(_NUM_SHAPES, num_groups, dtype=torch.float64)
     laplacian = student.new_zeros(1, num_groups)
-    group = torch.zeros(len(cells.counts), dtype=torch.long, device=student.device)
     for series in classes:
-        group[series.index] = series.group
-        for index, parts in _curves(cells.counts, series):
+        for _, group, parts in _curves(cells.counts, series):
             for total, (part, spacing) in zip((student, laplacian), parts, strict=True):
-                total += sums_of_groups(part.marginal + spacing.log().to(total)[:, None], group[index], num_groups)
+                total += sums_of_groups(part.marginal + spacing.log().to(total)[:, None], group, num_groups)
     return maximize(student)[1], laplacian[0]
 
 
@@ -101,11 +99,14 @@ def expected_counts(cells: Cells, classes: Sequence[Series], alpha: Tensor) -> T
 
 def _expect(counts: Tensor, series: Series, expected: Tensor) -> None:
     weights = as_weights(counts, series.index, series.grid)
-    part, table = likelihood(weights, series.grid), series.grid.table(weights)
+    table = series.grid.table(weights)
+    part = likelihood_of(weights, table)
     narrow = part.edge[0] > LARGEST_EDGE
     if bool(narrow.any()) and not series.grid.is_widest:
         wider = Series(series.index[narrow], series.group[narrow], series.grid.widened())
         _expect(counts, wider, expected)
     share = torch.einsum("sj,sc->jc", part.relative[:, 0] / part.mass[0], table[:, 0].exp())
     kept = ~narrow if not series.grid.is_widest else torch.ones_like(narrow)
-    expected[series.index[kept]] = (share * weights.sum(1, keepdim=True)).double()[kept]
+    own = kept.nonzero()[:, 0]
+    found = (share * weights.sum(1, keepdim=True)).double()
+    expected.index_copy_(0, series.index.index_select(0, own), found.index_select(0, own))

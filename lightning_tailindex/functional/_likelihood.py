@@ -27,7 +27,8 @@ def in_chunks(series: Tensor) -> tuple[Tensor, ...]:
 def as_weights(counts: Tensor, series: Tensor, grid: Grid) -> Tensor:
     """Counts of some series, [series, cells], in the precision that their likelihood needs."""
     first, last = int(series[0]), int(series[-1])
-    own = counts[first : last + 1] if last - first + 1 == len(series) else counts[series]  # series are in order
+    together = last - first + 1 == len(series)  # series are in order
+    own = counts[first : last + 1] if together else counts.index_select(0, series)
     return own.to(torch.float32 if grid.in_single or counts.device.type == "mps" else torch.float64)
 
 

@@ -3,175 +3,115 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from ._counts import Cells
-from ._curves import highest, interval, maximize
+from ._curves import interval, maximize
 from ._dispersion import dispersion
 from ._each import CHI_SQUARE, Fit
-from ._grid import Grid, by_length, every
-from ._likelihood import Likelihood, as_weights, gaussian_profile, in_chunks, likelihood
-from ._series import Series, sums_of_groups
+from ._likelihood import gaussian_profile
+from ._search import COARSE, Groups, Search, parts
 from ._tables import LAST_NODE, alpha_at
-
-_EDGE = 1e-2
-_NEAR = 1.5
-_COARSE = every(4)
-_FEWEST = 2048  # series below which handling them apart would take longer than more scales
+from ._windows import WIDTH, Windows
 
 
-def _parts(
-    counts: Tensor, series: Series, num_groups: int
-) -> Iterator[tuple[Tensor, Likelihood, Callable[[Tensor], Tensor]]]:
-    """Some series at a time, their counts, their likelihood, and what sums values [..., series] up over each group."""
-    for index, group in zip(in_chunks(series.index), in_chunks(series.group), strict=True):
-        weights = as_weights(counts, index, series.grid)
-        yield weights, likelihood(weights, series.grid), partial(sums_of_groups, group=group, num_groups=num_groups)
-
-
-def _marginal(part: Likelihood, grid: Grid) -> Tensor:
-    """Log-likelihood with the scale integrated out, shape [nodes, series]."""
-    return part.marginal + grid.log_spacing(part.mass)[:, None]
-
-
-def _coarse(counts: Tensor, series: Series, num_groups: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Curves of the groups [nodes, groups], those of the best Gaussians [groups], and whose scales leave the grid."""
-    curve = counts.new_zeros(len(series.grid.nodes), num_groups, dtype=torch.float64)
-    gaussian, edge = curve[0].clone(), curve.clone()
-    for weights, part, summed in _parts(counts, series, num_groups):
-        curve += summed(_marginal(part, series.grid))
-        edge += summed(part.edge)
-        width = (math.pi / weights.sum(1)).log() / 2  # of the likelihood, whose curvature is two for each value
-        gaussian += summed(gaussian_profile(weights, series.grid.per_octave) + width)
-    size = series.group.bincount(minlength=num_groups)
-    near = curve >= curve.amax(0) - _NEAR * size  # the interval ends there, whatever the series share
-    return curve, torch.maximum(gaussian, curve[-1]), (edge * near > _EDGE * size).any(0)
+def gaussian_ratios(groups: Groups) -> Tensor:
+    """Twice the logarithm of the likelihood at its maximum over that at alpha = 2, shape [groups]."""
+    windows = Windows.of(groups.cells.counts, groups.search)
+    curve, start = windows.curve, windows.start
+    at_two = start + len(curve) - 1 == LAST_NODE
+    # where both are at hand, that of the same computation: a maximum at 2 is then a ratio of exactly 0
+    return 2 * (maximize(curve, at_two)[1] - torch.where(at_two, curve[-1], groups.search.curve[-1]))
 
 
 @dataclass(frozen=True)
-class Search:
-    """A coarse search for one tail index for each group.
+class Pooled:
+    """One tail index for the usable series of each group; what is not asked for is not computed.
 
     Attributes:
-        classes: The usable series by their lengths, with scales that are wide enough.
-        curve: Coarse log-likelihoods, shape [nodes, groups].
-        gaussian: Log-likelihood of the best Gaussians, shape [groups].
-        num_values: Values in the usable series, shape [groups].
+        groups: The groups.
+        intervals: For which groups the dispersion of the score is measured; None for all.
+        spread: That dispersion; None measures it where the bins of single values were kept.
     """
 
-    classes: tuple[Series, ...]
-    curve: Tensor
-    gaussian: Tensor
-    num_values: Tensor
+    groups: Groups
+    intervals: Sequence[bool] | None = None
+    spread: float | None = None
+
+    @cached_property
+    def windows(self) -> Windows:
+        """The likelihood around the maxima."""
+        return Windows.of(self.groups.cells.counts, self.groups.search)
+
+    @cached_property
+    def _maximum(self) -> tuple[Tensor, Tensor]:
+        """Place in the window and value, both of shape [groups], of any number for groups without a usable series."""
+        curve = self.windows.curve
+        return maximize(curve, self.windows.start + len(curve) - 1 == LAST_NODE)
+
+    @cached_property
+    def alpha(self) -> Tensor:
+        """Tail indices, shape [groups]; NaN for groups without a usable series."""
+        found = alpha_at(self.windows.start + self._maximum[0])
+        return torch.where(self.groups.search.filled, found, math.nan)
+
+    @cached_property
+    def _dispersion(self) -> Tensor:
+        """That of the score, shape [groups]; NaN where it is unknown."""
+        filled = self.groups.search.filled
+        wide = self.alpha.new_full(self.alpha.shape, math.nan if self.spread is None else self.spread)
+        wanted = filled & (True if self.intervals is None else torch.tensor(self.intervals, device=filled.device))
+        if self.spread is None and self.groups.cells.index.shape[1] > 0 and bool(wanted.any()):
+            wide = dispersion(self.groups, self.windows, wanted, self.alpha)
+        return torch.where(wanted, wide, math.nan)
+
+    @cached_property
+    def ends(self) -> tuple[Tensor, Tensor]:
+        """Both ends of the intervals, shape [groups]; NaN where the dispersion is unknown."""
+        (place, value), wide = self._maximum, self._dispersion
+        nodes = _ends(self.windows, self.groups.search.curve, place, value, wide)
+        low, high = torch.where(wide.isnan(), math.nan, alpha_at(nodes))
+        return low, high
+
+    def fit(self) -> Fit:
+        """All of it; fields of shape [groups] but ``log_ratio``, of shape [series]."""
+        cells, found = self.groups.cells, self.groups.search
+        log_ratio = found.curve.new_full((len(cells.counts),), math.nan)
+        _scales(cells.counts, self.windows, self._maximum[0].double(), log_ratio)
+        value = torch.where(found.filled, self._maximum[1], math.nan)
+        size = sum((s.group.bincount(minlength=len(value)) for s in found.classes), torch.zeros_like(found.filled))
+        above = value - _gaussian(cells.counts, found)
+        gain = (above / found.num_values).clamp(min=0)  # the Gaussian is one of the stable laws
+        return Fit(self.alpha, *self.ends, log_ratio, value, gain, size / self._dispersion)
 
 
-def gaussian_ratios(cells: Cells, sizes: Sequence[int], per_octave: int) -> Tensor:
-    """Twice the logarithm of the likelihood at its maximum over that at alpha = 2, shape [groups]."""
-    found = search(cells, sizes, per_octave)
-    curve, start = _fine(cells.counts, found, found.num_values > 0)
-    at_two = start + len(curve) - 1 == LAST_NODE
-    # where both are at hand, that of the same computation: a maximum at 2 is then a ratio of exactly 0
-    return 2 * (maximize(curve, at_two)[1] - torch.where(at_two, curve[-1], found.curve[-1]))
+def _gaussian(counts: Tensor, found: Search) -> Tensor:
+    """Log-likelihood of the best Gaussians of the groups, [groups], however far their scales are from the unit."""
+    total, outside = torch.zeros_like(found.curve[-1]), found.wider_at_two
+    for series in (series.of(outside) for series in found.classes) if bool(outside.any()) else ():
+        for _, weights, summed in parts(counts, series, len(total)):
+            width = (math.pi / weights.sum(1)).log() / 2  # of the likelihood, whose curvature is two for each value
+            total += summed(gaussian_profile(weights, series.grid.per_octave) + width)
+    return torch.where(found.wider_at_two, torch.maximum(total, found.curve[-1]), found.curve[-1])
 
 
-def search(cells: Cells, sizes: Sequence[int], per_octave: int) -> Search:
-    """Evaluates coarsely spaced nodes for the usable series of each group, on scales that are wide enough."""
-    counts, num_groups = cells.counts, len(sizes)
-    group = torch.arange(num_groups).repeat_interleave(torch.tensor(sizes)).to(counts.device)
-    usable = cells.usable.nonzero()[:, 0]
-    classes = [Series(i, group[i], grid.over(_COARSE)) for i, grid in by_length(cells, per_octave, _FEWEST)]
-    curve = counts.new_zeros(len(_COARSE), num_groups, dtype=torch.float64)
-    gaussian = curve[0].clone()
-    wide: list[Series] = []
-    while classes:
-        series = classes.pop(0)
-        part, best, leaves = _coarse(counts, series, num_groups)
-        leaves = leaves & (not series.grid.is_widest)
-        curve, gaussian = curve + part * ~leaves, gaussian + best * ~leaves
-        for some, grid in ((~leaves, series.grid), (leaves, series.grid.widened())):
-            chosen = replace(series.of(some.nonzero()[:, 0]), grid=grid)
-            if len(chosen.index) > 0:
-                (wide if grid is series.grid else classes).append(chosen)
-    num_values = sums_of_groups(cells.num_values[usable], group[usable], num_groups)
-    return Search(tuple(wide), curve, gaussian, num_values)
+def _ends(windows: Windows, coarse: Tensor, place: Tensor, value: Tensor, spread: Tensor) -> Tensor:
+    """Nodes at which the intervals end, [2, groups]: in the window, or beyond it on the coarse curve."""
+    level, start = CHI_SQUARE * spread, windows.start
+    inner = start + torch.stack(interval(windows.curve, place, value, level))
+    outer = torch.stack(interval(coarse, (start + place) / COARSE.step, value, level)) * COARSE.step
+    return torch.where((inner > start) & (inner < start + WIDTH), inner, outer)
 
 
-def fit_pooled(
-    x: Tensor,
-    cells: Cells,
-    sizes: Sequence[int],
-    per_octave: int,
-    spread: float | None = None,
-    intervals: Sequence[bool] | None = None,
-) -> Fit:
-    """Fits one tail index to the usable series of each group.
-
-    Args:
-        x: The values, shape [n, series], group after group.
-        cells: Their counts.
-        sizes: Number of series in each group.
-        per_octave: Cells an octave.
-        spread: Dispersion of the score; None measures it where the bins of single values were kept.
-        intervals: For which groups it is measured; None for all.
-
-    Returns:
-        The fit, its fields of shape [groups] but ``log_ratio``, of shape [series]. Intervals are NaN where the
-        dispersion is unknown, and everything is for groups without a usable series.
-    """
-    pooled = search(cells, sizes, per_octave)
-    log_ratio = pooled.curve.new_full((len(cells.counts),), math.nan)
-    filled = pooled.num_values > 0
-    curve, start = _fine(cells.counts, pooled, filled)
-    place, value = maximize(curve, start + len(curve) - 1 == LAST_NODE)
-    node = start + place
-    _scales(cells.counts, pooled.classes, torch.where(filled, node, -1), log_ratio)
-    alpha, value = (torch.where(filled, found, math.nan) for found in (alpha_at(node), value))
-    size = sum((series.group.bincount(minlength=len(sizes)) for series in pooled.classes), torch.zeros_like(filled))
-    wide = value.new_full(value.shape, math.nan if spread is None else spread)
-    wanted = torch.tensor([True] * len(sizes) if intervals is None else list(intervals), device=filled.device) & filled
-    if spread is None and cells.index.shape[1] > 0 and bool(wanted.any()):
-        wide = dispersion(x, cells, [s.of(wanted.nonzero()[:, 0]) for s in pooled.classes], alpha)
-    wide = torch.where(wanted, wide, math.nan)
-    low, high = torch.where(wide.isnan(), math.nan, alpha_at(_ends(curve, start, pooled.curve, node, value, wide)))
-    gain = ((value - pooled.gaussian) / pooled.num_values).clamp(min=0)  # the Gaussian is one of the stable laws
-    return Fit(alpha, low, high, log_ratio, value, gain, size / wide)
-
-
-def _fine(counts: Tensor, pooled: Search, filled: Tensor) -> tuple[Tensor, Tensor]:
-    """Curves of the groups around the coarse maximum, [nodes, groups], and the first of these nodes, [groups]."""
-    width = 2 * _COARSE.step
-    first = (highest(pooled.curve) * _COARSE.step - _COARSE.step).clamp(0, LAST_NODE - width)
-    curve = pooled.curve.new_zeros(width + 1, pooled.curve.shape[1])
-    for k in torch.unique(first[filled]).tolist():
-        groups, nodes = (filled & (first == k)).nonzero()[:, 0], range(k, k + width + 1)
-        for series in pooled.classes:
-            some = series.of(groups)
-            for _, part, summed in _parts(counts, replace(some, grid=some.grid.over(nodes)), len(filled)):
-                curve += summed(_marginal(part, some.grid.over(nodes)))
-    return curve, first
-
-
-def _ends(fine: Tensor, start: Tensor, coarse: Tensor, node: Tensor, value: Tensor, spread: Tensor) -> Tensor:
-    """Nodes at which the intervals end, [2, groups]: on the fine curve, or beyond it on the coarse one."""
-    level = CHI_SQUARE * spread
-    inner = start + torch.stack(interval(fine, node - start, value, level))
-    outer = torch.stack(interval(coarse, node / _COARSE.step, value, level)) * _COARSE.step
-    return torch.where((inner > start) & (inner < start + len(fine) - 1), inner, outer)
-
-
-def _scales(counts: Tensor, classes: Sequence[Series], node: Tensor, log_ratio: Tensor) -> None:
-    """Fills in the logarithms of the series' scales at the nodes of their groups; groups of none have -1."""
-    below = node.long().clamp(max=LAST_NODE - 1)
-    for k in torch.unique(below[node >= 0]).tolist():
-        groups = ((below == k) & (node >= 0)).nonzero()[:, 0]
-        for series in classes:
-            some, grid = series.of(groups), series.grid.over(range(k, k + 2))
-            for index, group in zip(in_chunks(some.index), in_chunks(some.group), strict=True):
-                best = likelihood(as_weights(counts, index, grid), grid).best.double()
-                before, after = (grid.log_scale(best[i], torch.tensor(i, device=best.device)) for i in (0, 1))
-                log_ratio[index] = torch.lerp(before, after, (node[group] - k).double())
+def _scales(counts: Tensor, windows: Windows, place: Tensor, log_ratio: Tensor) -> None:
+    """Fills in the logarithms of the series' scales at places in the windows of their groups."""
+    below = place.long().clamp(max=WIDTH - 1)
+    for part in windows.parts:
+        index, group, grid = part.series.index, part.series.group, part.series.grid
+        nodes = torch.stack([below[group], below[group] + 1])
+        before, after = grid.log_scale(part.likelihood(counts).best.gather(0, nodes).double(), nodes)
+        log_ratio[index] = torch.lerp(before, after, place[group] - below[group])

@@ -26,14 +26,17 @@ class Series:
     grid: Grid
 
     def of(self, groups: Tensor) -> Series:
-        """Those that belong to some groups."""
-        kept = torch.isin(self.group, groups)
-        return Series(self.index[kept], self.group[kept], self.grid)
+        """Those that belong to some groups, which a mask of shape [groups] tells."""
+        if bool(groups.all()):
+            return self
+        kept = groups[self.group].nonzero()[:, 0]
+        return Series(self.index.index_select(0, kept), self.group.index_select(0, kept), self.grid)
 
 
 def sums_of_groups(values: Tensor, group: Tensor, num_groups: int) -> Tensor:
     """Sums values [..., series] over the series of each group, [..., groups], in float64; groups in ascending order."""
-    rows = values.double().reshape(values.shape[:-1].numel(), len(group)).T.contiguous()
+    rows = values.reshape(values.shape[:-1].numel(), len(group)).T
+    rows = rows.to(torch.float64, memory_format=torch.contiguous_format)
     sums: Tensor = torch.segment_reduce(rows, "sum", lengths=group.bincount(minlength=num_groups), axis=0)
     return sums.T.reshape(*values.shape[:-1], num_groups)
 

@@ -19,7 +19,8 @@ from ._checks import FEWEST_VALUES
 from ._counts import Cells, leading_bits
 from ._each import Fit, fit_each
 from ._estimates import estimate_each, pooled_estimate
-from ._pooled import fit_pooled
+from ._pooled import Pooled
+from ._search import Groups, search
 from ._tables import FIRST_OCTAVE, NUM_OCTAVES
 
 StreamCenter = Literal["pairs", "none"]
@@ -103,9 +104,11 @@ def estimate_counts(counts: Tensor, per_octave: int, *, pooled: bool) -> TailInd
     if not pooled:
         return estimate_each(_restored(fit_each(thin, per_octave), share), cells, counts.shape[:1])
     spread = max(int(thin.usable.sum()), 1) * share
-    fit = fit_pooled(thin.counts[:0], thin, [len(counts)], per_octave, spread)
+    sizes = (len(counts),)
+    groups = Groups(thin.counts[:0], thin, sizes, search(thin, sizes, per_octave))
+    fit = Pooled(groups, spread=spread).fit()
     fit = replace(fit, log_likelihood=fit.log_likelihood / share, effective_series=fit.effective_series * share)
-    return pooled_estimate(fit, 0, cells, slice(None), counts.shape[:1])
+    return pooled_estimate(fit, 0, cells, slice(None))
 
 
 def _thinned(cells: Cells, share: float) -> Cells:

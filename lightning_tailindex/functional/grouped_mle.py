@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -11,12 +12,13 @@ from torch import Tensor
 from lightning_tailindex.records import TailIndexEstimate
 
 from ._checks import checked_sample
-from ._counts import Center, count_values
+from ._counts import PER_OCTAVE, Center, count_values
 from ._each import fit_each
 from ._estimates import estimate_each, pooled_estimate
-from ._pooled import fit_pooled
+from ._pooled import Pooled
+from ._search import Groups
 
-__all__ = ["grouped_mle", "pooled_groups"]
+__all__ = ["counted_groups", "grouped_mle", "pooled_alphas", "pooled_estimates", "pooled_groups", "separate_alphas"]
 
 
 def grouped_mle(
@@ -111,13 +113,43 @@ def pooled_groups(
     found: dict[int, TailIndexEstimate] = {}
     for n in dict.fromkeys(len(x) for x in wide):
         places = [i for i, x in enumerate(wide) if len(x) == n]
-        sizes = [wide[i].shape[1] for i in places]
-        together = torch.cat([wide[i] for i in places], dim=1)
         wanted = [intervals is None or intervals[i] for i in places]
-        cells = count_values(together, center, cells_per_octave, keep_index=any(wanted))
-        fit = fit_pooled(together, cells, sizes, cells_per_octave, intervals=wanted)
-        ends = torch.tensor([0, *sizes]).cumsum(0).tolist()
-        for group, i in enumerate(places):
-            own = slice(ends[group], ends[group + 1])
-            found[i] = pooled_estimate(fit, group, cells.of(own), own, samples[i].shape[1:])
+        sizes = [wide[i].shape[1] for i in places]
+        x = torch.cat([wide[i] for i in places], dim=1)
+        groups = Groups.of(x, sizes, center, cells_per_octave, keep_index=any(wanted))
+        for i, estimate in zip(places, pooled_estimates(groups, wanted), strict=True):
+            found[i] = replace(estimate, scale=estimate.scale.reshape(samples[i].shape[1:]))
     return [found[i] for i in range(len(samples))]
+
+
+def counted_groups(samples: Sequence[Tensor]) -> Groups:
+    """Counts samples for :func:`grouped_mle`, for estimates of several kinds from the same counts.
+
+    Args:
+        samples: Draws of each group, of the same shape ``[n, ...]`` but for the number of coordinates.
+
+    Returns:
+        The groups.
+    """
+    wide = [checked_sample("grouped_mle", x).reshape(len(x), -1) for x in samples]
+    sizes = [x.shape[1] for x in wide]
+    return Groups.of(torch.cat(wide, dim=1), sizes, "median", PER_OCTAVE, keep_index=True)
+
+
+def pooled_estimates(groups: Groups, intervals: Sequence[bool] | None = None) -> list[TailIndexEstimate]:
+    """Pools the series of each group, as :func:`pooled_groups` does; scales of shape ``[series]``."""
+    fit = Pooled(groups, intervals).fit()
+    return [pooled_estimate(fit, i, groups.cells.of(own), own) for i, own in enumerate(groups.own())]
+
+
+def pooled_alphas(groups: Groups, intervals: Sequence[bool] | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """The tail indices and both ends of their intervals alone, each of shape ``[groups]``."""
+    pooled = Pooled(groups, intervals)
+    alpha, low, high = (value.to(groups.cells.unit.dtype) for value in (pooled.alpha, *pooled.ends))
+    return alpha, low, high
+
+
+def separate_alphas(groups: Groups) -> list[Tensor]:
+    """Estimates each series by itself: the tail indices, of shape ``[series]`` for each group."""
+    alpha = fit_each(groups.cells, PER_OCTAVE).alpha.to(groups.cells.unit.dtype)
+    return [alpha[own] for own in groups.own()]

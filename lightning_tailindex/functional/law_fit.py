@@ -12,19 +12,18 @@ from lightning_tailindex.records import LawFit, TailIndexEstimate
 
 from ._calibration import gaussian_p_value, surrogate_p_values
 from ._checks import checked_sample
-from ._counts import count_values
+from ._counts import PER_OCTAVE, count_values
 from ._each import fit_each
 from ._estimates import left_out
 from ._laws import expected_counts, marginals, profiles
-from ._pooled import search
+from ._search import Groups
 from ._series import each_class
-from .grouped_mle import pooled_groups
+from .grouped_mle import counted_groups, pooled_estimates
 
 __all__ = ["LAWS", "law_fit", "law_fits"]
 
 LAWS = ("gaussian", "stable", "student_t", "laplace")
 _NUM_SHAPES = (0, 1, 1, 0)
-_PER_OCTAVE = 4
 
 
 def law_fit(
@@ -75,10 +74,11 @@ def law_fit(
         raise ValueError(f"law_fit needs num_surrogates >= 1, got num_surrogates={num_surrogates}.")
     x = checked_sample("law_fit", x)
     if pooled:
-        return law_fits([x], pooled_groups([x]), num_surrogates=num_surrogates, generator=generator)[0]
-    cells = count_values(x.reshape(len(x), -1), "median", _PER_OCTAVE)
-    fit = fit_each(cells, _PER_OCTAVE)
-    classes = each_class(cells, _PER_OCTAVE)
+        groups = counted_groups([x])
+        return law_fits(groups, pooled_estimates(groups), num_surrogates=num_surrogates, generator=generator)[0]
+    cells = count_values(x.reshape(len(x), -1), "median", PER_OCTAVE)
+    fit = fit_each(cells, PER_OCTAVE)
+    classes = each_class(cells, PER_OCTAVE)
     others = torch.stack(profiles(cells, classes))
     ratio = 2 * fit.gain * cells.num_values
     expected = expected_counts(cells, classes, fit.alpha)
@@ -94,59 +94,38 @@ def law_fit(
 
 
 def law_fits(
-    samples: Sequence[Tensor],
+    groups: Groups,
     estimates: Sequence[TailIndexEstimate],
     *,
     num_surrogates: int = 99,
     generator: torch.Generator | None = None,
 ) -> list[LawFit]:
-    """Compares the laws on each of several samples whose series are pooled, from estimates that are at hand.
+    """Compares the laws on each of several groups of series, from counts and estimates that are at hand.
 
     Args:
-        samples: Draws along dim 0, each of shape ``[n, ...]``.
-        estimates: What ``grouped_mle(sample, pooled=True)`` returned for each of them.
+        groups: What :func:`.grouped_mle.counted_groups` made of the samples.
+        estimates: The pooled estimate of each group.
         num_surrogates: As in :func:`law_fit`.
-        generator: As in :func:`law_fit`; samples of the same number of draws take from it together.
+        generator: As in :func:`law_fit`; the groups take from it together.
 
     Returns:
         What ``law_fit(sample, pooled=True)`` returns for each sample.
     """
-    wide = [checked_sample("law_fit", x).reshape(len(x), -1) for x in samples]
-    found: dict[int, LawFit] = {}
-    for n in dict.fromkeys(len(x) for x in wide):
-        places = [i for i, x in enumerate(wide) if len(x) == n]
-        own = [estimates[i] for i in places]
-        fits = _pooled([wide[i] for i in places], own, num_surrogates, generator)
-        found |= dict(zip(places, fits, strict=True))
-    return [found[i] for i in range(len(samples))]
-
-
-def _pooled(
-    samples: Sequence[Tensor],
-    estimates: Sequence[TailIndexEstimate],
-    num_surrogates: int,
-    generator: torch.Generator | None,
-) -> list[LawFit]:
-    """Compares the laws on samples of the same number of draws, [n, d]."""
-    sizes = [x.shape[1] for x in samples]
-    x = torch.cat(list(samples), dim=1)
-    cells = count_values(x, "median", _PER_OCTAVE)
-    classes = search(cells, sizes, _PER_OCTAVE).classes
+    cells, classes, sizes = groups.cells, groups.search.classes, groups.sizes
     alpha = torch.cat([estimate.alpha.expand(size) for estimate, size in zip(estimates, sizes, strict=True)])
     others = torch.stack(marginals(cells, classes, len(sizes)))
-    p_values = surrogate_p_values(x, cells.usable, sizes, num_surrogates, generator)
-    counts, usable = torch.split(cells.counts, sizes), torch.split(cells.usable, sizes)
-    expected = torch.split(expected_counts(cells, classes, alpha), sizes)
+    p_values = surrogate_p_values(groups, num_surrogates, generator)
+    expected = expected_counts(cells, classes, alpha)
     fits = []
-    for i, estimate in enumerate(estimates):
-        num_values, kept = estimate.num_values.double(), usable[i]
+    for i, (estimate, own) in enumerate(zip(estimates, groups.own(), strict=True)):
+        num_values, kept = estimate.num_values.double(), cells.usable[own]
         fits.append(
             _record(
                 _gains(estimate.log_likelihood, estimate.gain, others[:, i], num_values),
                 num_values * estimate.effective_series / kept.sum(),
                 p_values[i],
-                _distance(counts[i][kept].sum(0), expected[i][kept].sum(0)),
-                x.dtype,
+                _distance(cells.counts[own][kept].sum(0), expected[own][kept].sum(0)),
+                groups.x.dtype,
                 torch.Size(),
                 estimate.note,
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -10,7 +10,8 @@ from torch import Tensor
 from lightning_tailindex.records import NormalityTest, ProjectionAcceptance
 
 from . import _royston
-from ._checks import FEWEST_VALUES, checked_sample, left_out_note
+from ._checks import FEWEST_VALUES, checked_sample
+from ._ordered import Ordered, departures, ordered
 
 __all__ = ["anderson_darling", "projection_acceptance", "shapiro_wilk"]
 
@@ -49,7 +50,11 @@ def anderson_darling(x: Tensor) -> NormalityTest:
         tensor([ True, False])
     """
     x = checked_sample("anderson_darling", x)
-    sample, n = _ordered(x), len(x)
+    return _anderson_darling(x, ordered(x))
+
+
+def _anderson_darling(x: Tensor, sample: Ordered) -> NormalityTest:
+    n = len(x)
     z = sample.values * (n - 1) ** 0.5
     odd = torch.arange(1, 2 * n, 2, dtype=z.dtype, device=z.device)[:, None]
     tails = torch.special.log_ndtr(z) + torch.special.log_ndtr(-z.flip(0))
@@ -89,7 +94,11 @@ def shapiro_wilk(x: Tensor) -> NormalityTest:
         tensor([ True, False])
     """
     x = checked_sample("shapiro_wilk", x)
-    sample, n = _ordered(x), len(x)
+    return _shapiro_wilk(x, ordered(x))
+
+
+def _shapiro_wilk(x: Tensor, sample: Ordered) -> NormalityTest:
+    n = len(x)
     if n < FEWEST_VALUES:
         nothing = torch.full_like(sample.values[0], torch.nan)
         return _verdict(x, sample, nothing, nothing)
@@ -148,10 +157,9 @@ def projection_acceptance(
     if not 0 < level < 1:
         raise ValueError(f"projection_acceptance needs 0 < level < 1, got level={level}.")
     noise = checked_sample("projection_acceptance", noise)
-    departure, shape = _departure(noise), (noise[0].numel(), num_projections)
-    directions = torch.randn(shape, generator=generator, dtype=noise.dtype, device=noise.device).to(departure)
-    projections = departure @ (directions / directions.norm(dim=0))
-    anderson, shapiro = anderson_darling(projections), shapiro_wilk(projections)
+    projections = departures(noise) @ _directions(noise, num_projections, generator)
+    sample = ordered(projections)
+    anderson, shapiro = _anderson_darling(projections, sample), _shapiro_wilk(projections, sample)
     return ProjectionAcceptance(
         anderson_darling=_share_above(level, anderson.p_value).to(noise),
         shapiro_wilk=_share_above(level, shapiro.p_value).to(noise),
@@ -159,37 +167,40 @@ def projection_acceptance(
     )
 
 
-@dataclass(frozen=True)
-class _Ordered:
-    """Series in the only form that the tests know.
+def projection_acceptances(
+    noises: Sequence[Tensor], *, seed: int, num_projections: int = 50, level: float = 0.05
+) -> tuple[Tensor, Tensor]:
+    """Tests the projections of several groups' noise at once.
 
-    Attributes:
-        values: Ascending, of mean 0 and length 1, in float64, shape [n, series].
-        usable: Whether a series can be tested, shape [series].
-        note: What was left out.
+    Args:
+        noises: Draws of each group, of the same number of them, ``[n, d]``.
+        seed: Of the directions, which groups of the same number of coordinates share.
+        num_projections: As in :func:`projection_acceptance`.
+        level: As in :func:`projection_acceptance`.
+
+    Returns:
+        What :func:`projection_acceptance` says with a generator of this seed, by Anderson and Darling's test and by
+        Shapiro and Wilk's, each of shape ``[groups]``.
     """
+    onto: dict[int, Tensor] = {}
+    for noise in noises:
+        if noise.shape[1] not in onto:
+            rng = torch.Generator(noise.device).manual_seed(seed)
+            onto[noise.shape[1]] = _directions(noise, num_projections, rng)
+    projections = torch.cat([departures(noise) @ onto[noise.shape[1]] for noise in noises], dim=1)
+    sample = ordered(projections)
+    tests = _anderson_darling(projections, sample), _shapiro_wilk(projections, sample)
+    first, second = (_share_above(level, test.p_value.reshape(len(noises), num_projections)) for test in tests)
+    return first.to(noises[0]), second.to(noises[0])
 
-    values: Tensor
-    usable: Tensor
-    note: str
 
-
-def _departure(x: Tensor) -> Tensor:
-    """Departures from the first draw, in float64, shape [n, series]: exactly 0 where a series is constant."""
-    wide = (x.cpu() if x.device.type == "mps" else x).double()
-    wide = wide.flatten(1) if wide.ndim > 1 else wide[:, None]
-    return wide - wide[0]
-
-
-def _ordered(x: Tensor) -> _Ordered:
-    """Sorts and standardizes each series."""
-    departure = _departure(x)
-    finite, varies = departure.isfinite().all(0), (departure != 0).any(0)
-    enough = torch.full_like(finite, len(x) >= FEWEST_VALUES)
-    values = (departure / departure.abs().amax(0)).sort(0).values  # within 1, so that no square overflows
-    values = values - values.mean(0)
-    note = left_out_note(finite, varies, {f"fewer than {FEWEST_VALUES} values": ~enough})
-    return _Ordered(values / values.norm(dim=0), finite & varies & enough, note)
+def _directions(noise: Tensor, number: int, generator: torch.Generator | None) -> Tensor:
+    """Random directions of length 1 in float64, [d, number]."""
+    shape = (noise[0].numel(), number)
+    directions = torch.randn(shape, generator=generator, dtype=noise.dtype, device=noise.device)
+    wide: Tensor = (directions.cpu() if noise.device.type == "mps" else directions).double()
+    unit: Tensor = wide / wide.norm(dim=0)
+    return unit
 
 
 def _anderson_darling_p_value(modified: Tensor) -> Tensor:
@@ -207,11 +218,11 @@ def _anderson_darling_p_value(modified: Tensor) -> Tensor:
 
 def _share_above(level: float, p_value: Tensor) -> Tensor:
     """Share of p-values above the level, NaN if one is."""
-    share = (p_value > level).to(p_value.dtype).mean()
-    return torch.where(p_value.isnan().any(), torch.nan, share)
+    share = (p_value > level).to(p_value.dtype).mean(-1)
+    return torch.where(p_value.isnan().any(-1), torch.nan, share)
 
 
-def _verdict(x: Tensor, sample: _Ordered, statistic: Tensor, p_value: Tensor, note: str = "") -> NormalityTest:
+def _verdict(x: Tensor, sample: Ordered, statistic: Tensor, p_value: Tensor, note: str = "") -> NormalityTest:
     """Puts a test's numbers into the shape, dtype and device of x, NaN where a series could not be tested."""
     shape = x.shape[1:]
     statistic, p_value = (torch.where(sample.usable, v, torch.nan).to(x).reshape(shape) for v in (statistic, p_value))

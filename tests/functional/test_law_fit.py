@@ -9,7 +9,7 @@ from scipy.stats import t as student_t
 from torch import Tensor
 
 from lightning_tailindex.functional import law_fit
-from lightning_tailindex.functional.grouped_mle import pooled_groups
+from lightning_tailindex.functional.grouped_mle import counted_groups, pooled_estimates, pooled_groups
 from lightning_tailindex.functional.law_fit import LAWS, law_fits
 from lightning_tailindex.records import LawFit
 
@@ -202,10 +202,11 @@ def assert_same(a: LawFit, b: LawFit) -> None:
 
 
 def test_fitting_samples_together_equals_fitting_one_after_the_other() -> None:
-    xs = [noise(a, n, d, generator(13)) for a, n, d in ((2.0, 64, 30), (1.9, 64, 80), (1.7, 20, 5))]
-    xs.append(torch.zeros(20, 3, dtype=torch.float64))
+    xs = [noise(a, 64, d, generator(13)) for a, d in ((2.0, 30), (1.9, 80), (1.7, 5))]
+    xs.append(torch.zeros(64, 3, dtype=torch.float64))
     one, other = generator(14), generator(14)
-    together = law_fits(xs, pooled_groups(xs), num_surrogates=9, generator=one)
+    groups = counted_groups(xs)
+    together = law_fits(groups, pooled_estimates(groups), num_surrogates=9, generator=one)
     for x, fit in zip(xs, together, strict=True):
         assert_same(fit, law_fit(x, pooled=True, num_surrogates=9, generator=other))
 

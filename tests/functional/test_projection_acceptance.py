@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_tailindex.functional.normality import anderson_darling, projection_acceptance, shapiro_wilk
+from lightning_tailindex.functional.normality import (
+    anderson_darling,
+    projection_acceptance,
+    projection_acceptances,
+    shapiro_wilk,
+)
 from lightning_tailindex.functional.surrogate import gaussian_surrogate
 
 from .samples import generator, noise
@@ -51,6 +56,17 @@ def test_projections_are_those_of_the_generator_on_raw_coordinates() -> None:
         assert share.shapiro_wilk.shape == ()
         other = projection_acceptance(x, num_projections=400, level=level, generator=generator(7))
         assert [other.anderson_darling, other.shapiro_wilk] != wanted
+
+
+def test_groups_together_are_what_they_are_alone() -> None:
+    samples = [noise(alpha, 64, d, generator(8)) for alpha, d in ((2.0, 30), (1.8, 30), (1.6, 4))]
+    samples.append(torch.full((64, 3), math.nan, dtype=torch.float64))
+    together = torch.stack(projection_acceptances(samples, seed=9))
+    for i, x in enumerate(samples):
+        alone = projection_acceptance(x, generator=generator(9))
+        wanted = torch.stack([alone.anderson_darling, alone.shapiro_wilk])
+        assert torch.allclose(together[:, i], wanted, rtol=0, equal_nan=True)
+    assert together[:, 1:3].diff(dim=1).abs().max() > 0.05
 
 
 def test_bad_noise_gives_nan_and_a_note() -> None:

@@ -1,0 +1,86 @@
+"""What holds of the groups of an observation whatever the estimator is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightning_tailindex.functional._search import Groups
+from lightning_tailindex.functional.grouped_mle import counted_groups, pooled_estimates
+from lightning_tailindex.functional.law_fit import law_fits
+from lightning_tailindex.functional.normality import projection_acceptances
+from lightning_tailindex.functional.surrogate import gaussian_surrogate
+from lightning_tailindex.noise.observation import GroupNoise, NoiseObservation
+from lightning_tailindex.records import LawFit, TailIndexEstimate
+
+from .aggregation import thinned
+
+__all__ = ["Group", "observed_groups"]
+
+_SURROGATES = 39  # behind a p-value: enough to tell 5 %
+
+
+@dataclass(frozen=True)
+class Group:
+    """The draws of one group, and what holds of them whatever the estimator is.
+
+    Attributes:
+        observed: The observation.
+        noise: The noise, 0 where it is left out and NaN where there is none to speak of, ``[n, d]``.
+        surrogate: Its Gaussian surrogate.
+        estimate: The estimate by grouped maximum likelihood, which the comparison of laws starts from.
+        gaussian: The same for the surrogate.
+        fit: Which law fits.
+        acceptance: Shares of projections that pass for Gaussian by both tests, of the noise and of its surrogate.
+    """
+
+    observed: GroupNoise
+    noise: Tensor
+    surrogate: Tensor
+    estimate: TailIndexEstimate
+    gaussian: TailIndexEstimate
+    fit: LawFit
+    acceptance: dict[str, Tensor]
+
+
+def _noise_and_surrogate(group: GroupNoise, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    if len(group.gradients) > 0 and not group.is_rounding:
+        return group.nonzero_noise, gaussian_surrogate(group.noise, generator)
+    # draws of NaN make every estimator say that it cannot say anything
+    nothing = group.full_gradient.new_full((max(1, len(group.gradients)), len(group.full_gradient)), torch.nan)
+    return nothing, nothing
+
+
+def observed_groups(observation: NoiseObservation, seed: int) -> tuple[list[Group], Groups]:
+    """What holds of all groups whatever the estimator is, and their counts."""
+    device = observation.groups[0].gradients.device
+    generator = torch.Generator(device).manual_seed(seed)
+    draws = [_noise_and_surrogate(group, generator) for group in observation.groups]
+    number = len(draws)
+    together = counted_groups([*(noise for noise, _ in draws), *(thinned(surrogate) for _, surrogate in draws)])
+    estimates = pooled_estimates(together, intervals=[True] * number + [False] * number)
+    counted = together.first(number)
+    fits = law_fits(counted, estimates[:number], num_surrogates=_SURROGATES, generator=generator)
+    return [
+        Group(group, *drawn, *found)
+        for group, drawn, *found in zip(
+            observation.groups,
+            draws,
+            estimates[:number],
+            estimates[number:],
+            fits,
+            _acceptances(draws, seed),
+            strict=True,
+        )
+    ], counted
+
+
+def _acceptances(draws: Sequence[tuple[Tensor, Tensor]], seed: int) -> list[dict[str, Tensor]]:
+    """Both tests on the same random projections of each group's noise and of its surrogate."""
+    anderson, shapiro = projection_acceptances([kind for pair in draws for kind in pair], seed=seed)
+    names = ("anderson_darling", "gaussian_anderson_darling", "shapiro_wilk", "gaussian_shapiro_wilk")
+    columns = (shares for test in (anderson, shapiro) for shares in (test[0::2], test[1::2]))
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]

@@ -1,0 +1,43 @@
+"""Series in the form that tests of Gaussianity start from: sorted, of mean 0 and length 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ._checks import FEWEST_VALUES, left_out_note
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """Series in the only form that the tests know.
+
+    Attributes:
+        values: Ascending, of mean 0 and length 1, in float64, shape [n, series].
+        usable: Whether a series can be tested, shape [series].
+        note: What was left out.
+    """
+
+    values: Tensor
+    usable: Tensor
+    note: str
+
+
+def departures(x: Tensor) -> Tensor:
+    """Departures from the first draw, in float64, shape [n, series]: exactly 0 where a series is constant."""
+    wide = (x.cpu() if x.device.type == "mps" else x).double()
+    wide = wide.flatten(1) if wide.ndim > 1 else wide[:, None]
+    return wide - wide[0]
+
+
+def ordered(x: Tensor) -> Ordered:
+    """Sorts and standardizes each series."""
+    departure = departures(x)
+    finite, varies = departure.isfinite().all(0), (departure != 0).any(0)
+    enough = torch.full_like(finite, len(x) >= FEWEST_VALUES)
+    values = (departure / departure.abs().amax(0)).sort(0).values  # within 1, so that no square overflows
+    values = values - values.mean(0)
+    note = left_out_note(finite, varies, {f"fewer than {FEWEST_VALUES} values": ~enough})
+    return Ordered(values / values.norm(dim=0), finite & varies & enough, note)

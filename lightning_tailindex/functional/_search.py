@@ -1,0 +1,174 @@
+"""Groups of series that share their draws: counted, and searched coarsely for one tail index each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import accumulate, pairwise
+
+import torch
+from torch import Tensor
+
+from ._counts import Cells, Center, count_values
+from ._grid import Grid, by_length, every
+from ._likelihood import LARGEST_EDGE, Likelihood, as_weights, in_chunks, likelihood
+from ._series import Series, sums_of_groups
+
+COARSE = every(4)
+_EDGE = 1e-2
+_NEAR = 1.5
+_FEWEST = 2048  # series below which handling them apart would take longer than more scales
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far down a search looks at first: tail indices of noise are rarely below.
+
+    Attributes:
+        first: The first of the coarse nodes.
+        fall: What the curve has to have lost there, in nats a series; all nodes are evaluated where it has not.
+    """
+
+    first: int
+    fall: float
+
+
+INTERVAL = Reach(7, 2.0)  # 0.63: the interval ends before, even where all series tell the same
+MAXIMUM = Reach(12, 0.5)  # 1.30: so does the surroundings of the maximum
+
+
+@dataclass(frozen=True)
+class Search:
+    """A coarse search for one tail index for each group.
+
+    Attributes:
+        classes: The usable series by their lengths, with scales that are wide enough.
+        curve: Coarse log-likelihoods, shape [nodes, groups]; minus infinity where they are too low to matter.
+        num_values: Values in the usable series, shape [groups].
+        wider_at_two: Whether the scales are not wide enough for the Gaussian, shape [groups].
+    """
+
+    classes: tuple[Series, ...]
+    curve: Tensor
+    num_values: Tensor
+    wider_at_two: Tensor
+
+    @property
+    def filled(self) -> Tensor:
+        """Which groups have a usable series, shape [groups]."""
+        return self.num_values > 0
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Groups of series, counted and searched once for all that is asked of them.
+
+    Attributes:
+        x: The values, group after group, shape [n, series].
+        cells: Their counts.
+        sizes: Number of series in each group.
+        search: The coarse search.
+    """
+
+    x: Tensor
+    cells: Cells
+    sizes: tuple[int, ...]
+    search: Search
+
+    @classmethod
+    def of(
+        cls,
+        x: Tensor,
+        sizes: Sequence[int],
+        center: Center,
+        per_octave: int,
+        *,
+        keep_index: bool = False,
+        reach: Reach = INTERVAL,
+    ) -> Groups:
+        """Counts and searches values [n, series], group after group."""
+        cells = count_values(x, center, per_octave, keep_index=keep_index)
+        return cls(x, cells, tuple(sizes), search(cells, sizes, per_octave, reach))
+
+    def first(self, number: int) -> Groups:
+        """Only so many of the groups."""
+        own, groups = slice(sum(self.sizes[:number])), torch.arange(len(self.sizes), device=self.x.device) < number
+        found = Search(
+            tuple(series.of(groups) for series in self.search.classes),
+            self.search.curve[:, :number],
+            self.search.num_values[:number],
+            self.search.wider_at_two[:number],
+        )
+        return Groups(self.x[:, own], self.cells.of(own), self.sizes[:number], found)
+
+    def own(self) -> list[slice]:
+        """Where the series of each group are."""
+        return [slice(first, last) for first, last in pairwise(accumulate(self.sizes, initial=0))]
+
+
+def parts(
+    counts: Tensor, series: Series, num_groups: int
+) -> Iterator[tuple[Series, Tensor, Callable[[Tensor], Tensor]]]:
+    """Some series at a time, their counts, and what sums values [..., series] up over each group."""
+    for index, group in zip(in_chunks(series.index), in_chunks(series.group), strict=True):
+        weights = as_weights(counts, index, series.grid)
+        yield Series(index, group, series.grid), weights, partial(sums_of_groups, group=group, num_groups=num_groups)
+
+
+def marginal(part: Likelihood, grid: Grid) -> Tensor:
+    """Log-likelihood with the scale integrated out, shape [nodes, series]."""
+    return part.marginal + grid.log_spacing(part.mass)[:, None]
+
+
+def search(cells: Cells, sizes: Sequence[int], per_octave: int, reach: Reach = INTERVAL) -> Search:
+    """Evaluates coarsely spaced nodes for the usable series of each group, on scales that are wide enough."""
+    counts, num_groups = cells.counts, len(sizes)
+    group = torch.arange(num_groups).repeat_interleave(torch.tensor(sizes)).to(counts.device)
+    usable = cells.usable.nonzero()[:, 0]
+    nodes = COARSE[reach.first :]
+    classes = [Series(i, group[i], grid.over(nodes)) for i, grid in by_length(cells, per_octave, _FEWEST)]
+    curve, edge, wide = _settled(counts, classes, nodes, num_groups)
+    size = group[usable].bincount(minlength=num_groups)
+    short = (curve[0] > curve.amax(0) - reach.fall * size) & (size > 0)
+    curve = torch.nn.functional.pad(curve, (0, 0, reach.first, 0), value=-math.inf)
+    if bool(short.any()):
+        again = [replace(series.of(short), grid=series.grid.over(COARSE)) for series in wide]
+        rest = (series.of(~short) for series in wide)
+        whole, _, wider = _settled(counts, again, COARSE, num_groups)
+        curve[:, short], wide = whole[:, short], [series for series in (*rest, *wider) if len(series.index) > 0]
+    num_values = sums_of_groups(cells.num_values[usable], group[usable], num_groups)
+    return Search(tuple(wide), curve, num_values, edge > LARGEST_EDGE * size)
+
+
+def _settled(
+    counts: Tensor, classes: list[Series], nodes: range, num_groups: int
+) -> tuple[Tensor, Tensor, list[Series]]:
+    """Curves at some nodes, [nodes, groups], edges at the last one, and the series with scales that are wide enough."""
+    curve = counts.new_zeros(len(nodes), num_groups, dtype=torch.float64)
+    at_two = curve[0].clone()
+    wide: list[Series] = []
+    while classes:
+        series = classes.pop(0)
+        part, edge, leaves = _coarse(counts, series, num_groups)
+        leaves = leaves & (not series.grid.is_widest)
+        curve, at_two = curve + part * ~leaves, at_two + edge * ~leaves
+        for some, grid in ((~leaves, series.grid), (leaves, series.grid.widened())):
+            chosen = replace(series.of(some), grid=grid)
+            if len(chosen.index) > 0:
+                (wide if grid is series.grid else classes).append(chosen)
+    return curve, at_two, wide
+
+
+def _coarse(counts: Tensor, series: Series, num_groups: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Curves of the groups [nodes, groups], their edges at the last node [groups], and whose scales leave the grid."""
+    curve = counts.new_zeros(len(series.grid.nodes), num_groups, dtype=torch.float64)
+    edge = curve.clone()
+    for some, weights, summed in parts(counts, series, num_groups):
+        part = likelihood(weights, some.grid)
+        curve += summed(marginal(part, some.grid))
+        edge += summed(part.edge)
+    size = series.group.bincount(minlength=num_groups)
+    near = curve >= curve.amax(0) - _NEAR * size  # the interval ends there, whatever the series share
+    return curve, edge[-1], (edge * near > _EDGE * size).any(0)
