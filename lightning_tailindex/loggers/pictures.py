@@ -31,7 +31,10 @@ FIGURES = MappingProxyType[str, Callable[[Sequence[Report]], Figure]](
 )
 """Every figure of :mod:`lightning_tailindex.figures` that reports can be drawn as, of the whole model or all groups."""
 
-_OF_NOISE = {"noise_density", "noise_qq"}
+_NEEDED = MappingProxyType(
+    {"coordinate_alphas": "coordinate_alphas", "noise_density": "standardized_noise", "noise_qq": "standardized_noise"}
+)
+"""The histogram that a figure shows, and without which there is nothing to draw."""
 
 
 def _thinned(reports: Sequence[Report]) -> Sequence[Report]:
@@ -54,11 +57,9 @@ def picture(name: str, reports: Sequence[Report]) -> dict[str, Picture]:
         reports: The reports of the run, oldest first, at least one.
 
     Returns:
-        The figure by its tag; nothing if it is one of the noise and there is none.
+        The figure by its tag; nothing if the whole model has no usable value for it.
     """
-    is_empty = not any(reports[-1].whole_model.standardized_noise.counts)
-    return (
-        {}
-        if is_empty and name in _OF_NOISE
-        else {f"tail_index_figures/{name}": _rendered(FIGURES[name](_thinned(reports)))}
-    )
+    whole, needed = reports[-1].whole_model, _NEEDED.get(name)
+    if needed is not None and not any(getattr(whole, needed).counts):
+        return {}
+    return {f"tail_index_figures/{name}": _rendered(FIGURES[name](_thinned(reports)))}
