@@ -11,19 +11,23 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from shared import machine, table
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_tailindex.analysis import analyse, resolve_estimators
 from lightning_tailindex.functional import group_sum
 from lightning_tailindex.noise.engine import Engine, collect_gradients
 from lightning_tailindex.noise.groups import measured_parameters, resolve_grouping
+from lightning_tailindex.noise.loaders import shuffled_batches
 from lightning_tailindex.noise.minibatches import Minibatch
 from lightning_tailindex.noise.observation import NoiseObservation
+from lightning_tailindex.noise.pairs import PairRecorder
 from lightning_tailindex.noise.processes import Processes
 from lightning_tailindex.noise.recorder import combine
 from lightning_tailindex.trainer import NoiseSettings, TrainingGradients
@@ -87,12 +91,19 @@ class Setting:
                 parameter.grad = None
             self.module.training_step(batch, 0).backward()
 
-    def noise(self, engine: Engine) -> NoiseObservation:
+    def reading(self) -> Job:
+        """The loading of as many minibatches of a data set in memory, sample by sample, in a shuffled order."""
+        data = TensorDataset(*(torch.cat(parts) for parts in zip(*self.batches, strict=True)))
+        loader = DataLoader(data, batch_size=len(self.batches[0][1]), shuffle=True)
+        return lambda: list(islice(shuffled_batches(loader, len(loader), (0,)), len(loader)))
+
+    def noise(self, engine: Engine, *, every_coordinate: bool = False) -> NoiseObservation:
         """The gradients, gathered."""
+        measured = measured_parameters(self.module)
         minibatches = [Minibatch((b,), len(b[1]), i < self.draws, True) for i, b in enumerate(self.batches)]
         recorder = collect_gradients(
             self.module,
-            measured_parameters(self.module),
+            measured,
             _GROUPING,
             minibatches,
             lambda batch: self.module.training_step(batch, 0),  # type: ignore[arg-type]
@@ -100,12 +111,13 @@ class Setting:
             max_coordinates=_COORDINATES,
             seed=0,
             engine=engine,
+            pairs=PairRecorder(measured, Processes()) if every_coordinate else None,
         )
         return combine(recorder, Processes())
 
-    def measure(self, engine: Engine) -> None:
+    def measure(self, engine: Engine, *, every_coordinate: bool = False) -> None:
         """A whole measurement, its estimates and surrogates included."""
-        analyse(self.noise(engine), _ESTIMATORS, step=0, seed=0)
+        analyse(self.noise(engine, every_coordinate=every_coordinate), _ESTIMATORS, step=0, seed=0)
 
     def reference(self) -> None:
         """The published way: every coordinate, flattened, on the host, sums of adjacent coordinates."""
@@ -162,7 +174,11 @@ def engines_table(repetitions: int) -> str:
             "loop, whole measurement": lambda setting=setting: setting.measure("loop"),
             "vectorized, gradients only": lambda setting=setting: setting.noise("vectorized"),
             "vectorized, whole measurement": lambda setting=setting: setting.measure("vectorized"),
+            "loop, whole measurement, every coordinate": lambda setting=setting: setting.measure(
+                "loop", every_coordinate=True
+            ),
             "published way": setting.reference,
+            "loading of the same minibatches": setting.reading(),
         }
         found = medians(jobs, repetitions)
         bare = found.pop("bare passes, ms each")

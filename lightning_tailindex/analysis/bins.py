@@ -44,6 +44,19 @@ class Bins:
         counts = torch.bincount(index, minlength=self.count).to(kept.dtype)
         return torch.cat([counts, torch.stack([kept.sum(), kept.square().sum()])])
 
+    def median(self, summary: Tensor) -> Tensor:
+        """Finds the median from a summary, on a straight line through its bin; NaN where nothing was counted."""
+        below = torch.nn.functional.pad(summary[: self.count].cumsum(0), (1, 0))
+        half = below[-1:] / 2
+        i = torch.searchsorted(below[1:].contiguous(), half).clamp(max=self.count - 1)
+        share = (half - below[i]) / (below[i + 1] - below[i])
+        return (self.low + (self.high - self.low) / self.count * (i + share))[0]
+
+    def coarser(self, summary: Tensor, bins: Bins) -> Tensor:
+        """Turns a summary into that of fewer bins over the same range, each of which is some of these."""
+        counts, rest = summary[: self.count], summary[self.count :]
+        return torch.cat([counts.reshape(bins.count, -1).sum(1), rest])
+
     def unpack(self, numbers: list[float]) -> Histogram:
         """Makes the record of what :meth:`summarize` returned."""
         return Histogram(self.edges, tuple(int(c) for c in numbers[: self.count]), numbers[-2], numbers[-1])

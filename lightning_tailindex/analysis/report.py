@@ -20,6 +20,7 @@ from lightning_tailindex.records import AggregatedTailIndex, LawFit, Measurement
 from .aggregation import FIELDS, aggregated_alphas, sizes, thinned
 from .bins import ALPHA_BINS, NOISE_BINS
 from .estimators import Estimator, estimate_groups
+from .every_coordinate import every_coordinate
 from .notes import group_note, misfit
 
 __all__ = ["analyse"]
@@ -186,7 +187,24 @@ def _all_pending(
     groups = _groups(observation, seed)
     noises, surrogates = [group.noise for group in groups], [group.surrogate for group in groups]
     columns = [_column(groups, noises, surrogates, name, estimator) for name, estimator in estimators.items()]
+    if observation.groups[0].pairs is not None:
+        columns.insert(0, [_of_all(group, sample) for group, sample in zip(groups, columns[0], strict=True)])
     return zip(*columns, strict=True)
+
+
+def _of_all(group: _Group, sample: _Pending) -> _Pending:
+    """The measurement of all coordinates of a group: of a sample of them is only what needs all draws at once."""
+    pairs = group.observed.pairs
+    assert pairs is not None
+    found = every_coordinate(pairs, group.estimate.effective_series, thinned(group.surrogate))
+    is_known = ~group.noise.isnan().all()  # but for draws of nothing but rounding
+    numbers = sample.numbers.clone()
+    for name, value in found.scalars.items():
+        numbers[sample.scalars.index(name)] = torch.where(is_known, value, torch.nan)
+    start = len(numbers) - NOISE_BINS.width - ALPHA_BINS.width
+    numbers[start : start + ALPHA_BINS.width] = found.coordinate_alphas * is_known
+    words = {**sample.words, "estimator": "sequential_mle", "num_coordinates": group.observed.num_coordinates}
+    return _Pending(words, sample.scalars, numbers)
 
 
 def _column(

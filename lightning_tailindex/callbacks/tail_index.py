@@ -10,7 +10,7 @@ from typing import Any, Literal
 from lightning_tailindex.analysis import Estimator, analyse, resolve_estimators
 from lightning_tailindex.loggers import Publisher, Settings, callback_metrics, monitored
 from lightning_tailindex.noise.engine import Engine
-from lightning_tailindex.noise.groups import check_patterns, compile_patterns, resolve_grouping
+from lightning_tailindex.noise.groups import compile_patterns, resolve_grouping
 from lightning_tailindex.noise.processes import NoiseUnit
 from lightning_tailindex.noise.random_state import derived_seed, isolated_random_state
 from lightning_tailindex.records import Report, from_plain, to_plain
@@ -19,6 +19,7 @@ from lightning_tailindex.trainer import (
     NoiseSettings,
     TrainingGradients,
     check_measurable,
+    check_parameters,
     is_stepping,
     last_step,
     optimizer_steps,
@@ -57,8 +58,8 @@ class TailIndexMonitor(Callback):
         group_by: Parameters analysed together: "module" (those of one submodule), "parameter", "model" (nothing finer
             than the whole model), or a function from a parameter's name to its group's.
         parameters: Regular expressions of the names of the parameters to measure; None for all.
-        max_coordinates: Coordinates sampled in each group, at least 1, the same throughout a run; None for every one,
-            which keeps num_minibatches copies of the gradient in memory.
+        max_coordinates: Coordinates sampled in each group, at least 1, the same throughout a run; None for every one
+            of them in pairs of draws, in at most 40 bytes of memory a parameter, and a sample of 1024.
         estimators: Name of an estimator in lightning_tailindex.functional, or several; the first speaks for the
             headline. A function estimator(x, *, pooled) from draws x [n, d] to a TailIndexEstimate is taken too.
         noise_unit: What a minibatch is: "step" for what an optimizer step consumes, loader batch × accumulation ×
@@ -148,7 +149,7 @@ class TailIndexMonitor(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses a module or a strategy that cannot be measured."""
         if stage == "fit":
-            check_measurable(trainer, pl_module)
+            check_measurable(trainer, pl_module, self.settings.noise_unit)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what a resumed run goes on from, in plain types: no more than the last 100 reports are in it.
@@ -170,7 +171,7 @@ class TailIndexMonitor(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Settles the schedule and says what it will cost."""
-        check_patterns(pl_module, self.settings.patterns)
+        check_parameters(trainer, pl_module, self.settings.patterns)
         start = optimizer_steps(trainer)
         if trainer.global_step == 0:
             self.reports, self._metrics, self._schedule = [], {}, Schedule(1)

@@ -14,9 +14,9 @@ from ._jackknife import pool
 from ._values import as_series, examine, record_each, record_pooled
 from .median import nonzero_median
 
-__all__ = ["log_moment"]
+__all__ = ["EULER_GAMMA", "alpha_of_log_variance", "log_moment"]
 
-_EULER_GAMMA = 0.5772156649015329
+EULER_GAMMA = 0.5772156649015329
 _NORMAL = 1.959963984540054  # two-sided 95 % point
 
 
@@ -65,12 +65,14 @@ def log_moment(x: Tensor, *, pooled: bool = False) -> TailIndexEstimate:
     centred = torch.where(series == 0, 0.0, series - nonzero_median(series))
     usable, (mean, variance) = examine(x, centred != 0, dropped=1), _moments(centred)
     if pooled:
-        alpha, low, high, effective = pool(centred[:, usable.mask], lambda values: _moments(values)[1], _to_alpha)
+        alpha, low, high, effective = pool(
+            centred[:, usable.mask], lambda values: _moments(values)[1], alpha_of_log_variance
+        )
         defined = alpha.isfinite()
         alpha, low, high = (torch.where(defined, value, torch.nan) for value in (alpha, low, high))
         more = "" if bool(defined | ~usable.mask.any()) else "variance of log|x| too small for any α"
         return record_pooled(usable, (alpha, low, high, effective), _scale(mean, alpha), more)
-    alpha = _to_alpha(variance)
+    alpha = alpha_of_log_variance(variance)
     alpha = torch.where(alpha.isfinite(), alpha, torch.nan)
     undefined = int((usable.mask & alpha.isnan()).sum())
     more = f"variance of log|x| too small for any α in {undefined} of {len(alpha)} series" if undefined else ""
@@ -86,7 +88,7 @@ def _moments(centred: Tensor) -> tuple[Tensor, Tensor]:
     return mean, squares / (count - 1)
 
 
-def _to_alpha(variance: Tensor) -> Tensor:
+def alpha_of_log_variance(variance: Tensor) -> Tensor:
     """The tail index that belongs to a variance of the logarithm, infinite where that is too small for any."""
     inverse_square = 6 / math.pi**2 * variance - 0.5
     return torch.where(inverse_square <= 0, torch.inf, inverse_square.abs().rsqrt())
@@ -99,10 +101,10 @@ def _interval(variance: Tensor, alpha: Tensor, count: Tensor) -> tuple[Tensor, T
     count = count.to(alpha)
     relative = (fourth / (count * second.square()) + 2 / (count - 1)).sqrt()
     factor = torch.exp(_NORMAL * relative)
-    low, high = _to_alpha(variance * factor), _to_alpha(variance / factor)
+    low, high = alpha_of_log_variance(variance * factor), alpha_of_log_variance(variance / factor)
     return low, torch.where(alpha.isnan(), torch.nan, high)
 
 
 def _scale(mean_log: Tensor, alpha: Tensor) -> Tensor:
     """Scale by the mean of the logarithm."""
-    return torch.exp(mean_log - _EULER_GAMMA * (1 / alpha - 1))
+    return torch.exp(mean_log - EULER_GAMMA * (1 / alpha - 1))

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import copy
-import functools
 import io
 import types
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 
-__all__ = ["copy_data", "copy_with", "reachable"]
+from .reaching import ATOMS, CONTAINERS, cells, defaults, reachable
+
+__all__ = ["CopyAs", "copy_data", "copy_with"]
 
 T = TypeVar("T")
 Replace = Callable[[object], object | None]
 
-_CONTAINERS = (list, tuple, set, frozenset, deque)
-_ATOMS = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, types.CodeType)
 _LONG = 1000
 """A container of more items is data, not state: it is shared instead of being copied item by item."""
 _MANY = 20_000
@@ -28,54 +26,15 @@ _LARGE = 1 << 20
 """An array of more bytes is data; a smaller one may be a counter."""
 
 
-def _cells(function: types.FunctionType) -> Iterator[types.CellType]:
-    for cell in function.__closure__ or ():
-        try:
-            cell.cell_contents  # noqa: B018 -- an empty cell raises
-        except ValueError:
-            continue
-        yield cell
+@dataclass(frozen=True)
+class CopyAs:
+    """Stands for a copy of an object's own, but of another class.
 
-
-def _children(item: object) -> Iterable[object]:
-    if isinstance(item, dict):
-        return item.values()
-    if isinstance(item, _CONTAINERS):
-        return item
-    if isinstance(item, types.MethodType):
-        return (item.__self__, item.__func__)
-    if isinstance(item, functools.partial):
-        return (item.func, *item.args, *item.keywords.values())
-    if isinstance(item, types.FunctionType):
-        return (*_defaults(item), *(cell.cell_contents for cell in _cells(item)))
-    slots = (getattr(item, name, None) for name in getattr(type(item), "__slots__", ()))
-    return (*getattr(item, "__dict__", {}).values(), *slots)
-
-
-def _defaults(function: types.FunctionType) -> tuple[object, ...]:
-    return (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
-
-
-def reachable(root: object, is_leaf: Callable[[object], bool]) -> Iterator[object]:
-    """Yields ``root`` and what its attributes, containers and closures lead to, each object once.
-
-    Args:
-        root: Where to start.
-        is_leaf: Whether to stop at an object instead of following what it leads to.
-
-    Yields:
-        The objects, in no particular order.
+    Attributes:
+        kind: The class of the copy.
     """
-    seen: set[int] = set()
-    stack = [root]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, _ATOMS) or id(item) in seen:
-            continue
-        seen.add(id(item))
-        yield item
-        if not is_leaf(item):
-            stack.extend(_children(item))
+
+    kind: type
 
 
 @dataclass(frozen=True)
@@ -86,17 +45,19 @@ class _Plan:
         replaced: What stands for each replaced object, by the object's id.
         functions: Functions that captured something, in a closure or as a default argument.
         methods: Bound methods of such functions, which are not their class's.
+        recast: Objects whose copies are of another class, and that class.
     """
 
     replaced: dict[int, object] = field(default_factory=dict)
     functions: list[types.FunctionType] = field(default_factory=list)
     methods: list[types.MethodType] = field(default_factory=list)
+    recast: list[tuple[object, CopyAs]] = field(default_factory=list)
 
 
 def _captures(item: object) -> bool:
     if not isinstance(item, types.FunctionType):
         return False
-    return bool(item.__closure__) or not all(isinstance(default, _ATOMS) for default in _defaults(item))
+    return bool(item.__closure__) or not all(isinstance(default, ATOMS) for default in defaults(item))
 
 
 def _planned(root: object, replace: Replace) -> _Plan:
@@ -104,6 +65,9 @@ def _planned(root: object, replace: Replace) -> _Plan:
 
     def is_leaf(item: object) -> bool:
         replacement = replace(item)
+        if isinstance(replacement, CopyAs):
+            plan.recast.append((item, replacement))
+            return False
         if replacement is not None:
             plan.replaced[id(item)] = replacement
         elif isinstance(item, types.FunctionType) and _captures(item):
@@ -130,7 +94,7 @@ class _Bound:
 
 
 class _Twins:
-    """Functions of the copy for those of the original: ``deepcopy`` shares functions, whatever they captured.
+    """What ``deepcopy`` would not make: functions (it shares them, whatever they captured), objects of another class.
 
     They stand in the memo before the copy is made, still empty, and are filled with copies of what was captured
     afterwards. Python 3.14 shares functions without asking the memo.
@@ -142,20 +106,25 @@ class _Twins:
         self._cells = {id(cell): types.CellType() for function in plan.functions for cell in function.__closure__ or ()}
         memo.update({id(function): self._twin(function) for function in plan.functions})
         memo.update({id(method): _Bound() for method in plan.methods})
+        memo.update({id(item): object.__new__(as_.kind) for item, as_ in plan.recast})
 
     def _twin(self, original: types.FunctionType) -> types.FunctionType:
         closure = tuple(self._cells[id(cell)] for cell in original.__closure__ or ())
         return types.FunctionType(original.__code__, original.__globals__, original.__name__, None, closure)
 
     def fill(self) -> None:
-        """Copies what was captured, once the rest is copied."""
+        """Copies what was captured or is another's, once the rest is copied."""
+        for item, _ in self._plan.recast:
+            recast: Any = self._memo[id(item)]
+            own = getattr(item, "__getstate__", None)  # which every object has only from Python 3.11 on
+            recast.__setstate__(copy.deepcopy(vars(item) if own is None else own(), self._memo))
         for original in self._plan.functions:
             twin = self._memo[id(original)]
             assert isinstance(twin, types.FunctionType)
             twin.__defaults__ = copy.deepcopy(original.__defaults__, self._memo)
             twin.__kwdefaults__ = copy.deepcopy(original.__kwdefaults__, self._memo)
             vars(twin).update(vars(original))
-            for cell in _cells(original):
+            for cell in cells(original):
                 self._cells[id(cell)].cell_contents = copy.deepcopy(cell.cell_contents, self._memo)
         for method in self._plan.methods:
             bound = self._memo[id(method)]
@@ -166,7 +135,7 @@ class _Twins:
 
 def _if_handle(item: object) -> object | None:
     """Returns an object that Python refuses to copy and that can be shared: a lock, a file, a connection."""
-    if isinstance(item, (Tensor, dict, types.FunctionType, types.MethodType, *_CONTAINERS)) or _is_array(item):
+    if isinstance(item, (Tensor, dict, types.FunctionType, types.MethodType, *CONTAINERS)) or _is_array(item):
         return None
     if isinstance(item, Iterator) and not isinstance(item, io.IOBase):
         return None  # whoever advances a shared iterator takes from the other
@@ -183,7 +152,7 @@ def copy_with(root: T, replace: Replace) -> T:
     Args:
         root: The object to copy.
         replace: Gives for an object what stands for it in the copy (the object itself shares it), or None for a
-            copy of its own.
+            copy of its own; :class:`CopyAs` for one of another class, which has to have a ``__setstate__``.
 
     Returns:
         The copy. Functions that captured parts of the original capture their copies.
@@ -195,7 +164,7 @@ def copy_with(root: T, replace: Replace) -> T:
     try:
         return _copied(root, plan)
     except TypeError:  # only now, because asking every object whether it can be copied takes longer than copying
-        known = plan.replaced
+        known = {**plan.replaced, **{id(item): as_ for item, as_ in plan.recast}}
         return _copied(root, _planned(root, lambda item: known[id(item)] if id(item) in known else _if_handle(item)))
 
 
@@ -233,7 +202,7 @@ def copy_data(data: T, share: Iterable[object] = ()) -> T:
     def replace(item: object) -> object | None:
         nonlocal visited
         visited += 1
-        is_container = isinstance(item, (dict, *_CONTAINERS))
+        is_container = isinstance(item, (dict, *CONTAINERS))
         is_long = is_container and (visited > _MANY or len(item) > _LONG)  # type: ignore[arg-type]
         is_large = _is_array(item) and getattr(item, "nbytes", _LARGE + 1) > _LARGE
         return item if id(item) in shared or is_long or is_large else None

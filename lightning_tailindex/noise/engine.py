@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .coordinates import sample_parameters
 from .groups import Grouping, group_names
 from .minibatches import Minibatch
+from .pairs import PairRecorder
 from .recorder import Recorder, flat_gradient
 from .vectorized import Vectorizer, num_together, pays, shapes
 
@@ -61,7 +62,8 @@ class _Loop:
 
     def __call__(self, minibatch: Minibatch, recorder: Recorder) -> None:
         """Records one minibatch; one without a loss is left out."""
-        for parameter in self._module.parameters():
+        # a sharded module that ran without a backward pass shows others than its shards
+        for parameter in (*self._module.parameters(), *self._measured.values()):
             parameter.grad = None
         if self._can_lend and not minibatch.is_draw:
             recorder.lend()
@@ -96,11 +98,13 @@ def collect_gradients(
     seed: int,
     scale_loss: bool = False,
     engine: Engine = "loop",
+    pairs: PairRecorder | None = None,
 ) -> Recorder:
     """Computes the gradients of minibatches and keeps what the noise's analysis needs of them.
 
     Memory: the draws' sampled coordinates, ``[n, d]``, and three vectors of the size of the measured parameters
-    beside a gradient; with the vectorized engine beside up to 64 gradients, of at most 4 million numbers in all.
+    beside a gradient; with the vectorized engine beside up to 64 gradients, of at most 4 million numbers in all; with
+    ``pairs`` four vectors more.
 
     Args:
         module: The shadow, whose parameters' ``.grad`` nobody else uses.
@@ -114,6 +118,7 @@ def collect_gradients(
         scale_loss: Whether to scale the loss against underflow in half precision.
         engine: "loop", one minibatch after the other; "vectorized", many at once where that works; "auto",
             vectorized where the module is small and has no convolutions.
+        pairs: What takes all coordinates of the draws, in pairs; None where the sampled ones are enough.
 
     Returns:
         What was recorded, in this process.
@@ -124,7 +129,7 @@ def collect_gradients(
     groups = group_names(measured, grouping)
     sample = sample_parameters(measured, groups, max_coordinates, seed)
     scale = _LOSS_SCALE if scale_loss else 1.0
-    recorder = Recorder(measured, groups, sample, num_draws, scale)
+    recorder = Recorder(measured, groups, sample, num_draws, scale, pairs)
     is_single = scale == 1 and all(parameter.dtype not in _TOO_COARSE for parameter in measured.values())
     with torch.inference_mode(False), torch.enable_grad():
         if is_single and (engine == "vectorized" or (engine == "auto" and pays(module, measured))):

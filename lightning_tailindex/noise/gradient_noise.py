@@ -14,6 +14,7 @@ from .processes import Processes
 from .random_state import derived_seed, isolated_random_state
 from .recorder import Recorder, combine
 from .shadow import alias_shadow
+from .sharded import is_sharded
 from .vectorized import CannotVectorizeError
 
 __all__ = ["gradient_noise"]
@@ -65,7 +66,7 @@ def gradient_noise(
         minibatch's gradient is exactly 0 (dead units), its noise is minus the full gradient.
 
     Raises:
-        ValueError: If an argument is out of range or no parameter is left to measure.
+        ValueError: If an argument is out of range, no parameter is left to measure, or the module is sharded (FSDP2).
 
     References:
         Şimşekli, Sagun, Gürbüzbalaban (2019). A Tail-Index Analysis of Stochastic Gradient Noise in Deep Neural
@@ -82,7 +83,10 @@ def gradient_noise(
     if max_coordinates is not None and max_coordinates < 1:
         raise ValueError(f"max_coordinates must be None or at least 1, got {max_coordinates}.")
     grouping, patterns = resolve_grouping(group_by), compile_patterns(parameters)
-    device = next(iter(measured_parameters(module, patterns).values())).device
+    measured = measured_parameters(module, patterns)
+    if any(map(is_sharded, measured.values())):
+        raise ValueError(f"{type(module).__name__} must not be sharded: only a Trainer knows how to merge the shards.")
+    device = next(iter(measured.values())).device
     batches = list(minibatches)
 
     def collected(engine: Engine) -> Recorder:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .pairs import PairNoise
 from .processes import NoiseUnit
 
 __all__ = ["GroupNoise", "NoiseObservation"]
@@ -26,6 +27,7 @@ class GroupNoise:
         num_coordinates: Coordinates that the group has in all.
         gradient_norm: Euclidean norm of the full gradient over all coordinates.
         noise_norm: Root mean square, over the draws, of the noise's norm over all coordinates.
+        pairs: What all coordinates told in pairs of draws; None where only the sampled ones were looked at.
     """
 
     name: str
@@ -34,6 +36,7 @@ class GroupNoise:
     num_coordinates: int
     gradient_norm: Tensor
     noise_norm: Tensor
+    pairs: PairNoise | None = None
 
     @property
     def noise(self) -> Tensor:

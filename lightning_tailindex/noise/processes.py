@@ -17,6 +17,9 @@ NoiseUnit = Literal["step", "loader"]
 
 T = TypeVar("T")
 
+_PASS = -1
+"""Told in place of a number of draws by a process that goes on: it does not agree with one that is done."""
+
 
 class OtherProcessError(RuntimeError):
     """Another process could not measure, so this one does not either."""
@@ -32,6 +35,8 @@ class Processes:
         device: Where the tensors to average have to be.
         gather: Stacks the tensors of all of them, the same in each.
         noise_unit: Whether a draw is what a step consumes, of which each process has a share, or one process's own.
+        total: Adds a tensor up over them, where each holds other coordinates of gradients that are averaged already
+            (FSDP2); None where each holds all coordinates of its own gradients.
     """
 
     count: int = 1
@@ -39,6 +44,7 @@ class Processes:
     device: torch.device = field(default=torch.device("cpu"))
     gather: Callable[[Tensor], Tensor] = field(default=lambda tensor: tensor[None])
     noise_unit: NoiseUnit = "step"
+    total: Callable[[Tensor], Tensor] | None = None
 
     @property
     def per_draw(self) -> int:
@@ -46,8 +52,43 @@ class Processes:
         return self.count if self.noise_unit == "step" else 1
 
     def draws(self, own: Tensor) -> Tensor:
-        """Makes the draws, ``[n, d]``, of those of each process: their averages, or all of them."""
+        """Makes the draws, ``[n, d]``, of those of each process: their averages, or all of them.
+
+        Of shards they are sums, for each process has zeros where another holds the coordinate.
+        """
+        if self.total is not None:
+            return self.total(own)
         return self.mean(own) if self.noise_unit == "step" else self.gather(own).flatten(0, 1)
+
+    def gradient(self, own: Tensor) -> Tensor:
+        """Makes the full gradient of those of each process: their average. A shard stays what it is."""
+        return self.mean(own) if self.total is None else own
+
+    def noise_squares(self, own: Tensor) -> Tensor:
+        """Makes mean squared norms of the noise of those of each process.
+
+        Where a process sees its own share of a minibatch, shares are independent, so the noise of their average has the
+        mean square of one share's noise over the number of processes. Squares over shards add up.
+        """
+        return self.mean(own) / self.per_draw if self.total is None else self.total(own)
+
+    def whole(self, own: Tensor) -> Tensor:
+        """Makes sums over coordinates, or rows with zeros where another process holds the coordinate, those of all."""
+        return own if self.total is None else self.total(own)
+
+    def in_step(self) -> None:
+        """Waits for the others before what itself waits for them, as the passes of a sharded module do.
+
+        Raises:
+            OtherProcessError: If another process failed before it came here, or has no more passes to make.
+        """
+        if self.total is not None:
+            self.agree(None, _PASS)
+
+    def whole_in_step(self, own: Tensor) -> Tensor:
+        """Does what :meth:`whole` does in the middle of work that may have failed in another process."""
+        self.in_step()
+        return self.whole(own)
 
     def agree(self, error: Exception | None, num_draws: int) -> None:
         """Waits for the others and goes on only if all of them succeeded, so that none waits for one that failed.
@@ -76,7 +117,7 @@ class Processes:
         """Does something in every process, and fails in each of them if it fails in one.
 
         Args:
-            work: What to do; it does not wait for other processes.
+            work: What to do; it does not wait for other processes, unless all of them :meth:`agree` before.
             num_draws: Tells the draws in its result.
 
         Returns:
@@ -88,6 +129,8 @@ class Processes:
         """
         try:
             result = work()
+        except OtherProcessError:
+            raise  # the work found out by itself, with all of them
         except Exception as error:
             self.agree(error, 0)
             raise

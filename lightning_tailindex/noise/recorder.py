@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from .coordinates import CoordinateSample, real_coordinates
 from .minibatches import Minibatch
 from .observation import GroupNoise, NoiseObservation
+from .pairs import PairRecorder
 from .processes import Processes
+from .sharded import own_coordinates, own_part
 
 __all__ = ["Recorder", "combine"]
 
@@ -28,6 +30,7 @@ class Recorder:
         sample: The coordinates to keep.
         num_draws: Draws at most.
         loss_scale: What gradients that are lent are too large by.
+        pairs: What takes all coordinates of the draws; None where the sampled ones are enough.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Recorder:
         sample: CoordinateSample,
         num_draws: int,
         loss_scale: float = 1.0,
+        pairs: PairRecorder | None = None,
     ) -> None:
         is_double = any(p.dtype in (torch.float64, torch.complex128) for p in parameters.values())
         dtype = torch.float64 if is_double else torch.float32
@@ -44,10 +48,12 @@ class Recorder:
         self.groups = groups
         self.loss_scale = loss_scale
         self.sample = sample
-        self.indices = {name: index.to(parameters[name].device) for name, index in sample.indices.items()}
+        self.pairs = pairs
+        self.indices, self.slices = own_coordinates(sample, parameters)
         self.rows = torch.zeros(num_draws, sample.width, dtype=dtype, device=device)
         self.first = {
-            name: torch.zeros(real_coordinates(p), dtype=dtype, device=p.device) for name, p in parameters.items()
+            name: torch.zeros(real_coordinates(own_part(p)), dtype=dtype, device=p.device)
+            for name, p in parameters.items()
         }
         self.draw_sum = {name: torch.zeros_like(zero) for name, zero in self.first.items()}
         self.square = {name: zero.new_zeros(()) for name, zero in self.first.items()}
@@ -79,10 +85,13 @@ class Recorder:
         """Takes draws' gradients, ``[draws, coordinates]``, which may be overwritten."""
         shares = [self.share(minibatch) * minibatch.in_full_gradient for minibatch in minibatches]
         rows = self.rows[self.num_draws : self.num_draws + len(minibatches)]
+        if self.pairs is not None:
+            for i in range(len(minibatches)):
+                self.pairs.record({name: gradient[i] for name, gradient in gradients.items()})
         for name, first in self.first.items():
             gradient = gradients[name] if name in gradients else first.new_zeros(len(minibatches), len(first))
             if name in self.indices:
-                rows[:, self.sample.slices[name]] = gradient.index_select(1, self.indices[name]).to(rows)
+                rows[:, self.slices[name]] = gradient.index_select(1, self.indices[name]).to(rows)
             if self.num_draws == 0:
                 first.copy_(gradient[0])
             difference = gradient.sub_(first) if gradient.dtype == first.dtype else gradient - first
@@ -129,20 +138,24 @@ class Recorder:
 
 
 def flat_gradient(gradient: Tensor) -> Tensor:
-    """Returns a gradient as real numbers in one dimension."""
-    dense = gradient.to_dense() if gradient.is_sparse else gradient
+    """Returns what this process has of a gradient, as real numbers in one dimension."""
+    own = own_part(gradient)
+    dense = own.to_dense() if own.is_sparse else own
     return (torch.view_as_real(dense) if dense.is_complex() else dense).reshape(-1)
 
 
-def _noise_square(name: str, full: Tensor, recorder: Recorder, processes: Processes) -> Tensor:
-    """Returns the mean squared norm of a parameter's noise over all processes.
-
-    Where a process sees its own share of a minibatch, shares are independent, so the noise of their average has the
-    mean square of one share's noise over the number of processes.
-    """
+def _noise_square(name: str, full: Tensor, recorder: Recorder) -> Tensor:
+    """Returns the mean squared norm of what this process saw of a parameter's noise."""
     n, rest = max(recorder.num_draws, 1), full - recorder.first[name]
-    own = recorder.square[name] / n - 2 * (recorder.draw_sum[name] / n) @ rest + rest @ rest
-    return processes.mean(own) / processes.per_draw
+    return recorder.square[name] / n - 2 * (recorder.draw_sum[name] / n) @ rest + rest @ rest
+
+
+def _sampled(full: Mapping[str, Tensor], recorder: Recorder) -> Tensor:
+    """Returns the full gradient at the sampled coordinates, 0 where another process holds them."""
+    row = recorder.rows.new_zeros(recorder.sample.width)
+    for name, index in recorder.indices.items():
+        row[recorder.slices[name]] = full[name][index].to(row)
+    return row
 
 
 def combine(recorder: Recorder, processes: Processes) -> NoiseObservation:
@@ -155,11 +168,14 @@ def combine(recorder: Recorder, processes: Processes) -> NoiseObservation:
     Returns:
         The noise of each group, the same in all processes.
     """
+    pairs = {} if recorder.pairs is None else recorder.pairs.noise(recorder.groups)  # it frees a gradient's memory
     rows = processes.draws(recorder.rows[: recorder.num_draws])
-    full = {name: processes.mean(recorder.full_gradient(name)) for name in recorder.first}
-    noise_square = {n: _noise_square(n, whole, recorder, processes).to(rows.device) for n, whole in full.items()}
-    gradient_square = {name: (whole @ whole).to(rows.device) for name, whole in full.items()}
-    sampled = torch.cat([full[name][index].to(rows.device) for name, index in recorder.indices.items()])
+    full = {name: processes.gradient(recorder.full_gradient(name)) for name in recorder.first}
+    noise = torch.stack([_noise_square(name, own, recorder).to(rows) for name, own in full.items()])
+    noise_square = dict(zip(full, processes.noise_squares(noise), strict=True))
+    gradient = torch.stack([(own @ own).to(rows) for own in full.values()])
+    gradient_square = dict(zip(full, processes.whole(gradient), strict=True))
+    sampled = processes.whole(_sampled(full, recorder))
 
     def group(name: str, parameters: tuple[str, ...]) -> GroupNoise:
         columns = recorder.sample.columns[name].to(rows.device)
@@ -171,6 +187,7 @@ def combine(recorder: Recorder, processes: Processes) -> NoiseObservation:
             gradient_norm=torch.stack([gradient_square[p] for p in parameters]).sum().sqrt(),
             # rounding may leave a tiny negative number
             noise_norm=torch.stack([noise_square[p] for p in parameters]).sum().clamp(min=0).sqrt(),
+            pairs=pairs.get(name),
         )
 
     return NoiseObservation(

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.utils.data import DataLoader, Dataset
 
-from .copying import copy_with
+from .copying import CopyAs, copy_with
+from .resharding import gather_no_more, shard_again, sharded_parts, without_shards
 
 __all__ = ["alias_shadow"]
 
@@ -36,7 +37,7 @@ def _replacement(item: object) -> object | None:
 
 def _is_compiled(module: nn.Module) -> bool:
     """Whether ``torch.compile`` made it; importing its class would take seconds."""
-    return type(module).__name__ == "OptimizedModule"
+    return any(cls.__name__ == "OptimizedModule" for cls in type(module).__mro__)
 
 
 def _kept_by_compiler(module: nn.Module) -> set[int]:
@@ -53,7 +54,8 @@ def alias_shadow(module: ModuleT, replace: Callable[[object], object | None] = l
     and no hook of the original's parameters is touched. Everything else, buffers, metrics, Python attributes and what
     closures captured, is the copy's own. Parameters that do not require a gradient are copied too, because a training
     step may write them (momentum encoders do). Data sets, loaders and what Python cannot copy (locks, open files) are
-    shared. What ``torch.compile`` compiled runs uncompiled in the shadow: compiling it for other sizes could change the
+    shared. The shadow of a module that ``fully_shard`` has sharded (FSDP2) is sharded the same way, around the same
+    shards. What ``torch.compile`` compiled runs uncompiled in the shadow: compiling it for other sizes could change the
     kernels that training uses.
 
     Args:
@@ -66,10 +68,16 @@ def alias_shadow(module: ModuleT, replace: Callable[[object], object | None] = l
     Raises:
         TypeError: If the module holds an iterator, which can neither be copied nor shared.
     """
-    kept = _kept_by_compiler(module)
+    kept, parts = _kept_by_compiler(module), sharded_parts(module)
+    gather_no_more(module)
 
     def rule(item: object) -> object | None:
         replacement = item if id(item) in kept else replace(item)
+        if replacement is None and parts:
+            replacement = without_shards(item)
+            if replacement is None and isinstance(item, nn.Module) and _is_compiled(item):
+                # it answers for what is sharded within, also when asked to be copied
+                replacement = CopyAs(type(item))
         return _replacement(item) if replacement is None else replacement
 
     shadow = copy_with(module, rule)
@@ -77,4 +85,6 @@ def alias_shadow(module: ModuleT, replace: Callable[[object], object | None] = l
         vars(shadow).pop(name, None)
     for part in filter(_is_compiled, shadow.modules()):
         vars(part)["forward"] = part.get_submodule("_orig_mod").__call__
+    if parts:
+        shard_again(module, shadow)
     return shadow

@@ -13,6 +13,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from .minibatches import Minibatch
+from .sharded import is_sharded
 
 __all__ = ["CannotVectorizeError", "Vectorizer", "num_together", "pays", "shapes"]
 
@@ -64,7 +65,7 @@ class Vectorizer:
         loss_fn: From a loader batch to its mean loss.
 
     Raises:
-        CannotVectorizeError: If a parameter or buffer has no shape yet.
+        CannotVectorizeError: If a parameter or buffer has no shape yet, or is sharded.
     """
 
     def __init__(
@@ -76,6 +77,8 @@ class Vectorizer:
         ):
             # giving them a shape under torch.func can end the process, not only in an error
             raise CannotVectorizeError("the module has lazy parameters")
+        if any(map(is_sharded, measured.values())):
+            raise CannotVectorizeError("the module is sharded")
         self._loss = _Loss(module, loss_fn)
         self._weights = {f"module.{name}": parameter.detach() for name, parameter in measured.items()}
 

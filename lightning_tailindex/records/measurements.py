@@ -54,14 +54,14 @@ class Measurement:
 
     Attributes:
         group: Name of the group.
-        estimator: Name of the estimator.
+        estimator: Name of the estimator; "sequential_mle" where every coordinate was measured in pairs of draws.
         alpha: Tail index of the noise, pooled over the group's coordinates; NaN where there was no usable draw.
         low: Lower end of its 95 % interval, which knows that coordinates share their minibatches.
         high: Upper end of its 95 % interval.
         gaussian_alpha: The same estimate for Gaussian noise with the same empirical covariance.
         scale: Median over the coordinates of the noise's scale, in the unit of the gradient.
         num_draws: Minibatches whose gradients were draws.
-        num_coordinates: Coordinates that were measured.
+        num_coordinates: Coordinates that were measured; surrogates are of 256 of them at most.
         group_size: Coordinates that the group has.
         effective_coordinates: Effective number of independent coordinates, often far below ``num_coordinates``.
         zero_share: Share of exact zeros among the values, which were left out.

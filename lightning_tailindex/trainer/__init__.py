@@ -2,7 +2,7 @@
 
 from .data import check_dataloader
 from .extra_minibatches import ExtraMinibatches, NoiseSettings
-from .state import check_measurable, is_stepping, last_step, optimizer_steps, processes
+from .state import check_measurable, check_parameters, is_stepping, last_step, optimizer_steps, processes
 from .training_gradients import TrainingGradients
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "TrainingGradients",
     "check_dataloader",
     "check_measurable",
+    "check_parameters",
     "is_stepping",
     "last_step",
     "optimizer_steps",

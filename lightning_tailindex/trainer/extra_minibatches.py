@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+from torch import nn
 
 from lightning_tailindex.noise.engine import Engine, collect_gradients
 from lightning_tailindex.noise.groups import Grouping, measured_parameters
 from lightning_tailindex.noise.minibatches import SweepPlan, plan_minibatches
 from lightning_tailindex.noise.observation import NoiseObservation
-from lightning_tailindex.noise.processes import NoiseUnit
+from lightning_tailindex.noise.pairs import PairRecorder
+from lightning_tailindex.noise.processes import NoiseUnit, Processes
 from lightning_tailindex.noise.random_state import derived_seed
 from lightning_tailindex.noise.recorder import Recorder, combine
 from lightning_tailindex.noise.vectorized import CannotVectorizeError
@@ -18,9 +22,11 @@ from lightning_tailindex.noise.vectorized import CannotVectorizeError
 from .data import Data, Replay, can_read_again, own_data, training_data
 from .flavour import LightningModule, Trainer, rank_zero_info
 from .loss import borrowed_loss
-from .state import needs_loss_scale, processes
+from .state import is_sharded, needs_loss_scale, processes
 
 __all__ = ["ExtraMinibatches", "NoiseSettings"]
+
+_SAMPLE = 1024  # for what needs all draws at once, where every coordinate is measured
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class NoiseSettings:
         full_gradient_batches: Minibatches averaged into the full gradient; None for a whole sweep.
         grouping: Function from a parameter's name to its group's.
         patterns: Expressions of the parameters' names; none for all.
-        max_coordinates: Coordinates sampled per group; None for every one.
+        max_coordinates: Coordinates sampled per group; None for every one of them in pairs of draws, and a sample.
         seed: Seed of everything that is drawn.
         noise_unit: What a draw is.
         engine: How gradients are computed.
@@ -46,6 +52,15 @@ class NoiseSettings:
     seed: int
     noise_unit: NoiseUnit = "step"
     engine: Engine = "auto"
+
+    @property
+    def sample_size(self) -> int:
+        """Coordinates per group whose draws are kept."""
+        return _SAMPLE if self.max_coordinates is None else self.max_coordinates
+
+    def pairs(self, measured: Mapping[str, nn.Parameter], together: Processes) -> PairRecorder | None:
+        """Makes what takes every coordinate, where that is wanted."""
+        return PairRecorder(measured, together) if self.max_coordinates is None else None
 
     def accumulation(self, trainer: Trainer) -> int:
         """Returns the loader batches of one process in a draw."""
@@ -128,36 +143,43 @@ class ExtraMinibatches:
             OtherProcessError: If another process failed.
         """
         together = processes(trainer, self._settings.noise_unit)
-        recorder = together.all_or_none(lambda: self._collect(trainer, module, step), lambda own: own.num_draws)
+        recorder = together.all_or_none(
+            lambda: self._collect(trainer, module, step, together), lambda own: own.num_draws
+        )
+        if is_sharded(trainer):
+            gc.collect()  # the states and hooks of a sharded shadow hold each other, and with them its memory
         return combine(recorder, together)
 
-    def _collect(self, trainer: Trainer, module: LightningModule, step: int) -> Recorder:
+    def _collect(self, trainer: Trainer, module: LightningModule, step: int, together: Processes) -> Recorder:
         try:
-            return self._compute(trainer, module, step)
+            return self._compute(trainer, module, step, together)
         except CannotVectorizeError as error:
             reason, wanted, self._engine = str(error), self._engine, "loop"
         try:
-            recorder = self._compute(trainer, module, step)
+            recorder = self._compute(trainer, module, step, together)
         except Exception:
             self._engine = wanted  # what was wrong was not the engine
             raise
         rank_zero_info(f"TailIndexMonitor: minibatches are computed one by one from here on: {reason.rstrip('.')}.")
         return recorder
 
-    def _compute(self, trainer: Trainer, module: LightningModule, step: int) -> Recorder:
+    def _compute(self, trainer: Trainer, module: LightningModule, step: int, together: Processes) -> Recorder:
         settings, seed = self._settings, derived_seed(self._settings.seed, step, trainer.global_rank)
-        with borrowed_loss(trainer, module, seed, is_transferred=self._replay is not None) as (shadow, loss):
+        is_transferred = self._replay is not None
+        with borrowed_loss(trainer, module, seed, together.in_step, is_transferred=is_transferred) as (shadow, loss):
             data = self._data(trainer)
             plan = self._plan(trainer, data)
+            measured = measured_parameters(shadow, settings.patterns)
             return collect_gradients(
                 shadow,
-                measured_parameters(shadow, settings.patterns),
+                measured,
                 settings.grouping,
                 plan_minibatches(data.read((settings.seed, step)), plan),
                 loss,
                 num_draws=plan.num_minibatches,
-                max_coordinates=settings.max_coordinates,
+                max_coordinates=settings.sample_size,
                 seed=settings.seed,
                 scale_loss=needs_loss_scale(trainer),
                 engine=self._engine,
+                pairs=settings.pairs(measured, together),
             )

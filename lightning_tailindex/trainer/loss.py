@@ -164,7 +164,7 @@ def _step(shadow: LightningModule) -> Callable[[object, int], object]:
 
 @contextmanager
 def borrowed_loss(
-    trainer: Trainer, module: LightningModule, seed: int, *, is_transferred: bool
+    trainer: Trainer, module: LightningModule, seed: int, in_step: Callable[[], None], *, is_transferred: bool
 ) -> Iterator[tuple[LightningModule, Callable[[object], Any]]]:
     """Lends a shadow of the module and the loss of a batch on it; nothing that training uses is touched.
 
@@ -174,6 +174,7 @@ def borrowed_loss(
         trainer: The trainer.
         module: The module in training.
         seed: Seed of the random states inside.
+        in_step: Called before each pass, when everything that it needs is there.
         is_transferred: Whether the batches have gone the trainer's way to the device already.
 
     Yields:
@@ -188,6 +189,7 @@ def borrowed_loss(
 
         def loss(batch: object) -> Any:
             moved = transfer(batch)
+            in_step()
             with trainer.precision_plugin.train_step_context():
                 output = step(moved, next(seen))
             return output.get("loss") if isinstance(output, Mapping) else output

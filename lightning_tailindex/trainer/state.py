@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterable
+from typing import Any
 
+import torch
 from torch import Tensor
 
+from lightning_tailindex.noise.groups import check_patterns, measured_parameters
 from lightning_tailindex.noise.processes import NoiseUnit, Processes
+from lightning_tailindex.noise.resharding import can_shard_again, gather_no_more, reason_against
+from lightning_tailindex.noise.sharded import check_shards
 
 from .flavour import LightningModule, MisconfigurationException, Trainer, is_param_in_hook_signature
 
-__all__ = ["check_measurable", "is_a", "is_stepping", "last_step", "needs_loss_scale", "optimizer_steps", "processes"]
+__all__ = [
+    "check_measurable",
+    "check_parameters",
+    "is_a",
+    "is_sharded",
+    "is_stepping",
+    "last_step",
+    "needs_loss_scale",
+    "optimizer_steps",
+    "processes",
+]
 
 STEP_METHOD = "gradient_noise_step"
 """What a module defines to say itself which loss is measured."""
 
-_STRATEGIES = ("SingleDeviceStrategy", "DDPStrategy")
-_FOREIGN = ("DeepSpeed", "XLA", "FSDP", "ModelParallel")
+_STRATEGIES = ("SingleDeviceStrategy", "DDPStrategy", "ModelParallelStrategy")
+_FOREIGN = ("DeepSpeed", "XLA", "FSDP")
 """Strategies that build on those above and yet keep parameters or gradients elsewhere."""
 
 
@@ -25,24 +42,47 @@ def is_a(item: object, name: str) -> bool:
     return any(cls.__name__ == name for cls in type(item).__mro__)
 
 
-def check_measurable(trainer: Trainer, module: LightningModule) -> None:
+def is_sharded(trainer: Trainer) -> bool:
+    """Whether the strategy may shard parameters over processes by FSDP2."""
+    return is_a(trainer.strategy, "ModelParallelStrategy")
+
+
+def _reason_against(trainer: Trainer, noise_unit: NoiseUnit) -> str | None:
+    """Says in words why the gradient noise cannot be measured under a strategy; None if it can."""
+    strategy: Any = trainer.strategy
+    is_known = any(is_a(strategy, name) for name in _STRATEGIES)
+    if not is_known or any(part in cls.__name__ for cls in type(strategy).__mro__ for part in _FOREIGN):
+        advice = "Use a single device, DDP, or FSDP2 by ModelParallelStrategy"
+        return f"its parameters or gradients are not whole on one device. {advice}"
+    if not is_sharded(trainer):
+        return None
+    if not can_shard_again():
+        return f"it needs fully_shard of torch.distributed.fsdp, from torch 2.6 on, got torch {torch.__version__}"
+    if strategy.device_mesh["tensor_parallel"].size() > 1:
+        size = strategy.device_mesh["tensor_parallel"].size()
+        return f"tensor parallelism is not supported, got tensor_parallel_size={size}. Set it to 1"
+    if noise_unit == "loader":
+        return 'it averages gradients over processes as it computes them, so noise_unit must be "step", got "loader"'
+    return None
+
+
+def check_measurable(trainer: Trainer, module: LightningModule, noise_unit: NoiseUnit) -> None:
     """Refuses what cannot be measured, before training starts.
 
     Args:
         trainer: The trainer.
         module: The module that it will train.
+        noise_unit: What a draw is.
 
     Raises:
-        MisconfigurationException: If the strategy shards or replaces gradients, or if calling ``training_step`` would
-            step optimizers or read training's own iterator and the module does not define ``gradient_noise_step``.
+        MisconfigurationException: If the strategy replaces gradients or shards in a way that is not supported, or if
+            calling ``training_step`` would step optimizers or read training's own iterator and the module does not
+            define ``gradient_noise_step``.
     """
-    strategy = trainer.strategy
-    is_known = any(is_a(strategy, name) for name in _STRATEGIES)
-    if not is_known or any(part in cls.__name__ for cls in type(strategy).__mro__ for part in _FOREIGN):
-        raise MisconfigurationException(
-            f"The gradient noise cannot be measured under {type(strategy).__name__}: its parameters or gradients are"
-            " not whole on one device. Use a single device or DDP."
-        )
+    reason = _reason_against(trainer, noise_unit)
+    if reason is not None:
+        name = type(trainer.strategy).__name__
+        raise MisconfigurationException(f"The gradient noise cannot be measured under {name}: {reason}.")
     if sum(is_a(callback, "TailIndexMonitor") for callback in trainer.callbacks) > 1:  # type: ignore[attr-defined]
         raise MisconfigurationException("One TailIndexMonitor logs under the names of the other: use one per Trainer.")
     if callable(getattr(module, STEP_METHOD, None)):
@@ -56,6 +96,28 @@ def check_measurable(trainer: Trainer, module: LightningModule) -> None:
         raise MisconfigurationException(
             f"{name}.training_step takes dataloader_iter, so calling it would consume training's batches. {advice}"
         )
+
+
+def check_parameters(trainer: Trainer, module: LightningModule, patterns: Iterable[re.Pattern[str]]) -> None:
+    """Refuses expressions that match no parameter, and shards that cannot be measured, when training starts.
+
+    Args:
+        trainer: The trainer.
+        module: The module, sharded already where the strategy shards.
+        patterns: Expressions of the names of the parameters to measure.
+
+    Raises:
+        ValueError: If an expression matches nothing, or a parameter is not sharded as ``fully_shard`` does it.
+        MisconfigurationException: If the module could not be copied as it is sharded.
+    """
+    wanted = tuple(patterns)
+    check_patterns(module, wanted)
+    if is_sharded(trainer):
+        reason = reason_against(module)
+        if reason is not None:
+            raise MisconfigurationException(f"{type(module).__name__} cannot be measured: {reason}.")
+        gather_no_more(module)
+        check_shards(measured_parameters(module, wanted))
 
 
 def optimizer_steps(trainer: Trainer) -> int:
@@ -97,4 +159,9 @@ def processes(trainer: Trainer, noise_unit: NoiseUnit = "step") -> Processes:
     def gather(tensor: Tensor) -> Tensor:
         return trainer.strategy.all_gather(tensor)
 
-    return Processes(trainer.world_size, mean, trainer.strategy.root_device, gather, noise_unit)
+    def total(tensor: Tensor) -> Tensor:
+        # shards may be kept in main memory, where processes on accelerators cannot add
+        return trainer.strategy.reduce(tensor.to(device, copy=True), reduce_op="sum").to(tensor.device)
+
+    device = trainer.strategy.root_device
+    return Processes(trainer.world_size, mean, device, gather, noise_unit, total if is_sharded(trainer) else None)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_tailindex.noise.coordinates import CoordinateSample, sample_parameters
 from lightning_tailindex.noise.groups import group_names, measured_parameters
 from lightning_tailindex.noise.minibatches import guess_size
 from lightning_tailindex.noise.observation import GroupNoise, NoiseObservation
+from lightning_tailindex.noise.pairs import PairNoise, PairRecorder
+from lightning_tailindex.noise.processes import Processes
 from lightning_tailindex.noise.recorder import flat_gradient
+from lightning_tailindex.noise.sharded import own_coordinates
 
 from .extra_minibatches import NoiseSettings
 from .flavour import LightningModule, MisconfigurationException, Trainer
+from .state import is_sharded, processes
 
 __all__ = ["TrainingGradients"]
 
@@ -44,10 +49,14 @@ class TrainingGradients:
                 f'source="training" needs one optimizer, got {len(trainer.optimizers)}: whose step is a minibatch?'
             )
         self._settings = settings
+        # but for shards, each process has the whole of what training averaged
+        self._together = processes(trainer) if is_sharded(trainer) else Processes()
         self._rows: deque[Tensor] = deque(maxlen=2 * settings.num_minibatches)
         self._sample: CoordinateSample | None = None
         self._indices: dict[str, Tensor] = {}
+        self._slices: dict[str, slice] = {}
         self._groups: dict[str, tuple[str, ...]] = {}
+        self._pairs: PairRecorder | None = None
         self._size = 0
 
     note = ""
@@ -73,13 +82,25 @@ class TrainingGradients:
         measured = measured_parameters(module, self._settings.patterns)
         if self._sample is None:
             self._groups = group_names(measured, self._settings.grouping)
-            self._sample = sample_parameters(
-                measured, self._groups, self._settings.max_coordinates, self._settings.seed
-            )
-            self._indices = {name: index.to(measured[name].device) for name, index in self._sample.indices.items()}
-        parts = [_gathered(measured[name].grad, index) for name, index in self._indices.items()]
-        common = torch.float64 if any(part.dtype == torch.float64 for part in parts) else torch.float32
-        self._rows.append(torch.cat([part.to(parts[0].device, common) for part in parts]))
+            self._sample = sample_parameters(measured, self._groups, self._settings.sample_size, self._settings.seed)
+            self._indices, self._slices = own_coordinates(self._sample, measured)
+        parts = {name: _gathered(measured[name].grad, index) for name, index in self._indices.items()}
+        common = torch.float64 if any(part.dtype == torch.float64 for part in parts.values()) else torch.float32
+        row = torch.zeros(self._sample.width, dtype=common, device=next(iter(parts.values())).device)
+        for name, part in parts.items():
+            row[self._slices[name]] = part.to(row)
+        self._rows.append(row)
+        if self._settings.max_coordinates is None:
+            self._see_every_coordinate(measured)
+
+    def _see_every_coordinate(self, measured: Mapping[str, nn.Parameter]) -> None:
+        """Shows the whole gradient to what takes it in pairs, but for a step that mixed precision is about to skip."""
+        if self._pairs is None:
+            self._pairs = self._settings.pairs(measured, self._together)
+        assert self._pairs is not None
+        gradients = {name: flat_gradient(p.grad) for name, p in measured.items() if p.grad is not None}
+        if self._together.all(all(bool(gradient.sum().isfinite()) for gradient in gradients.values())):
+            self._pairs.record(gradients)
 
     def observe(self, trainer: Trainer, module: LightningModule, step: int) -> NoiseObservation:
         """Forms the noise from the gradients kept.
@@ -93,14 +114,16 @@ class TrainingGradients:
             The noise, the same in all processes; norms are those of the sampled coordinates, scaled up.
         """
         assert self._sample is not None
-        rows = torch.stack(tuple(self._rows))
+        rows = self._together.whole(torch.stack(tuple(self._rows)))
         rows = rows[rows.isfinite().all(1)]  # a step that automatic mixed precision skipped
         noise = (rows[1::2] - rows[: len(rows) - len(rows) % 2 : 2]) / 2**0.5
-        groups = tuple(self._group(name, rows, noise) for name in self._groups)
+        pairs = {} if self._pairs is None else self._pairs.noise(self._groups)
+        self._pairs = None  # the next measurement's begin after this one
+        groups = tuple(self._group(name, rows, noise, pairs.get(name)) for name in self._groups)
         size = self._size * trainer.accumulate_grad_batches * trainer.world_size
         return NoiseObservation(groups, len(noise), 0, size, shares_data=False)
 
-    def _group(self, name: str, rows: Tensor, noise: Tensor) -> GroupNoise:
+    def _group(self, name: str, rows: Tensor, noise: Tensor, pairs: PairNoise | None) -> GroupNoise:
         assert self._sample is not None
         columns, size = self._sample.columns[name].to(rows.device), self._sample.sizes[name]
         own, more = noise[:, columns], (size / len(columns)) ** 0.5
@@ -111,4 +134,5 @@ class TrainingGradients:
             num_coordinates=size,
             gradient_norm=torch.linalg.vector_norm(rows[:, columns].mean(0)) * more,
             noise_norm=own.square().sum(1).mean().sqrt() * more,
+            pairs=pairs,
         )

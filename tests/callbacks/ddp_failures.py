@@ -60,9 +60,16 @@ class Stage:
     data: Callable[[], DataLoader[Any]] = shuffled
     target: Callable[[Trainer], Any] | None = None
     estimator: Any = "grouped_mle"
+    max_coordinates: int | None = 1024
 
     def monitor(self, on_error: Any) -> TailIndexMonitor:
-        return TailIndexMonitor(4, num_minibatches=16, estimators=self.estimator, on_error=on_error)
+        return TailIndexMonitor(
+            4,
+            num_minibatches=16,
+            estimators=self.estimator,
+            max_coordinates=self.max_coordinates,
+            on_error=on_error,
+        )
 
     def watch(self, monitor: TailIndexMonitor) -> dict[str, object]:
         if self.target is None:
@@ -71,13 +78,28 @@ class Stage:
         return train(arm, monitor, disarm, module=self.module, data=self.data)
 
 
+def fragile_data() -> DataLoader[Any]:
+    return DataLoader(FragileData(size=80), batch_size=4, shuffle=True)
+
+
+def fragile_net() -> Net:
+    return FragileNet(raises(ValueError))
+
+
+def data_set(trainer: Trainer) -> Any:
+    return trainer.train_dataloader.dataset
+
+
+def module(trainer: Trainer) -> Any:
+    return trainer.lightning_module
+
+
 ESTIMATOR = FragileEstimator()
 STAGES = {
-    "data": Stage(
-        data=lambda: DataLoader(FragileData(size=80), batch_size=4, shuffle=True),
-        target=lambda trainer: trainer.train_dataloader.dataset,
-    ),
-    "training_step": Stage(lambda: FragileNet(raises(ValueError)), target=lambda trainer: trainer.lightning_module),
+    "data": Stage(data=fragile_data, target=data_set),
+    "data, every coordinate": Stage(data=fragile_data, target=data_set, max_coordinates=None),
+    "training_step": Stage(fragile_net, target=module),
+    "training_step, every coordinate": Stage(fragile_net, target=module, max_coordinates=None),
     "estimator": Stage(target=lambda trainer: ESTIMATOR, estimator=ESTIMATOR),
     "a stream": Stage(data=stream(lambda number: False)),
     "a batch of a stream": Stage(data=stream(lambda number: number == 20)),

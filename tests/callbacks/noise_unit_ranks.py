@@ -43,7 +43,7 @@ def batches() -> list[list[Tensor]]:
 
 
 def report(
-    unit: str, dataloader: Any = None, *, accumulation: int = 1, devices: int = 1, source: str = "extra"
+    unit: str, dataloader: Any = None, *, accumulation: int = 1, devices: int = 1, source: str = "extra", **more: Any
 ) -> dict[str, Any]:
     """Measures at step 0, or as soon as enough steps were seen, and returns the report."""
     monitor = TailIndexMonitor(
@@ -54,6 +54,7 @@ def report(
         dataloader=dataloader,
         source=source,
         on_error="raise",
+        **more,
     )
     trainer = Trainer(
         accelerator="cpu",
@@ -78,6 +79,8 @@ def main() -> None:
         "training data by step": report("step", accumulation=4, devices=2),
         "training data by loader": report("loader", accumulation=4, devices=2),
         "gradients of training": report("step", devices=2, source="training"),
+        "every coordinate by step": report("step", batches(), devices=2, max_coordinates=None),
+        "every coordinate by loader": report("loader", batches(), devices=2, max_coordinates=None),
     }
     torch.save(results, Path(sys.argv[1]) / f"rank{os.environ.get('LOCAL_RANK', '0')}.pt")
 

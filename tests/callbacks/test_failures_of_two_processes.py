@@ -17,7 +17,9 @@ ROOT = Path(__file__).parents[2]
 EVERY_4 = list(range(0, 20, 4))
 STEPS = {
     "data": [0, 12, 16],
+    "data, every coordinate": [0, 12, 16],
     "training_step": [0, 12, 16],
+    "training_step, every coordinate": [0, 12, 16],
     "estimator": [0, 12, 16],
     "a stream": [16, 20, 24, 28, 32, 36],
     "a batch of a stream": [17, 20, 24, 28, 32, 36],  # the second process has enough of them a step later

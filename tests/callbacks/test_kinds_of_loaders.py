@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, LightningDataModule
 from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, default_collate
+from torchdata.stateful_dataloader import StatefulDataLoader
 
 from lightning_tailindex import TailIndexMonitor
 
@@ -175,6 +176,11 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "stateful stream by a stateful loader": {"loader": lambda: StatefulLoader(Stream(), 8)},
     "stateful loader": {"loader": lambda: StatefulLoader(NoisyData(), 6, shuffle=True)},
+    "torchdata": {"loader": lambda: StatefulDataLoader(NoisyData(), 6, shuffle=True)},
+    "torchdata by workers": {
+        "loader": lambda: StatefulDataLoader(NoisyData(), 6, shuffle=True, num_workers=2, persistent_workers=True)
+    },
+    "torchdata of a stream": {"loader": lambda: StatefulDataLoader(Stream(), 8)},
     "no DataLoader": {"loader": OwnLoader, "max_epochs": 6},
     "distributed sampler": {"loader": distributed},
     "CombinedLoader min_size": {"loader": lambda: CombinedLoader(named(), "min_size"), "module": TakesSeveral},
@@ -232,6 +238,7 @@ def monitor() -> TailIndexMonitor:
     return TailIndexMonitor(every_n_steps=8, num_minibatches=16, on_error="raise", **settings)
 
 
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata calls it
 @pytest.mark.filterwarnings("ignore:Your `IterableDataset` has `__len__` defined")
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_is_the_same_bit_for_bit(kind: str, tmp_path: Path) -> None:

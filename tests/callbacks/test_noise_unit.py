@@ -148,6 +148,21 @@ def test_the_draws_of_two_ranks_by_loader_are_all_those_of_one_process(ranks: li
     assert not close(ranks[0]["loader"], {**ranks[0]["step"], "noise_unit": "loader"})
 
 
+def test_every_coordinate_of_two_ranks_is_that_of_one_process(ranks: list[dict[str, dict[str, Any]]]) -> None:
+    by_step, by_loader = (ranks[0][f"every coordinate by {unit}"] for unit in ("step", "loader"))
+    assert [each["estimator"] for each in by_step["measurements"][-2:]] == ["sequential_mle", "grouped_mle"]
+    assert close(by_step, report("step", batches(), accumulation=2, max_coordinates=None))
+    assert not close(by_step, report("step", batches()[::2], accumulation=2, max_coordinates=None))
+    # a contrast compares with the earlier pairs of its own rank, so only the moments are those of one process
+    in_ranks_order = batches()[::2][:8] + batches()[1::2][:8] + batches()[16:]
+    alone = report("loader", in_ranks_order, max_coordinates=None)
+    for found, other in zip(by_loader["measurements"], alone["measurements"], strict=True):
+        assert found["num_draws"] == other["num_draws"] == 16
+        assert found["coordinate_median"] == pytest.approx(other["coordinate_median"], rel=1e-3)
+        assert abs(found["alpha"] - other["alpha"]) < 0.3
+    assert by_loader["measurements"][0]["coordinate_median"] != by_step["measurements"][0]["coordinate_median"]
+
+
 def test_ranks_divide_the_draws_of_the_training_data_among_them(ranks: list[dict[str, dict[str, Any]]]) -> None:
     by_loader, by_step = ranks[0]["training data by loader"], ranks[0]["training data by step"]
     assert (by_loader["minibatch_size"], by_step["minibatch_size"]) == (6, 6 * 4 * 2)

@@ -1,6 +1,7 @@
 import threading
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from lightning_tailindex.noise.copying import copy_data, reachable
+from lightning_tailindex.noise.copying import CopyAs, copy_data, copy_with
+from lightning_tailindex.noise.reaching import reachable
 from lightning_tailindex.noise.shadow import alias_shadow
 
 
@@ -34,6 +36,37 @@ def test_data_is_shared_and_state_is_copied() -> None:
     copied.random.normal()
     assert original.short == [1, 2]
     assert original.random.normal() == np.random.default_rng(0).normal()
+
+
+class Parent:
+    """What a copy becomes."""
+
+    def __init__(self) -> None:
+        self.inner: list[Parent] = []
+        self.call = lambda: self
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
+
+class Disguised(Parent):
+    """Refuses to be copied as what it is."""
+
+    def __deepcopy__(self, memo: dict[int, object]) -> object:
+        raise AssertionError("not as what it is")
+
+
+def test_a_copy_can_be_of_another_class() -> None:
+    original = Disguised()
+    original.inner = [Disguised(), original]
+    with pytest.raises(AssertionError, match="not as what it is"):
+        copy_with(original, lambda item: None)
+    copied = copy_with(original, lambda item: CopyAs(Parent) if isinstance(item, Disguised) else None)
+    assert type(copied) is type(copied.inner[0]) is Parent
+    assert copied.inner[1] is copied
+    assert copied.inner[0] is not original.inner[0]
+    assert copied.call() is copied
+    assert original.call() is original
 
 
 def test_handles_are_shared_and_iterators_refused(tmp_path: Path) -> None:

@@ -1,0 +1,148 @@
+"""``max_coordinates=None``: every coordinate of the model, in memory that the number of draws does not change."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer, seed_everything
+
+from lightning_tailindex import Report, TailIndexMonitor
+
+from .test_training_source import Regression, data, reports, train
+
+ROOT = Path(__file__).parents[2]
+MEGABYTE = 2.0**20
+# Bytes a parameter that measuring takes beside the weights, in single precision; the README says the same.
+BYTES = 40
+
+# Prints what a process had at most in memory, in megabytes, with measurements or without.
+PEAK = """
+import resource, sys, torch
+from lightning.pytorch import LightningModule, Trainer
+from torch.utils.data import DataLoader
+from lightning_tailindex import TailIndexMonitor
+
+size, draws, full = map(int, sys.argv[1:])
+
+class Wide(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(size, size, bias=False)
+
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch).square().mean()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+monitor = TailIndexMonitor(
+    1000, num_minibatches=max(draws, 16), full_gradient_batches=max(full, 1), max_coordinates=None, on_error="raise"
+)
+quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+trainer = Trainer(max_steps=1, accelerator="cpu", callbacks=[monitor] if draws else [], **quiet)
+trainer.fit(Wide(), DataLoader(torch.randn(max(draws, full, 1), size), batch_size=1))
+report = monitor.reports[0].whole_model if draws else None
+assert report is None or (report.num_coordinates, report.num_draws) == (size**2, draws), report
+print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def peak(size: int, draws: int, full: int = 0, timeout: float = 160) -> float:
+    command = [sys.executable, "-W", "ignore", "-c", PEAK, str(size), str(draws), str(full)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return float(done.stdout.split("peak")[1])
+
+
+def test_memory_is_a_multiple_of_the_parameters_whatever_the_number_of_draws() -> None:
+    size = 2000
+    without, few, many = peak(size, 0), peak(size, 16, 24), peak(size, 64, 96)
+    allowed = BYTES * size**2 / MEGABYTE
+    assert few - without < 1.1 * allowed
+    assert many - without < 1.1 * allowed
+    assert many - few < 48 * 4 * size**2 / MEGABYTE / 4  # 48 more draws, kept, would take four times as much
+
+
+@pytest.mark.long
+def test_a_hundred_million_parameters_fit() -> None:
+    without, with_it = peak(10_000, 0, timeout=600), peak(10_000, 16, 24, timeout=3000)
+    assert with_it - without < BYTES * 1e8 / MEGABYTE
+
+
+def report(path: Path, **arguments: Any) -> Report:
+    monitor = TailIndexMonitor(every_n_steps=100, on_error="raise", **arguments)
+    train(path, Regression(), 100, callbacks=[monitor])
+    return monitor.reports[-1]
+
+
+def test_all_coordinates_speak_first_and_a_sample_of_them_after(tmp_path: Path) -> None:
+    found = report(tmp_path, max_coordinates=None, estimators=["grouped_mle", "hill"], group_by="parameter")
+    names = [(each.group, each.estimator) for each in found.measurements]
+    both = [("weight", name) for name in ("sequential_mle", "grouped_mle", "hill")]
+    assert names == both + [("whole_model", name) for _, name in both]
+    whole, sample = found.whole_model, found.measurements[-2]
+    assert whole.estimator == "sequential_mle"
+    assert (whole.num_coordinates, whole.num_draws) == (200, 64)
+    assert whole.low < sample.alpha < whole.high
+    assert whole.low < whole.alpha < whole.high < 1.9 < whole.gaussian_alpha
+    assert whole.scale == pytest.approx(sample.scale, rel=0.3)
+    assert whole.law == sample.law != "gaussian"
+    assert sum(whole.coordinate_alphas.counts) == 200
+    assert 1 < whole.coordinate_median < 2
+    assert 0 < whole.gain > whole.gaussian_gain
+    stored = report(tmp_path, max_coordinates=10**9, estimators=["grouped_mle", "hill"], group_by="parameter")
+    assert sample.alpha == stored.whole_model.alpha  # the sample is everything here
+
+
+def test_training_is_bit_for_bit_the_same(tmp_path: Path) -> None:
+    monitors = [TailIndexMonitor(every_n_steps=50, num_minibatches=16, max_coordinates=None, source=s) for s in SOURCES]
+    for monitor in monitors:
+        assert torch.equal(train(tmp_path, callbacks=[monitor]).weight, train(tmp_path).weight)
+        assert len(monitor.reports) >= 5
+    assert not torch.equal(train(tmp_path).weight, train(tmp_path, steps=299).weight)  # the comparison can fail
+
+
+SOURCES: tuple[Any, ...] = ("extra", "training")
+
+
+def test_the_gradients_of_training_in_pairs(tmp_path: Path) -> None:
+    found = reports(tmp_path, 1001, source="training")[-8:]
+    extra = reports(tmp_path, 1001, source="extra")[-8:]
+    pairs = [(a.whole_model, b.whole_model) for a, b in zip(found, extra, strict=True)]
+    assert {a.estimator for pair in pairs for a in pair} == {"sequential_mle"}
+    means = [sum(pair[i].alpha for pair in pairs) / len(pairs) for i in (0, 1)]
+    assert means[0] == pytest.approx(means[1], abs=0.2)
+    assert all(a.alpha < 1.8 < a.gaussian_alpha for a, _ in pairs)
+    scales = [sum(pair[i].scale for pair in pairs) for i in (0, 1)]
+    assert scales[0] == pytest.approx(scales[1], rel=0.25)
+
+
+class Sometimes(Regression):
+    """Overflows in one step, which mixed precision would skip."""
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        if self.global_step == 40:
+            assert self.weight.grad is not None
+            self.weight.grad.fill_(torch.inf)
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, closure: Any = None) -> None:
+        super().optimizer_step(epoch, batch_idx, optimizer, closure)
+        if self.global_step == 41:
+            self.weight.data.zero_()
+
+
+def test_a_step_that_is_skipped_is_left_out(tmp_path: Path) -> None:
+    monitor = TailIndexMonitor(100, source="training", num_minibatches=32, max_coordinates=None, on_error="raise")
+    seed_everything(0)
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    own: dict[str, Any] = {"default_root_dir": tmp_path, "accelerator": "cpu", "enable_model_summary": False}
+    Trainer(max_steps=101, callbacks=[monitor], **quiet, **own).fit(Sometimes(), data())
+    whole = monitor.reports[0].whole_model
+    assert whole.estimator == "sequential_mle"
+    assert whole.alpha == whole.alpha < 1.9
+    assert sum(whole.coordinate_alphas.counts) == 200
