@@ -11,12 +11,17 @@ import sys
 
 import torch
 from data import Images, load_digits, load_idx
-from lightning.pytorch import LightningModule, Trainer, seed_everything
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lightning_tailindex import Report, TailIndexMonitor
+
+try:
+    from lightning.pytorch import LightningModule, Trainer, seed_everything
+    from lightning.pytorch.loggers import TensorBoardLogger
+except ModuleNotFoundError:  # Lightning's other name
+    from pytorch_lightning import LightningModule, Trainer, seed_everything  # type: ignore[assignment]
+    from pytorch_lightning.loggers import TensorBoardLogger  # type: ignore[assignment]
 
 
 class ConvNet(LightningModule):

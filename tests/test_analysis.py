@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.distributions import StudentT
 
-from lightning_tailindex.analysis import analyse, resolve_estimators
+from lightning_tailindex import NamedEstimator, functional
+from lightning_tailindex.analysis import Estimators, analyse, resolve_estimators
 from lightning_tailindex.noise.observation import GroupNoise, NoiseObservation
 from lightning_tailindex.records import Measurement
 
@@ -36,7 +38,7 @@ def observe(**groups: Tensor) -> NoiseObservation:
     )
 
 
-def measure(estimators: str | list[str] = "grouped_mle", **groups: Tensor) -> dict[tuple[str, str], Measurement]:
+def measure(estimators: Estimators = "grouped_mle", **groups: Tensor) -> dict[tuple[str, str], Measurement]:
     report = analyse(observe(**groups), resolve_estimators(estimators), step=0, seed=0)
     return {(m.group, m.estimator): m for m in report.measurements}
 
@@ -149,3 +151,55 @@ def test_any_estimator_may_be_the_first(estimator: str) -> None:
     first, second = found["group", estimator], found["group", "grouped_mle"]
     assert first.alpha == pytest.approx(second.alpha, abs=0.7)
     assert (first.law, first.gaussian_p_value) == (second.law, second.gaussian_p_value)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "called"),
+    [
+        ("hill", {"k": 20}, "hill(k=20)"),
+        ("power_law", {"x_min": 0.5}, "power_law(x_min=0.5)"),
+        ("group_sum", {"group_size": [4, 8], "permutations": 2}, "group_sum(group_size=[4, 8], permutations=2)"),
+    ],
+)
+def test_an_estimator_with_arguments_is_the_function_with_them(name: Any, options: dict[str, Any], called: str) -> None:
+    x = noise(1.5, 64, 30, generator(5))
+    own = NamedEstimator(name, options)
+    for pooled in (False, True):
+        expected = functional.estimators()[name](x, pooled=pooled, **options)
+        assert torch.equal(own(x, pooled=pooled).alpha, expected.alpha)
+        assert not torch.equal(functional.estimators()[name](x, pooled=pooled).alpha, expected.alpha)
+    assert {m.estimator for m in measure(["grouped_mle", own], group=x).values()} == {"grouped_mle", called}
+
+
+def test_too_few_draws_for_the_arguments_are_no_error_but_a_note() -> None:
+    x = noise(1.5, 64, 30, generator(6))
+    (enough,) = measure(NamedEstimator("hill", {"k": 20}), group=x).values()
+    assert [a.num_draws for a in enough.aggregated] == [32, 16]
+    assert [math.isnan(a.alpha) for a in enough.aggregated] == [False, True]
+    assert enough.alpha == functional.hill(x, k=20, pooled=True).alpha.item()
+    (few,) = measure(NamedEstimator("hill", {"k": 64}), group=x).values()
+    assert math.isnan(few.alpha)
+    assert "hill needs 1 <= k < n order statistics, got k=64, n=64" in few.note
+    each = NamedEstimator("hill", {"k": 64})(x)
+    assert each.alpha.shape == each.scale.shape == each.num_values.shape == (30,)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "match"),
+    [
+        ("hil", {"k": 10}, "estimators must be among .*'hill'.* got 'hil'"),
+        ("hill", {"kk": 10}, "options must be arguments of hill, got .*'kk': 10.*unexpected keyword argument 'kk'"),
+        ("hill", {"k": -1}, "options must be arguments of hill, .*hill needs 1 <= k < n"),
+        ("hill", {"k": "many"}, "options must be arguments of hill, .*'many'"),
+        (
+            "hill",
+            {"pooled": True},
+            "options must be arguments of hill, .*multiple values for .* 'pooled'",
+        ),
+        ("power_law", {"x_min": -1.0}, "power_law needs a positive, finite x_min"),
+        ("group_sum", {"group_size": 1}, "group_sum needs group_size >= 2"),
+    ],
+)
+def test_wrong_arguments_of_an_estimator_are_refused(name: Any, options: dict[str, Any], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        NamedEstimator(name, options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .estimators import Estimator, resolve_estimators
+from .estimators import Estimators, NamedEstimator, resolve_estimators
 from .report import analyse
 
-__all__ = ["Estimator", "analyse", "resolve_estimators"]
+__all__ = ["Estimators", "NamedEstimator", "analyse", "resolve_estimators"]

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeAlias
 
+import torch
 from torch import Tensor
 
 from lightning_tailindex import functional
 from lightning_tailindex.functional.grouped_mle import pooled_groups
 from lightning_tailindex.records import TailIndexEstimate
 
-__all__ = ["Estimator", "estimate_groups", "resolve_estimators"]
+__all__ = ["Estimator", "EstimatorName", "Estimators", "NamedEstimator", "estimate_groups", "resolve_estimators"]
+
+EstimatorName = Literal["characteristic", "group_sum", "grouped_mle", "hill", "log_moment", "power_law", "quantile"]
+"""Names of :func:`lightning_tailindex.functional.estimators`, for type checkers and command lines."""
+
+_TRIAL_DRAWS = 2**14  # more than measurements have, so that what is refused is wrong with any number of them
 
 
 class Estimator(Protocol):
@@ -21,11 +27,62 @@ class Estimator(Protocol):
         """Estimates from draws ``[n, ...]``."""
 
 
-def _name(estimator: str | Estimator) -> str:
+class NamedEstimator:
+    """An estimator of :mod:`lightning_tailindex.functional` with arguments of its own; reports call it ``hill(k=10)``.
+
+    Samples that have too few draws for the arguments, as averages of several minibatches may, give NaN and a note.
+
+    Args:
+        name: Name of the estimator.
+        options: Arguments of the function by name, other than the draws and pooled.
+
+    Raises:
+        ValueError: If the name is unknown, or the function does not take the options.
+
+    Example:
+        >>> NamedEstimator("hill", {"k": 10}).__name__
+        'hill(k=10)'
+        >>> NamedEstimator("hill", {"k": 10})(torch.ones(8, 2)).note
+        'hill needs 1 <= k < n order statistics, got k=10, n=8.'
+    """
+
+    def __init__(self, name: EstimatorName, options: Mapping[str, Any]) -> None:
+        self._function = _function(name)
+        self._options = dict(options)
+        self.__name__ = f"{name}({', '.join(f'{key}={value}' for key, value in self._options.items())})"
+        try:
+            self._function(torch.arange(1.0, _TRIAL_DRAWS)[:, None], pooled=False, **self._options)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"options must be arguments of {name}, got {self._options}: {error}") from error
+
+    def __call__(self, x: Tensor, *, pooled: bool = False) -> TailIndexEstimate:
+        """Estimates from draws ``[n, ...]``."""
+        try:
+            return self._function(x, pooled=pooled, **self._options)
+        except ValueError as error:  # the options are good, so the draws are too few for them
+            each = x.new_full(x.shape[1:], torch.nan)
+            one = x.new_tensor(torch.nan) if pooled else each
+            return TailIndexEstimate(one, one, one, each, one, one, torch.zeros_like(one), one, one, str(error))
+
+
+Estimators: TypeAlias = (
+    EstimatorName | NamedEstimator | Sequence[EstimatorName | NamedEstimator | Callable[..., Any]] | Callable[..., Any]
+)
+"""One or several; command lines read no more precise type of a function."""
+
+
+def _function(name: object) -> Callable[..., TailIndexEstimate]:
+    named = functional.estimators()
+    if name not in named:
+        raise ValueError(f"estimators must be among {sorted(named)} or functions, got {name!r}.")
+    return named[str(name)]
+
+
+def _name(estimator: object) -> str:
     return estimator if isinstance(estimator, str) else getattr(estimator, "__name__", type(estimator).__name__)
 
 
-def resolve_estimators(estimators: str | Estimator | Sequence[str | Estimator]) -> dict[str, Estimator]:
+def resolve_estimators(estimators: Estimators) -> dict[str, Estimator]:
     """Finds estimators by their names.
 
     Args:
@@ -46,11 +103,7 @@ def resolve_estimators(estimators: str | Estimator | Sequence[str | Estimator]) 
     names = [_name(estimator) for estimator in wanted]
     if not wanted or len(set(names)) < len(names):
         raise ValueError(f"estimators must be one or several different ones, got {names}.")
-    named = functional.estimators()
-    unknown = [e for e in wanted if isinstance(e, str) and e not in named]
-    if unknown:
-        raise ValueError(f"estimators must be among {sorted(named)} or functions, got {unknown[0]!r}.")
-    return {n: named[e] if isinstance(e, str) else e for n, e in zip(names, wanted, strict=True)}
+    return {n: _function(e) if isinstance(e, str) else e for n, e in zip(names, wanted, strict=True)}
 
 
 def estimate_groups(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from lightning_tailindex.loggers import FIGURES
+from lightning_tailindex.loggers import FIGURES, FigureName
 from lightning_tailindex.trainer import check_dataloader
 
 __all__ = ["checked", "resolve_figures"]
@@ -41,7 +41,7 @@ def checked(names: Mapping[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def resolve_figures(figures: object) -> tuple[str, ...]:
+def resolve_figures(figures: object) -> tuple[FigureName, ...]:
     """Returns the names of figures, of which one or none may be given too; refuses what is no figure's."""
     several = (figures,) if isinstance(figures, str) else () if figures is None else figures
     if not isinstance(several, (list, tuple)) or any(name not in FIGURES for name in several):

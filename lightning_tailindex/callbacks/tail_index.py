@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from lightning_tailindex.analysis import Estimator, analyse, resolve_estimators
-from lightning_tailindex.loggers import Publisher, Settings, callback_metrics, monitored
+from lightning_tailindex.analysis import Estimators, analyse, resolve_estimators
+from lightning_tailindex.loggers import FigureName, Publisher, Settings, callback_metrics, monitored
 from lightning_tailindex.noise.engine import Engine
-from lightning_tailindex.noise.groups import compile_patterns, resolve_grouping
+from lightning_tailindex.noise.groups import GroupingName, compile_patterns, resolve_grouping
 from lightning_tailindex.noise.processes import NoiseUnit
 from lightning_tailindex.noise.random_state import derived_seed, isolated_random_state
 from lightning_tailindex.records import Report, from_plain, to_plain
 from lightning_tailindex.trainer import (
+    Batches,
     ExtraMinibatches,
     NoiseSettings,
     TrainingGradients,
@@ -60,8 +61,8 @@ class TailIndexMonitor(Callback):
         parameters: Regular expressions of the names of the parameters to measure; None for all.
         max_coordinates: Coordinates sampled in each group, at least 1, the same throughout a run; None for every one
             of them in pairs of draws, in at most 40 bytes of memory a parameter, and a sample of 1024.
-        estimators: Name of an estimator in lightning_tailindex.functional, or several; the first speaks for the
-            headline. A function estimator(x, *, pooled) from draws x [n, d] to a TailIndexEstimate is taken too.
+        estimators: Name of an estimator in lightning_tailindex.functional, a NamedEstimator (name and arguments), or a
+            function (x, *, pooled) from draws [n, d] to a TailIndexEstimate; of several, the first is the headline.
         noise_unit: What a minibatch is: "step" for what an optimizer step consumes, loader batch × accumulation ×
             ranks; "loader" for one loader batch of one rank, in which case the ranks divide the draws among them.
         dataloader: What the minibatches are taken from instead of the training data: a DataLoader, which is shuffled,
@@ -105,15 +106,15 @@ class TailIndexMonitor(Callback):
         max_overhead: float = 0.1,
         num_minibatches: int = 64,
         full_gradient_batches: int | None = 256,
-        group_by: str | Callable[[str], str] = "module",
+        group_by: GroupingName | Callable[[str], str] = "module",
         parameters: str | Sequence[str] | None = None,
         max_coordinates: int | None = 1024,
-        estimators: str | Estimator | Sequence[str | Estimator] = "grouped_mle",
+        estimators: Estimators = "grouped_mle",
         noise_unit: NoiseUnit = "step",
-        dataloader: Iterable[Any] | None = None,
+        dataloader: Batches | None = None,
         source: Literal["extra", "training"] = "extra",
         engine: Engine = "auto",
-        figures: str | Sequence[str] | None = ("alpha_over_steps", "alpha_heatmap", "noise_density"),
+        figures: FigureName | Sequence[FigureName] | None = ("alpha_over_steps", "alpha_heatmap", "noise_density"),
         figures_every: int = 10,
         max_detailed_groups: int | None = 12,
         seed: int = 0,

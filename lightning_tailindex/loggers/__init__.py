@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from .names import callback_metrics, detailed_groups, histograms, laws, monitored, scalars
-from .pictures import FIGURES, picture
+from .pictures import FIGURES, FigureName, picture
 from .publishing import SINKS, Publisher, Settings, sink_of
 from .sink import Sink
 
 __all__ = [
     "FIGURES",
     "SINKS",
+    "FigureName",
     "Publisher",
     "Settings",
     "Sink",

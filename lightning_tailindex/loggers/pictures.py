@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -14,12 +15,16 @@ from lightning_tailindex.records import Report
 
 from .sink import Picture
 
-__all__ = ["FIGURES", "picture"]
+__all__ = ["FIGURES", "FigureName", "picture"]
+
+FigureName = Literal[
+    "alpha_over_steps", "alpha_heatmap", "alpha_by_minibatch_size", "coordinate_alphas", "noise_density", "noise_qq"
+]
 
 _MOST_REPORTS = 100
 """In one figure: drawing time does not grow with the length of training."""
 
-FIGURES = MappingProxyType[str, Callable[[Sequence[Report]], Figure]](
+FIGURES = MappingProxyType[FigureName, Callable[[Sequence[Report]], Figure]](
     {
         "alpha_over_steps": lambda reports: figures.alpha_over_steps(reports)[0],
         "alpha_heatmap": lambda reports: figures.alpha_heatmap(reports)[0],
@@ -31,7 +36,7 @@ FIGURES = MappingProxyType[str, Callable[[Sequence[Report]], Figure]](
 )
 """Every figure of :mod:`lightning_tailindex.figures` that reports can be drawn as, of the whole model or all groups."""
 
-_NEEDED = MappingProxyType(
+_NEEDED = MappingProxyType[FigureName, str](
     {"coordinate_alphas": "coordinate_alphas", "noise_density": "standardized_noise", "noise_qq": "standardized_noise"}
 )
 """The histogram that a figure shows, and without which there is nothing to draw."""
@@ -49,7 +54,7 @@ def _rendered(figure: Figure) -> Picture:
     return np.array(canvas.buffer_rgba(), dtype=np.uint8)[..., :3]  # type: ignore[no-untyped-call]
 
 
-def picture(name: str, reports: Sequence[Report]) -> dict[str, Picture]:
+def picture(name: FigureName, reports: Sequence[Report]) -> dict[str, Picture]:
     """Draws a figure.
 
     Args:

@@ -11,7 +11,7 @@ from lightning_tailindex.records import Report
 from .charts import charts, compared
 from .mlflow import MLFlowSink
 from .names import detailed_groups, histograms, laws, scalars
-from .pictures import picture
+from .pictures import FigureName, picture
 from .scalars_only import CSVSink, SilentSink, UnknownSink
 from .setup import hyperparameters, setup
 from .sink import Picture, Sink, Start
@@ -48,7 +48,7 @@ class Settings:
         max_detailed_groups: Groups logged in detail beside the whole model; None for all.
     """
 
-    figures: tuple[str, ...]
+    figures: tuple[FigureName, ...]
     figures_every: int
     max_detailed_groups: int | None
 

@@ -33,7 +33,7 @@ def _plain(value: object) -> str | int | float | None:
         return value
     if isinstance(value, (list, tuple)):
         return ", ".join(str(_plain(item)) for item in value)
-    return str(getattr(value, "__qualname__", type(value).__name__))
+    return str(getattr(value, "__name__", type(value).__name__))
 
 
 def hyperparameters(arguments: Mapping[str, object]) -> dict[str, str | int | float | None]:

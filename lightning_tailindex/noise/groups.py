@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
@@ -12,6 +12,7 @@ from torch.nn.parameter import UninitializedParameter
 __all__ = [
     "GROUPINGS",
     "WHOLE_MODEL",
+    "GroupingName",
     "check_patterns",
     "compile_patterns",
     "group_names",
@@ -23,6 +24,7 @@ WHOLE_MODEL = "whole_model"
 """Name of the group of all measured parameters; no submodule is called so, while many are called ``model``."""
 
 Grouping = Callable[[str], str]
+GroupingName = Literal["module", "parameter", "model"]
 
 
 def by_module(parameter_name: str) -> str:

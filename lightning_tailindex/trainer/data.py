@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count, islice
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch.utils._pytree import tree_unflatten
 from torch.utils.data import DataLoader
@@ -18,7 +18,10 @@ from lightning_tailindex.noise.minibatches import LoaderBatch, guess_size
 from .flavour import Trainer, move_data_to_device, sized_len
 from .state import is_a
 
-__all__ = ["Data", "Replay", "can_read_again", "check_dataloader", "own_data", "training_data"]
+__all__ = ["Batches", "Data", "Replay", "can_read_again", "check_dataloader", "own_data", "training_data"]
+
+Batches: TypeAlias = DataLoader | Iterable[Any]  # type: ignore[type-arg]
+"""What batches can be read from; command lines build a DataLoader, without its argument, and no other iterable."""
 
 _ENDLESS_MODES = ("min_size", "max_size_cycle")
 

@@ -1,0 +1,68 @@
+"""The application of LightningCLI as a user runs it, under each Lightning alone and where both are installed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.callbacks.test_flavours import HIDING, PACKAGES
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+
+
+def run(folder: Path, config: str, *arguments: str, hidden: Collection[str] = ()) -> subprocess.CompletedProcess[str]:
+    (folder / "sitecustomize.py").write_text(HIDING.format(hidden=sorted(hidden)))
+    command = [sys.executable, "-W", "ignore", str(EXAMPLES / "cli.py"), "fit", f"--config={EXAMPLES}/config/{config}"]
+    options = ["--trainer.max_steps=20", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    return subprocess.run(
+        [*command, *options, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=160,
+        check=False,
+    )
+
+
+def tags(folder: Path) -> set[str]:
+    return set(EventAccumulator(str(folder / "version_0")).Reload().Tags()["scalars"])
+
+
+@pytest.mark.parametrize("lightning", PACKAGES)
+def test_either_lightning_measures_as_the_file_says(lightning: str, tmp_path: Path) -> None:
+    pytest.importorskip(lightning)
+    hidden = set().union(*PACKAGES.values()) - PACKAGES[lightning]
+    done = run(tmp_path, "nested.yaml", hidden=hidden)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "every 300 optimizer steps (1 measurement from step 0 to the end at step 20)" in done.stderr
+    logged = tags(tmp_path / "runs" / "nested")
+    for group in ("conv", "fc", "whole_model"):
+        opinions = (f"tail_index_detail/{name}/{group}" for name in ("quantile", "hill(k=10)"))
+        assert {f"tail_index/{group}", f"tail_index_gaussian/{group}", *opinions} <= logged
+    saved = (tmp_path / "runs" / "nested" / "version_0" / "config.yaml").read_text()
+    assert saved.startswith(f"# {lightning}==")
+    assert "k: 10" in saved
+
+
+def test_where_both_are_installed_the_plain_file_does_too(tmp_path: Path) -> None:
+    done = run(tmp_path, "digits.yaml", "--trainer.callbacks.every_n_steps=10")
+    assert done.returncode == 0, done.stderr[-3000:]
+    events = EventAccumulator(str(tmp_path / "runs" / "digits" / "version_0")).Reload()
+    for group in ("conv1", "conv2", "fc1", "fc2", "whole_model"):
+        assert [event.step for event in events.Scalars(f"tail_index/{group}")] == [0, 10]
+
+
+def test_a_value_out_of_range_ends_with_a_message(tmp_path: Path) -> None:
+    done = run(tmp_path, "digits.yaml", "--trainer.callbacks.num_minibatches=3")
+    assert done.returncode == 2
+    assert "num_minibatches must be an integer of at least 16, got 3" in done.stderr
+    assert "Traceback" not in done.stderr
