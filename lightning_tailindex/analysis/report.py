@@ -67,10 +67,9 @@ class _Pending:
 
 
 def _standardized(noise: Tensor, scale: Tensor) -> Tensor:
-    """Centres each coordinate by its median draw and divides it by its scale; zeros are left out as NaN."""
-    centred = torch.where(noise == 0, torch.nan, noise - nonzero_median(noise))
-    # the centre is one of the draws: its own zero tells nothing
-    return torch.where(centred == 0, torch.nan, centred) / scale
+    """Centres each coordinate by its median draw and divides it by its scale; zeros and centres are left out as NaN."""
+    centred = noise - nonzero_median(noise)
+    return torch.where((noise == 0) | (centred == 0), torch.nan, centred) / scale
 
 
 def _noise_and_surrogate(group: GroupNoise, generator: torch.Generator) -> tuple[Tensor, Tensor]:
