@@ -63,6 +63,13 @@ def test_a_stable_law_keeps_its_index_and_a_finite_variance_climbs_to_two() -> N
         assert all(a.low <= a.alpha <= a.high for a in m.aggregated)
 
 
+def test_the_histogram_of_the_noise_leaves_out_zeros_and_the_centres() -> None:
+    x = noise(1.5, 64, 20, generator(0))
+    x[:10, 3] = -1  # where the gradient is 0
+    (m,) = measure(group=x).values()
+    assert sum(m.standardized_noise.counts) == 63 * 20 - 10
+
+
 def test_as_many_averages_as_there_are_sixteen_draws_for() -> None:
     for n, sizes in ((16, []), (31, []), (32, [2]), (64, [2, 4]), (100, [2, 4])):
         (m,) = measure(group=noise(1.5, n, 20, generator(2))).values()

@@ -32,7 +32,7 @@ SLOTS = {
     "noise": (2, {"torch", "numpy"}),  # numpy for its global random state, which a measurement has to give back
     "analysis": (3, {"torch"}),
     "figures": (3, {"torch", "numpy", "matplotlib"}),
-    "loggers": (4, {"torch", "lightning"}),
+    "loggers": (4, {"torch", "numpy", "matplotlib", "tensorboard"}),  # other loggers bring what they need
     "trainer": (4, {"torch", "lightning", "lightning_utilities"}),
     "callbacks": (5, {"torch"}),  # Lightning by way of trainer/flavour.py, whichever of its two names it has
     "__init__": (6, set()),

@@ -82,5 +82,6 @@ NOISE_BINS = Bins(-10.0, 10.0, 80)
 
 
 def standardized(noise: Tensor, scale: Tensor) -> Tensor:
-    """Centres each coordinate by its median draw and divides it by its scale; zeros are left out as NaN."""
-    return torch.where(noise == 0, torch.nan, noise - nonzero_median(noise)) / scale
+    """Centres each coordinate by its median draw and divides it by its scale; zeros and centres are left out as NaN."""
+    centred = noise - nonzero_median(noise)
+    return torch.where((noise == 0) | (centred == 0), torch.nan, centred) / scale

@@ -3,11 +3,53 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
-__all__ = ["check_at_least", "check_choice", "check_positive", "check_source"]
+from lightning_tailindex.loggers import FIGURES, FigureName
+from lightning_tailindex.trainer import check_dataloader
+
+__all__ = ["checked", "resolve_figures"]
+
+_FEWEST_DRAWS = 16
+"""With fewer draws a coordinate says too little about its own scale: in simulations the centre is biased below 16."""
 
 
-def check_at_least(name: str, value: object, minimum: int, *, or_none: bool = False) -> None:
+def checked(names: Mapping[str, Any]) -> dict[str, Any]:
+    """Checks the arguments of ``TailIndexMonitor`` that nothing else checks.
+
+    Args:
+        names: All names in the constructor at its start.
+
+    Returns:
+        The arguments by name.
+
+    Raises:
+        ValueError: If one is out of its range.
+    """
+    arguments = {name: value for name, value in names.items() if name not in ("self", "__class__")}
+    for name in ("every_n_steps", "full_gradient_batches", "max_coordinates", "max_detailed_groups"):
+        _check_at_least(name, arguments[name], 1, or_none=True)
+    for name, minimum in (("num_minibatches", _FEWEST_DRAWS), ("figures_every", 1), ("seed", 0)):
+        _check_at_least(name, arguments[name], minimum)
+    _check_positive("max_overhead", arguments["max_overhead"])
+    _check_choice("noise_unit", arguments["noise_unit"], ("step", "loader"))
+    _check_choice("engine", arguments["engine"], ("auto", "loop", "vectorized"))
+    _check_choice("on_error", arguments["on_error"], ("warn", "raise"))
+    check_dataloader(arguments["dataloader"])
+    _check_source(arguments["source"], arguments["noise_unit"], arguments["dataloader"])
+    return arguments
+
+
+def resolve_figures(figures: object) -> tuple[FigureName, ...]:
+    """Returns the names of figures, of which one or none may be given too; refuses what is no figure's."""
+    several = (figures,) if isinstance(figures, str) else () if figures is None else figures
+    if not isinstance(several, (list, tuple)) or any(name not in FIGURES for name in several):
+        raise ValueError(f"figures must be None or among {', '.join(FIGURES)}, got {figures!r}.")
+    return tuple(dict.fromkeys(several))
+
+
+def _check_at_least(name: str, value: object, minimum: int, *, or_none: bool = False) -> None:
     """Refuses what is not an integer of at least ``minimum`` (nor None, where that is allowed)."""
     is_integer = isinstance(value, int) and not isinstance(value, bool)
     if not (value is None and or_none) and not (is_integer and value >= minimum):  # type: ignore[operator]
@@ -15,22 +57,22 @@ def check_at_least(name: str, value: object, minimum: int, *, or_none: bool = Fa
         raise ValueError(f"{name} must be {rule}, got {value!r}.")
 
 
-def check_positive(name: str, value: object) -> None:
+def _check_positive(name: str, value: object) -> None:
     """Refuses what is not a finite number above 0."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not (is_number and 0 < value < math.inf):  # type: ignore[operator]
         raise ValueError(f"{name} must be a number above 0, got {value!r}.")
 
 
-def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Refuses what is not among the choices."""
     if value not in choices:
         raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r}.")
 
 
-def check_source(source: str, noise_unit: str, dataloader: object) -> None:
+def _check_source(source: str, noise_unit: str, dataloader: object) -> None:
     """Refuses an unknown source of gradients, and what goes with extra minibatches only."""
-    check_choice("source", source, ("extra", "training"))
+    _check_choice("source", source, ("extra", "training"))
     if source == "training" and (noise_unit != "step" or dataloader is not None):
         raise ValueError(
             'source="training" takes what optimizer steps consume: noise_unit must be "step" and dataloader None, got'

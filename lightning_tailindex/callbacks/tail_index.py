@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from lightning_tailindex.analysis import Estimators, analyse, resolve_estimators
-from lightning_tailindex.loggers import callback_metrics, emit, monitored
+from lightning_tailindex.loggers import FigureName, Publisher, Settings, callback_metrics, monitored
 from lightning_tailindex.noise.engine import Engine
 from lightning_tailindex.noise.groups import GroupingName, compile_patterns, resolve_grouping
 from lightning_tailindex.noise.processes import NoiseUnit
@@ -19,7 +19,6 @@ from lightning_tailindex.trainer import (
     ExtraMinibatches,
     NoiseSettings,
     TrainingGradients,
-    check_dataloader,
     check_measurable,
     check_parameters,
     is_stepping,
@@ -29,14 +28,11 @@ from lightning_tailindex.trainer import (
 )
 from lightning_tailindex.trainer.flavour import Callback, LightningModule, Trainer, rank_zero_info
 
-from .arguments import check_at_least, check_choice, check_positive, check_source
+from .arguments import checked, resolve_figures
 from .failures import Failures
 from .schedule import Schedule
 
 __all__ = ["TailIndexMonitor"]
-
-_FEWEST_DRAWS = 16
-"""With fewer draws a coordinate says too little about its own scale: in simulations the centre is biased below 16."""
 
 _REPORTS_IN_CHECKPOINT = 100
 """Some 2 KB for each of a report's measurements: 1 MB for a model of four groups beside the whole."""
@@ -76,6 +72,11 @@ class TailIndexMonitor(Callback):
             steps as draws before each measurement, over which the weights move.
         engine: How extra minibatches are computed: "loop", one by one; "vectorized", many at once by torch.func, where
             the module allows it; "auto", vectorized where it pays, in small modules without convolutions.
+        figures: Names of functions in lightning_tailindex.figures that draw reports, or one of them, for the loggers
+            that show figures; None for no figures.
+        figures_every: Measurements between figures, at least 1; the last state of a training is drawn too.
+        max_detailed_groups: Groups, the largest, that are logged in detail beside the whole model, at least 1; None for
+            all. Of the others, the tail index and its surrogate's are logged, and reports have everything.
         seed: Seed of the drawn minibatches, the sampled coordinates and the Gaussian surrogates, at least 0.
         on_error: What happens when a measurement fails: "warn" drops it with a warning and training goes on as if it
             had not been tried, "raise" ends training.
@@ -83,6 +84,7 @@ class TailIndexMonitor(Callback):
     Attributes:
         reports: The reports of this run, oldest first; after resuming from a checkpoint, the last 100 before it too.
         settings: What is measured.
+        logged: How much of it is logged.
 
     Raises:
         ValueError: If an argument is out of its range; the error names it.
@@ -112,21 +114,14 @@ class TailIndexMonitor(Callback):
         dataloader: Batches | None = None,
         source: Literal["extra", "training"] = "extra",
         engine: Engine = "auto",
+        figures: FigureName | Sequence[FigureName] | None = ("alpha_over_steps", "alpha_heatmap", "noise_density"),
+        figures_every: int = 10,
+        max_detailed_groups: int | None = 12,
         seed: int = 0,
         on_error: Literal["warn", "raise"] = "warn",
     ) -> None:
+        arguments = checked(locals())
         super().__init__()
-        check_at_least("every_n_steps", every_n_steps, 1, or_none=True)
-        check_at_least("num_minibatches", num_minibatches, _FEWEST_DRAWS)
-        check_at_least("full_gradient_batches", full_gradient_batches, 1, or_none=True)
-        check_at_least("max_coordinates", max_coordinates, 1, or_none=True)
-        check_at_least("seed", seed, 0)
-        check_positive("max_overhead", max_overhead)
-        check_choice("noise_unit", noise_unit, ("step", "loader"))
-        check_choice("engine", engine, ("auto", "loop", "vectorized"))
-        check_choice("on_error", on_error, ("warn", "raise"))
-        check_dataloader(dataloader)
-        check_source(source, noise_unit, dataloader)
         self.every_n_steps = every_n_steps
         self.max_overhead = max_overhead
         self.on_error = on_error
@@ -143,12 +138,14 @@ class TailIndexMonitor(Callback):
             noise_unit=noise_unit,
             engine=engine,
         )
+        self.logged = Settings(resolve_figures(figures), figures_every, max_detailed_groups)
+        self._arguments = arguments
         self._estimators = resolve_estimators(estimators)
         self._schedule = Schedule(1)
         self._failures = Failures(type(self).__name__, on_error == "raise")
-        self._told: set[str] = set()
         self._metrics: dict[str, float] = {}
         self._source: ExtraMinibatches | TrainingGradients | None = None
+        self._publisher: Publisher | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses a module or a strategy that cannot be measured."""
@@ -180,7 +177,6 @@ class TailIndexMonitor(Callback):
         if trainer.global_step == 0:
             self.reports, self._metrics, self._schedule = [], {}, Schedule(1)
         trainer.callback_metrics.update(callback_metrics(self._metrics))
-        self._told = set()
         self._failures = Failures(type(self).__name__, self.on_error == "raise")
         if self.source == "training":
             self._source = TrainingGradients(trainer, self.settings)
@@ -190,7 +186,11 @@ class TailIndexMonitor(Callback):
         interval = self.every_n_steps or math.ceil(passes / self.max_overhead) or 2 * self.settings.num_minibatches
         self._schedule = Schedule(interval, self._schedule.is_waiting)
         announcement = self._schedule.announcement(work, passes, start, last_step(trainer, pl_module))
-        rank_zero_info(f"{type(self).__name__}: {announcement}{self._source.note}.")
+        announcement += self._source.note
+        who, loggers = type(self).__name__, trainer.loggers if trainer.is_global_zero else ()
+        rank_zero_info(f"{who}: {announcement}.")
+        told = self._failures.told
+        self._publisher = Publisher(who, loggers, self.logged, self._arguments, announcement, told, rank_zero_info)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Measures if this step is one to measure at."""
@@ -211,7 +211,9 @@ class TailIndexMonitor(Callback):
                 self._source.see_gradients(pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Says so if there is nothing to see."""
+        """Draws the last state, or says that there is nothing to see."""
+        assert self._publisher is not None
+        self._publisher.finish(self.reports)
         if not self.reports:
             rank_zero_info(f"{type(self).__name__}: nothing was measured in this run.")
 
@@ -222,12 +224,8 @@ class TailIndexMonitor(Callback):
         self.reports.append(report)
         self._metrics = monitored(report)
         trainer.callback_metrics.update(callback_metrics(self._metrics))
-        if report.note and report.note not in self._told:
-            self._told.add(report.note)
-            rank_zero_info(f"{type(self).__name__}: {report.note}.")
-        for logger in trainer.loggers if trainer.is_global_zero else ():
-            with self._failures.told(f"{type(logger).__name__} could not log the report of step {step}"):
-                emit(report, [logger])
+        assert self._publisher is not None
+        self._publisher.publish(self.reports)
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, step: int) -> Report:
         start = time.perf_counter()

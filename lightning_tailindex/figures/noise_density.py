@@ -30,8 +30,7 @@ def noise_density(noise: Measurement | Tensor, *, ax: Sequence[Axes] | None = No
 
     and the Gaussian the centred one of the greatest likelihood of the counts, the end bins open: outliers count, but
     not by how far out they are. Both are averaged over the width of a bin, as a histogram is. What lies in the end bins
-    and beyond is not drawn but told in the legend. In a measurement's histogram the bin on the right of 0 has one draw
-    too many of each coordinate, its centre.
+    and beyond is not drawn but told in the legend.
 
     Args:
         noise: A measurement, of which the histogram is drawn; or draws ``[n, d]`` in any unit, as

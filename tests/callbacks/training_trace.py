@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 from torch.utils.data import Dataset
@@ -204,6 +204,7 @@ def train(
     callbacks: Iterable[Callback] = (),
     module: Callable[[], LightningModule] = Net,
     make_logger: Callable[[str], KeptCSVLogger] = KeptCSVLogger,
+    more_loggers: Callable[[str], list[Logger]] = lambda path: [],
     ckpt_path: str | None = None,
     **options: Any,
 ) -> tuple[Trace, Trainer]:
@@ -220,7 +221,8 @@ def train(
         **options,
     }
     extra = [ModelCheckpoint(f"{path}/checkpoints")]
-    trainer = Trainer(logger=logger, callbacks=[*callbacks, recorder, *extra], default_root_dir=path, **settings)
+    loggers = [logger, *more_loggers(path)]
+    trainer = Trainer(logger=loggers, callbacks=[*callbacks, recorder, *extra], default_root_dir=path, **settings)
     with contextlib.suppress(SystemExit):  # how Lightning ends after a KeyboardInterrupt
         trainer.fit(net, loader(), ckpt_path=ckpt_path)
     return trace(trainer, net, recorder, logger), trainer

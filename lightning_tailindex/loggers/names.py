@@ -1,24 +1,25 @@
-"""A report to each logger; the one home of every name that users see."""
+"""The one home of every name that users see: a report's numbers, histograms and tables by their tags."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator, Mapping
 
 import torch
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
-from .records import Histogram, Measurement, Report
+from lightning_tailindex.records import Histogram, Measurement, Report
 
-if TYPE_CHECKING:
-    from lightning.pytorch.loggers import Logger
+from .sink import Table
 
-__all__ = ["callback_metrics", "emit", "monitored", "scalars"]
+__all__ = ["ALPHA", "GAUSSIAN_ALPHA", "HIGH", "LOW", "aggregated", "callback_metrics", "detailed_groups", "histograms"]
+__all__ += ["laws", "monitored", "scalars"]
+
+ALPHA, GAUSSIAN_ALPHA = "tail_index", "tail_index_gaussian"
+LOW, HIGH = "tail_index_detail/low", "tail_index_detail/high"
 
 _DETAILS = {
-    "tail_index_detail/low": "low",
-    "tail_index_detail/high": "high",
+    LOW: "low",
+    HIGH: "high",
     "tail_index_detail/gain": "gain",
     "tail_index_detail/gain_gaussian": "gaussian_gain",
     "tail_index_detail/gain_student_t": "student_t_gain",
@@ -41,13 +42,21 @@ _DETAILS = {
 """Where each field of a measurement is logged, before the group's name."""
 
 
+def aggregated(num_minibatches: int) -> str:
+    """Says where the tail index of averages of so many minibatches is logged, before the group's name."""
+    return f"tail_index_aggregated/{num_minibatches}_minibatches"
+
+
 def _headline(measurement: Measurement) -> Iterator[tuple[str, float]]:
-    yield f"tail_index/{measurement.group}", measurement.alpha
-    yield f"tail_index_gaussian/{measurement.group}", measurement.gaussian_alpha
+    yield f"{ALPHA}/{measurement.group}", measurement.alpha
+    yield f"{GAUSSIAN_ALPHA}/{measurement.group}", measurement.gaussian_alpha
+
+
+def _details(measurement: Measurement) -> Iterator[tuple[str, float]]:
     for tag, name in _DETAILS.items():
         yield f"{tag}/{measurement.group}", getattr(measurement, name)
     for average in measurement.aggregated:
-        tag = f"tail_index_aggregated/{average.num_minibatches}_minibatches"
+        tag = aggregated(average.num_minibatches)
         yield f"{tag}/{measurement.group}", average.alpha
         yield f"{tag}_gaussian/{measurement.group}", average.gaussian_alpha
 
@@ -65,18 +74,40 @@ def _is_headline(measurement: Measurement, report: Report) -> bool:
     return measurement.estimator == report.measurements[0].estimator
 
 
-def scalars(report: Report) -> dict[str, float]:
+def detailed_groups(report: Report, most: int | None) -> list[str]:
+    """Chooses the groups that are logged in detail: the largest, which hardly ever change, and the whole model.
+
+    Args:
+        report: The report.
+        most: Groups beside the whole model; None for all.
+
+    Returns:
+        Their names in the report's order, the whole model last.
+    """
+    sizes = {m.group: m.group_size for m in report.measurements}
+    whole = report.whole_model.group
+    names = [name for name in sizes if name != whole]
+    chosen = sorted(names, key=lambda name: -sizes[name])[:most]
+    return [*(name for name in names if name in chosen), whole]
+
+
+def scalars(report: Report, detailed: Collection[str] | None = None) -> dict[str, float]:
     """Names the numbers of a report.
 
     Args:
         report: The report.
+        detailed: Groups of which all numbers are wanted, not only the tail index and its surrogate's; None for all.
 
     Returns:
         Every scalar by its tag.
     """
     values: dict[str, float] = {}
     for measurement in report.measurements:
-        values.update(_headline(measurement) if _is_headline(measurement, report) else _second_opinion(measurement))
+        is_headline, is_detailed = _is_headline(measurement, report), detailed is None or measurement.group in detailed
+        if is_headline:
+            values.update(_headline(measurement))
+        if is_detailed:
+            values.update(_details(measurement) if is_headline else _second_opinion(measurement))
     whole = report.whole_model.group
     values[f"gradient_noise/cost_seconds/{whole}"] = report.seconds
     values[f"gradient_noise/minibatch_size/{whole}"] = report.minibatch_size
@@ -108,57 +139,33 @@ def callback_metrics(values: Mapping[str, float]) -> dict[str, Tensor]:
     return {name: torch.tensor(value) for name, value in values.items()}
 
 
-def _histograms(report: Report) -> Iterator[tuple[str, Histogram]]:
-    for measurement in report.measurements:
-        if _is_headline(measurement, report):
-            yield f"tail_index_per_coordinate/{measurement.group}", measurement.coordinate_alphas
-            yield f"standardized_noise/{measurement.group}", measurement.standardized_noise
-
-
-def _add_histogram(writer: SummaryWriter, tag: str, histogram: Histogram, step: int) -> None:
-    filled = [i for i, count in enumerate(histogram.counts) if count]
-    if not filled:
-        return  # a group without a usable draw has nothing to show
-    writer.add_histogram_raw(
-        tag,
-        # TensorBoard cuts empty bins at the ends and stretches the next to these limits
-        min=histogram.edges[filled[0]],
-        max=histogram.edges[filled[-1] + 1],
-        num=sum(histogram.counts),
-        sum=histogram.total,
-        sum_squares=histogram.total_squares,
-        bucket_limits=list(histogram.edges[1:]),
-        bucket_counts=list(histogram.counts),
-        global_step=step,
-    )
-
-
-def _laws(report: Report) -> str:
-    """A table in Markdown: which law fits the noise of each group best."""
-    rows = [m for m in report.measurements if _is_headline(m, report)]
-    lines = [f"| {m.group} | {m.law} | {m.alpha:.2f} | {m.gaussian_p_value:.3f} |" for m in rows]
-    return "\n".join(["| group | best law | α | p-value of the Gaussian |", "|---|---|---|---|", *lines])
-
-
-def _unit(report: Report) -> str:
-    """A sentence in Markdown: what a draw is."""
-    what = {"step": "what an optimizer step consumes", "loader": "one loader batch of one rank"}[report.noise_unit]
-    return f"**{report.noise_unit}**: a draw is {what}, {report.minibatch_size} samples"
-
-
-def emit(report: Report, loggers: Iterable[Logger]) -> None:
-    """Logs a report at its own step: scalars everywhere, histograms where the logger takes them.
+def histograms(report: Report, detailed: Collection[str] | None = None) -> dict[str, Histogram]:
+    """Names the histograms of a report.
 
     Args:
         report: The report.
-        loggers: The trainer's loggers.
+        detailed: Groups of which they are wanted; None for all.
+
+    Returns:
+        Every histogram that has a value in it by its tag.
     """
-    values = scalars(report)
-    for logger in loggers:
-        logger.log_metrics(dict(values), step=report.step)  # a copy each: some loggers write into what they are given
-        experiment = getattr(logger, "experiment", None)
-        if isinstance(experiment, SummaryWriter):
-            for tag, histogram in _histograms(report):
-                _add_histogram(experiment, tag, histogram, report.step)
-            experiment.add_text("tail_index_law", _laws(report), report.step)
-            experiment.add_text("gradient_noise_unit", _unit(report), report.step)
+    found: dict[str, Histogram] = {}
+    for m in report.measurements:
+        if _is_headline(m, report) and (detailed is None or m.group in detailed):
+            found[f"tail_index_per_coordinate/{m.group}"] = m.coordinate_alphas
+            found[f"standardized_noise/{m.group}"] = m.standardized_noise
+    return {tag: histogram for tag, histogram in found.items() if any(histogram.counts)}
+
+
+def laws(report: Report) -> dict[str, Table]:
+    """Makes the table of which law fits the noise of each group best.
+
+    Args:
+        report: The report.
+
+    Returns:
+        The table by its tag.
+    """
+    rows = [m for m in report.measurements if _is_headline(m, report)]
+    cells = tuple((m.group, m.law, f"{m.alpha:.2f}", f"{m.gaussian_p_value:.3f}") for m in rows)
+    return {"tail_index_law": Table(("group", "best law", "α", "p-value of the Gaussian"), cells)}

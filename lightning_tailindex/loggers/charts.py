@@ -1,0 +1,52 @@
+"""A few charts that show a model of any size."""
+
+from __future__ import annotations
+
+from lightning_tailindex.records import Report
+
+from .names import ALPHA, GAUSSIAN_ALPHA, HIGH, LOW, aggregated, detailed_groups
+from .sink import Band, Lines
+
+__all__ = ["charts", "compared"]
+
+_MOST_LINES = 6
+"""TensorBoard gives all lines of a run one colour and tells them apart by markers, of which it has few."""
+
+
+def compared(report: Report) -> tuple[str, ...]:
+    """Names the scalars that runs are compared by.
+
+    Args:
+        report: A report of the run.
+
+    Returns:
+        Tags of the whole model's tail index and its surrogate's.
+    """
+    whole = report.whole_model.group
+    return f"{ALPHA}/{whole}", f"{GAUSSIAN_ALPHA}/{whole}"
+
+
+def charts(report: Report) -> tuple[Lines | Band, ...]:
+    """Lays out the tail index over groups, with its interval and surrogate, and over aggregated minibatches.
+
+    Args:
+        report: The first report of a run, whose groups the others have too.
+
+    Returns:
+        Charts of no more than six lines: of many groups, those of the largest.
+    """
+    whole = report.whole_model
+    alpha, gaussian = compared(report)
+    interval = f"{LOW}/{whole.group}", f"{HIGH}/{whole.group}"
+    shown, total = detailed_groups(report, _MOST_LINES - 1), len(detailed_groups(report, None)) - 1
+    largest = f" (the {len(shown) - 1} largest of {total})" if len(shown) <= total else ""
+    sizes = [average.num_minibatches for average in whole.aggregated][: _MOST_LINES - 1]
+    averages = tuple(f"{aggregated(size)}/{whole.group}" for size in sizes)
+    return (
+        Lines(f"α of the groups{largest} and the whole model", tuple(f"{ALPHA}/{group}" for group in shown)),
+        Band(
+            "α of the whole model with its 95 % interval, beside its Gaussian surrogate",
+            ((alpha, *interval), (gaussian, gaussian, gaussian)),
+        ),
+        *([Lines("α of the whole model, of draws and of averages of them", (alpha, *averages))] if averages else []),
+    )

@@ -1,0 +1,70 @@
+"""The figures that a logger can show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from lightning_tailindex import figures
+from lightning_tailindex.records import Report
+
+from .sink import Picture
+
+__all__ = ["FIGURES", "FigureName", "picture"]
+
+FigureName = Literal[
+    "alpha_over_steps", "alpha_heatmap", "alpha_by_minibatch_size", "coordinate_alphas", "noise_density", "noise_qq"
+]
+
+_MOST_REPORTS = 100
+"""In one figure: drawing time does not grow with the length of training."""
+
+FIGURES = MappingProxyType[FigureName, Callable[[Sequence[Report]], Figure]](
+    {
+        "alpha_over_steps": lambda reports: figures.alpha_over_steps(reports)[0],
+        "alpha_heatmap": lambda reports: figures.alpha_heatmap(reports)[0],
+        "alpha_by_minibatch_size": lambda reports: figures.alpha_by_minibatch_size(reports[-1])[0],
+        "coordinate_alphas": lambda reports: figures.coordinate_alphas(reports)[0],
+        "noise_density": lambda reports: figures.noise_density(reports[-1].whole_model)[0],
+        "noise_qq": lambda reports: figures.noise_qq(reports[-1].whole_model)[0],
+    }
+)
+"""Every figure of :mod:`lightning_tailindex.figures` that reports can be drawn as, of the whole model or all groups."""
+
+_NEEDED = MappingProxyType[FigureName, str](
+    {"coordinate_alphas": "coordinate_alphas", "noise_density": "standardized_noise", "noise_qq": "standardized_noise"}
+)
+"""The histogram that a figure shows, and without which there is nothing to draw."""
+
+
+def _thinned(reports: Sequence[Report]) -> Sequence[Report]:
+    """Leaves no more than a hundred reports, evenly many between them left out, the last one kept."""
+    stride = -(-len(reports) // _MOST_REPORTS)
+    return reports[::-1][:: max(stride, 1)][::-1]
+
+
+def _rendered(figure: Figure) -> Picture:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return np.array(canvas.buffer_rgba(), dtype=np.uint8)[..., :3]  # type: ignore[no-untyped-call]
+
+
+def picture(name: FigureName, reports: Sequence[Report]) -> dict[str, Picture]:
+    """Draws a figure.
+
+    Args:
+        name: Its name, one of :data:`FIGURES`.
+        reports: The reports of the run, oldest first, at least one.
+
+    Returns:
+        The figure by its tag; nothing if the whole model has no usable value for it.
+    """
+    whole, needed = reports[-1].whole_model, _NEEDED.get(name)
+    if needed is not None and not any(getattr(whole, needed).counts):
+        return {}
+    return {f"tail_index_figures/{name}": _rendered(FIGURES[name](_thinned(reports)))}

@@ -1,0 +1,98 @@
+"""TensorBoard: scalars, histograms, figures, texts, hyperparameters and a dashboard of custom scalars."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar, final
+
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboard.plugins.custom_scalar import layout_pb2, metadata
+from torch.utils.tensorboard.summary import hparams
+
+from lightning_tailindex.records import Histogram
+
+from .sink import Band, Lines, Picture, Sink, Start, Table
+
+__all__ = ["TensorBoardSink"]
+
+_CATEGORY = "Tail index of the gradient noise"
+
+
+@final
+class TensorBoardSink(Sink):
+    """Lightning's TensorBoardLogger, written to through its own writer."""
+
+    classes: ClassVar[tuple[str, ...]] = ("TensorBoardLogger",)
+
+    def begin(self, start: Start, step: int) -> None:
+        """Writes the layout of the custom scalars, and hyperparameters where there are no others."""
+        writer = self.logger.experiment.file_writer  # which add_scalar has opened
+        writer.add_summary(_layout([self._prefixed(chart) for chart in start.charts]))
+        # TensorBoard shows a run's first hyperparameters and no others: those of the module go before ours
+        if not self.logger.hparams:
+            params = {f"{name}/{key}": v for name, values in start.hyperparameters.items() for key, v in values.items()}
+            metrics = {self._tag(tag): 0.0 for tag in start.metrics}  # their names are written, no numbers
+            for summary in hparams(params, metrics):  # type: ignore[no-untyped-call]
+                writer.add_summary(summary, step)
+
+    def histograms(self, values: Mapping[str, Histogram], step: int) -> None:
+        """Writes the bins as they are."""
+        for tag, histogram in values.items():
+            _add_histogram(self.logger.experiment, tag, histogram, step)
+
+    def tables(self, values: Mapping[str, Table], step: int) -> None:
+        """Writes tables as texts in Markdown."""
+        for tag, table in values.items():
+            self.logger.experiment.add_text(tag, table.markdown, step)
+
+    def pictures(self, values: Mapping[str, Picture], step: int) -> None:
+        """Writes figures as images."""
+        for tag, picture in values.items():
+            self.logger.experiment.add_image(tag, picture, step, dataformats="HWC")
+
+    def _tag(self, tag: str) -> str:
+        """Finds the tag of a scalar in the file, where Lightning puts the logger's prefix before it."""
+        prefix = self.logger._prefix
+        return f"{prefix}{self.logger.LOGGER_JOIN_CHAR}{tag}" if prefix else tag
+
+    def _prefixed(self, chart: Lines | Band) -> Lines | Band:
+        if isinstance(chart, Lines):
+            return Lines(chart.title, tuple(map(self._tag, chart.tags)))
+        return Band(chart.title, tuple((self._tag(a), self._tag(b), self._tag(c)) for a, b, c in chart.series))
+
+
+def _add_histogram(writer: Any, tag: str, histogram: Histogram, step: int) -> None:
+    filled = [i for i, count in enumerate(histogram.counts) if count]
+    writer.add_histogram_raw(
+        tag,
+        # TensorBoard cuts empty bins at the ends and stretches the next to these limits
+        min=histogram.edges[filled[0]],
+        max=histogram.edges[filled[-1] + 1],
+        num=sum(histogram.counts),
+        sum=histogram.total,
+        sum_squares=histogram.total_squares,
+        bucket_limits=list(histogram.edges[1:]),
+        bucket_counts=list(histogram.counts),
+        global_step=step,
+    )
+
+
+def _chart(chart: Lines | Band) -> layout_pb2.Chart:
+    if isinstance(chart, Lines):
+        # TensorBoard takes expressions here, and every tag that starts with one
+        tags = [f"{re.escape(tag)}$" for tag in chart.tags]
+        return layout_pb2.Chart(title=chart.title, multiline=layout_pb2.MultilineChartContent(tag=tags))
+    series = [layout_pb2.MarginChartContent.Series(value=a, lower=b, upper=c) for a, b, c in chart.series]
+    return layout_pb2.Chart(title=chart.title, margin=layout_pb2.MarginChartContent(series=series))
+
+
+def _layout(charts: list[Lines | Band]) -> Summary:
+    """Makes what ``SummaryWriter.add_custom_scalars`` writes, but for bands of more than one scalar."""
+    category = layout_pb2.Category(title=_CATEGORY, chart=[_chart(chart) for chart in charts])
+    layout = layout_pb2.Layout(category=[category]).SerializeToString()
+    tensor = TensorProto(dtype="DT_STRING", string_val=[layout], tensor_shape=TensorShapeProto())
+    plugin = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name=metadata.PLUGIN_NAME))
+    return Summary(value=[Summary.Value(tag=metadata.CONFIG_SUMMARY_TAG, tensor=tensor, metadata=plugin)])
