@@ -22,6 +22,7 @@ from lightning_tailindex.noise.vectorized import CannotVectorizeError
 from .data import Data, Replay, can_read_again, own_data, training_data
 from .flavour import LightningModule, Trainer, rank_zero_info
 from .loss import borrowed_loss
+from .progress import MeasurementBar
 from .state import is_sharded, needs_loss_scale, processes
 
 __all__ = ["ExtraMinibatches", "NoiseSettings"]
@@ -87,6 +88,7 @@ class ExtraMinibatches:
         length = settings.share(settings.num_minibatches, trainer) * settings.accumulation(trainer)
         self._replay = Replay(length) if is_stream else None
         self._engine = settings.engine
+        self._bar = MeasurementBar("Gradient noise")
         self._steps_to_fill = -(-length // trainer.accumulate_grad_batches)
 
     def is_ready(self, trainer: Trainer) -> bool:
@@ -174,7 +176,7 @@ class ExtraMinibatches:
                 shadow,
                 measured,
                 settings.grouping,
-                plan_minibatches(data.read((settings.seed, step)), plan),
+                self._bar.over(plan_minibatches(data.read((settings.seed, step)), plan), trainer, plan.num_passes),
                 loss,
                 num_draws=plan.num_minibatches,
                 max_coordinates=settings.sample_size,
