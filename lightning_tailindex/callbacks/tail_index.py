@@ -155,7 +155,8 @@ class TailIndexMonitor(Callback):
     def state_dict(self) -> dict[str, Any]:
         """Returns what a resumed run goes on from, in plain types: no more than the last 100 reports are in it.
 
-        The batches of a stream are not: a resumed run measures as soon as it has seen enough of them again.
+        The batches of a stream and the gradients of training's steps, which may be large, are not: a resumed run
+        measures as soon as it has seen enough of them again.
         """
         return {
             "callback_metrics": dict(self._metrics),
