@@ -13,7 +13,7 @@ from lightning_tailindex.records import Measurement, Report
 from .compare import LAST, MINIBATCH_SIZE, last_median, varied
 from .hparams import Value
 from .pictures import Picture, of_comparison, of_run
-from .rebuild import FIRST_ESTIMATOR, rows_of_table
+from .rebuild import rows_of_table
 from .runs import Run
 from .words import said
 
@@ -40,12 +40,12 @@ class _Section:
     @property
     def groups(self) -> list[Measurement]:
         """What the first estimator says of each group, at last."""
-        return [m for m in self.last.measurements if m.estimator == FIRST_ESTIMATOR]
+        return [m for m in self.last.measurements if m.estimator == self.last.whole_model.estimator]
 
     @property
     def further(self) -> list[Measurement]:
         """What further estimators say."""
-        return [m for m in self.last.measurements if m.estimator != FIRST_ESTIMATOR]
+        return [m for m in self.last.measurements if m.estimator != self.last.whole_model.estimator]
 
     @property
     def texts(self) -> Iterator[tuple[str, list[list[str]]]]:
@@ -113,7 +113,6 @@ def page(runs: Sequence[Run], problems: Sequence[str] = ()) -> str:
             more_columns=len(hyperparameters[_MOST_COLUMNS:]),
             comparisons=[of_comparison(runs, differing, name) for name in compared],
             differing=list(differing),
-            first_estimator=FIRST_ESTIMATOR,
             most_last=LAST,
         )
     )
