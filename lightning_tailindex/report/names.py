@@ -113,7 +113,7 @@ def is_ours(tag: str) -> bool:
     """Tells whether a text of such a tag says something of a measurement.
 
     Example:
-        >>> is_ours("gradient_noise_unit"), is_ours("loss")
+        >>> is_ours("tail_index_setup"), is_ours("loss")
         (True, False)
     """
     return tag.startswith(tuple(_first_parts()))

@@ -48,11 +48,10 @@ class _Section:
         return [m for m in self.last.measurements if m.estimator != self.last.whole_model.estimator]
 
     @property
-    def texts(self) -> Iterator[tuple[str, list[list[str]]]]:
-        """What the monitor said of the measurement: words, and the rows of a table."""
+    def setup(self) -> Iterator[tuple[str, str]]:
+        """What the monitor said of the measurement, from tables of two columns."""
         for text in self.run.texts.values():
-            rows = rows_of_table(text)
-            yield ("" if rows else text.replace("**", ""), rows[1:])
+            yield from ((row[0].strip("`"), row[1]) for row in rows_of_table(text)[1:] if len(row) == 2)
 
     @property
     def last_median(self) -> float:

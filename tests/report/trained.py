@@ -39,7 +39,9 @@ def train(
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(200, 4, generator=generator), torch.randint(2, (200,), generator=generator)
     data = DataLoader(TensorDataset(x, y), batch_size=batch_size, shuffle=True, generator=generator)
-    callback = TailIndexMonitor(**{"every_n_steps": 10, "num_minibatches": 32, "on_error": "raise", **monitor})
+    callback = TailIndexMonitor(
+        **{"every_n_steps": 10, "num_minibatches": 32, "figures": (), "on_error": "raise", **monitor}
+    )
     trainer = Trainer(
         max_steps=21,
         accelerator="cpu",
