@@ -35,7 +35,9 @@ SLOTS = {
     "loggers": (4, {"torch", "numpy", "matplotlib", "tensorboard"}),  # other loggers bring what they need
     "trainer": (4, {"torch", "lightning", "lightning_utilities"}),
     "callbacks": (5, {"torch"}),  # Lightning by way of trainer/flavour.py, whichever of its two names it has
+    "report": (5, {"matplotlib", "tensorboard", "jinja2", "yaml"}),
     "__init__": (6, set()),
+    "__main__": (6, set()),
 }
 SIDEWAYS = {("functional", "distributions"), ("theory", "distributions")}
 PARTS_OF_THE_TRAINER = {"trainer", "fit_loop", "epoch_loop", "strategy", "accelerator", "precision_plugin"}

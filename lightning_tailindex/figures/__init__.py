@@ -8,6 +8,7 @@ Legends stand to the right of the axes: a figure of yours leaves them room if it
 
 from __future__ import annotations
 
+from .alpha_across_runs import alpha_across_runs
 from .alpha_by_minibatch_size import alpha_by_minibatch_size
 from .alpha_heatmap import alpha_heatmap
 from .alpha_over_steps import alpha_over_steps
@@ -17,6 +18,7 @@ from .noise_norms import noise_norms
 from .noise_qq import noise_qq
 
 __all__ = [
+    "alpha_across_runs",
     "alpha_by_minibatch_size",
     "alpha_heatmap",
     "alpha_over_steps",

@@ -35,7 +35,7 @@ def draw_alphas(ax: Axes, x: Sequence[float], found: Sequence[Found], label: str
         marker=style["marker"],
         markersize=4,
         markerfacecolor="none",
-        linestyle=":",
+        linestyle="none" if style["linestyle"] == "none" else ":",
         linewidth=1,
     )
 

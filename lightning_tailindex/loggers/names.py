@@ -111,6 +111,7 @@ def scalars(report: Report, detailed: Collection[str] | None = None) -> dict[str
     whole = report.whole_model.group
     values[f"gradient_noise/cost_seconds/{whole}"] = report.seconds
     values[f"gradient_noise/minibatch_size/{whole}"] = report.minibatch_size
+    values[f"gradient_noise/draws/{whole}"] = report.whole_model.num_draws
     return values
 
 

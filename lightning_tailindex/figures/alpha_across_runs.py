@@ -1,0 +1,136 @@
+"""The tail index of several runs against what varied between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from itertools import pairwise
+from statistics import median
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from lightning_tailindex.records import Report
+
+from ._canvas import STABLE, dress, figure_of, look, new_axes, shortened
+from ._choice import in_order
+from ._intervals import draw_alphas, finish_alphas
+
+__all__ = ["alpha_across_runs"]
+
+_WIDE = 10  # times the least value: from there on the axis is logarithmic
+_MOST_TICKS = 8  # on a logarithmic axis
+_SPREAD, _MOST_SPREAD = 0.5, 0.15  # of the gap to the next value, and of the axis, over which runs of one are spread
+
+
+def alpha_across_runs(
+    values: Sequence[float | str],
+    runs: Sequence[Report | Sequence[Report]],
+    name: str,
+    *,
+    rest: Sequence[Hashable] | None = None,
+    last: int = 5,
+    ax: Axes | None = None,
+) -> tuple[Figure, Axes]:
+    """Draws the whole model's tail index in several runs against a hyperparameter in which they differ.
+
+    Of each run the last report is drawn with its 95 % interval and its Gaussian surrogate, and as a diamond the median
+    of the last few reports, which says whether the last one stands for them. Where runs differ in more than one
+    hyperparameter, what the others do is in the picture too: a line joins runs that are alike in all the rest. Runs of
+    one value stand side by side.
+
+    Args:
+        values: The hyperparameter of each run; a word among them makes all of them categories. Positive numbers of
+            which the largest is more than 10 times the least have a logarithmic axis.
+        runs: One report or several of each run; of their first estimator.
+        name: What the hyperparameter is called.
+        rest: What else is different, one object for each run, such as a tuple of the other hyperparameters; a line
+            joins runs of equal ones. None for no lines.
+        last: Reports at the end of a run that the median is of, at least 1.
+        ax: Axes to draw to; None makes a new figure.
+
+    Returns:
+        The figure and the axes: x is the hyperparameter, y the tail index without a unit.
+
+    Raises:
+        ValueError: If there is no run, one without a report, not one value or rest for each, or ``last`` is below 1.
+
+    Example:
+        >>> fig, ax = alpha_across_runs([0.01, 0.1, 1.0], [reports[:1], reports[:2], reports], "step size")
+        >>> ax.get_xscale()
+        'log'
+    """
+    if not runs or len(values) != len(runs):
+        raise ValueError(f"alpha_across_runs needs one value for each of some runs, got {len(values)} for {len(runs)}.")
+    if rest is not None and len(rest) != len(runs):
+        raise ValueError(f"alpha_across_runs needs one rest for each run, got {len(rest)} for {len(runs)}.")
+    if last < 1:
+        raise ValueError(f"alpha_across_runs needs last to be at least 1, got {last}.")
+    found = [[r.whole_model for r in in_order("alpha_across_runs", reports)] for reports in runs]
+    ax = new_axes(7.2, 3.8)[0] if ax is None else ax
+    places = _places(ax, values)
+    draw_alphas(ax, places, [ms[-1] for ms in found], "last report, 95 % interval", {**STABLE, "linestyle": "none"})
+    ax.plot(
+        places,
+        [_median([m.alpha for m in ms[-last:]]) for ms in found],
+        color=look(2)["color"],
+        marker="D",
+        markersize=9,
+        markerfacecolor="none",
+        linestyle="none",
+        label=f"median of the last {last}",
+    )
+    _join(ax, places, [ms[-1].alpha for ms in found], rest or range(len(runs)))
+    dress(ax, f"Tail index of the whole model in {len(runs)} runs", shortened([name])[0], "tail index α (2: Gaussian)")
+    finish_alphas(ax)
+    return figure_of(ax), ax
+
+
+def _join(ax: Axes, places: list[float], alphas: list[float], rest: Sequence[Hashable]) -> None:
+    label = "alike in all the rest"
+    for one in dict.fromkeys(rest):
+        points = sorted((place, alpha) for place, alpha, own in zip(places, alphas, rest, strict=True) if own == one)
+        if len(points) > 1:
+            ax.plot(*zip(*points, strict=True), color="0.55", linewidth=1, zorder=0, label=label)
+            label = "_"  # one line in the legend
+
+
+def _median(alphas: list[float]) -> float:
+    known = [alpha for alpha in alphas if not math.isnan(alpha)]
+    return median(known) if known else math.nan
+
+
+def _places(ax: Axes, values: Sequence[float | str]) -> list[float]:
+    """Finds where each run stands, and makes the axis such that it can be read there."""
+    numbers = [float(value) for value in values if not isinstance(value, str)]
+    if len(numbers) < len(values):
+        return _categories(ax, [value if isinstance(value, str) else f"{value:g}" for value in values])
+    if min(numbers) <= 0 or max(numbers) <= _WIDE * min(numbers):
+        return _side_by_side(numbers)
+    distinct = sorted(set(numbers))
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(FixedLocator(distinct[:: -(-len(distinct) // _MOST_TICKS)]))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_locator(NullLocator())
+    return [math.exp(place) for place in _side_by_side([math.log(number) for number in numbers])]
+
+
+def _categories(ax: Axes, words: list[str]) -> list[float]:
+    names = list(dict.fromkeys(words))
+    ax.set_xticks(range(len(names)), shortened(names), rotation=20 if len(names) > 3 else 0)
+    ax.set_xlim(-0.6, len(names) - 0.4)
+    return _side_by_side([float(names.index(word)) for word in words])
+
+
+def _side_by_side(places: list[float]) -> list[float]:
+    """Spreads the runs of one place, so that their intervals do not hide each other."""
+    distinct = sorted(set(places))
+    gap = min((b - a for a, b in pairwise(distinct)), default=1.0)
+    room = min(_SPREAD * gap, _MOST_SPREAD * ((distinct[-1] - distinct[0]) or 1.0))
+    seen, spread = dict.fromkeys(distinct, 0), list[float]()
+    for place in places:
+        many = places.count(place)
+        spread.append(place + room * (seen[place] / (many - 1) - 0.5 if many > 1 else 0.0))
+        seen[place] += 1
+    return spread

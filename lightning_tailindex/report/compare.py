@@ -1,0 +1,56 @@
+"""What varied between runs, and what sums a run up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+from .hparams import Value
+from .runs import Run
+
+__all__ = ["LAST", "MINIBATCH_SIZE", "MISSING", "last_median", "rest_of", "varied"]
+
+LAST = 5
+"""Reports at the end of a run that a median is of."""
+
+MISSING = "not given"
+"""What stands for a hyperparameter that a run does not have."""
+
+MINIBATCH_SIZE = "minibatch size (measured)"
+"""The name of the samples in a draw, beside the hyperparameters."""
+
+
+def last_median(run: Run) -> float:
+    """Finds the median tail index of the whole model over the last reports that have one; NaN if none has."""
+    alphas = [report.whole_model.alpha for report in run.reports[-LAST:]]
+    known = [alpha for alpha in alphas if not math.isnan(alpha)]
+    return median(known) if known else math.nan
+
+
+def varied(runs: Sequence[Run]) -> dict[str, list[Value]]:
+    """Finds the hyperparameters in which runs differ, with the value of each run.
+
+    Args:
+        runs: The runs.
+
+    Returns:
+        The values by name; last the minibatch size, unless it differs as a hyperparameter does.
+    """
+    names = dict.fromkeys(name for run in runs for name in run.hparams)
+    found = {name: [run.hparams.get(name, MISSING) for run in runs] for name in names}
+    sizes: list[Value] = [run.reports[-1].minibatch_size for run in runs]
+    if sizes not in found.values():
+        found[MINIBATCH_SIZE] = sizes
+    return {name: values for name, values in found.items() if len(set(values)) > 1}
+
+
+def rest_of(differing: Mapping[str, Sequence[Value]], name: str) -> list[tuple[Value, ...]]:
+    """Finds, for each run, the values of all that differs but one.
+
+    Example:
+        >>> rest_of({"width": [32, 64], "depth": [2, 3], "step_size": [0.1, 0.1]}, "width")
+        [(2, 0.1), (3, 0.1)]
+    """
+    others = [values for other, values in differing.items() if other != name]
+    return list(zip(*others, strict=True)) if others else [()] * len(differing[name])

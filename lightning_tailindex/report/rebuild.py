@@ -1,0 +1,135 @@
+"""Reports again, from what was logged of them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from dataclasses import fields, replace
+from typing import Any
+
+from lightning_tailindex.analysis.notes import misfit
+from lightning_tailindex.records import AggregatedTailIndex, Histogram, Measurement, Report
+
+from .events import Events
+from .names import LAWS, Meaning, meaning
+
+__all__ = ["FIRST_ESTIMATOR", "rebuilt", "rows_of_table"]
+
+FIRST_ESTIMATOR = "the run's first estimator"
+"""Its name is not logged."""
+
+_EMPTY = Histogram((0.0, 1.0), (0,), 0.0, 0.0)
+_NUMBERS = {f.name: 0 if f.type == "int" else math.nan for f in fields(Measurement) if f.type in ("int", "float")}
+
+
+def _by_step(events: Events) -> dict[int, dict[Meaning, Any]]:
+    found: dict[int, dict[Meaning, Any]] = defaultdict(dict)
+    logged: dict[str, dict[int, Any]] = {**events.scalars, **events.histograms}
+    for tag, values in logged.items():
+        meant = meaning(tag)
+        if meant is not None:
+            for step, value in values.items():
+                found[step][meant] = value
+    return found
+
+
+def rows_of_table(markdown: str) -> list[list[str]]:
+    r"""Finds the cells of a table in Markdown, the titles of its columns first.
+
+    Example:
+        >>> rows_of_table("| group | law |\n|---|---|\n| a\\|b | stable |")
+        [['group', 'law'], ['a|b', 'stable']]
+    """
+    lines = [line.strip() for line in markdown.splitlines() if line.strip().startswith("|")]
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines if set(line) - set("|-: ")]
+    return [[cell.strip().replace("\\|", "|") for cell in row] for row in rows]
+
+
+def _laws(events: Events, step: int) -> dict[str, str]:
+    rows = rows_of_table(events.texts.get(LAWS, {}).get(step, ""))[1:]
+    return {row[0]: row[1] for row in rows if len(row) >= 2}
+
+
+def _averages(found: dict[Meaning, Any], num_draws: int) -> tuple[AggregatedTailIndex, ...]:
+    values: dict[int, dict[str, float]] = defaultdict(dict)
+    for meant, value in found.items():
+        if meant.record == "aggregated" and meant.num_minibatches > 1:
+            values[meant.num_minibatches][meant.field] = value
+    nothing = {"alpha": math.nan, "low": math.nan, "high": math.nan, "gaussian_alpha": math.nan}
+    return tuple(
+        AggregatedTailIndex(size, num_draws // size, **{**nothing, **own}) for size, own in sorted(values.items())
+    )
+
+
+def _first(group: str, found: dict[Meaning, Any], law: str, num_draws: int) -> Measurement:
+    known = {m.field: value for m, value in found.items() if m.record == "first"}
+    alphas: Histogram = known.pop("coordinate_alphas", _EMPTY)
+    noise: Histogram = known.pop("standardized_noise", _EMPTY)
+    numbers = {**_NUMBERS, **known, "num_draws": num_draws, "num_coordinates": sum(alphas.counts)}
+    return Measurement(
+        **numbers,
+        group=group,
+        estimator=FIRST_ESTIMATOR,
+        law=law,
+        aggregated=_averages(found, num_draws),
+        note=misfit(numbers),
+        coordinate_alphas=alphas,
+        standardized_noise=noise,
+    )
+
+
+def _further(group: str, found: dict[Meaning, Any], num_draws: int) -> list[Measurement]:
+    known: dict[str, dict[str, Any]] = defaultdict(dict)
+    for meant, value in found.items():
+        if meant.record == "further":
+            known[meant.estimator][meant.field] = value
+    rest = {"group": group, "law": "", "aggregated": (), "note": "", "coordinate_alphas": _EMPTY}
+    return [
+        Measurement(**{**_NUMBERS, **own, **rest, "num_draws": num_draws}, estimator=name, standardized_noise=_EMPTY)
+        for name, own in known.items()
+        if "alpha" in own
+    ]
+
+
+def _report(step: int, found: dict[Meaning, Any], whole: str, laws: dict[str, str]) -> Report | None:
+    """The report of a step; None if the tail index of the whole model, which is logged last, is not there."""
+    groups: dict[str, dict[Meaning, Any]] = defaultdict(dict)
+    for meant, value in found.items():
+        groups[meant.group][meant] = value
+    if Meaning("first", "alpha", whole) not in groups.get(whole, {}):
+        return None
+    of_all = {m.field: value for m, value in groups[whole].items() if m.record == "report"}
+    num_draws = int(groups[whole].get(Meaning("first", "num_draws", whole), 0))
+    measurements: list[Measurement] = []
+    for group in [*(name for name in groups if name != whole), whole]:
+        own = groups[group]
+        if Meaning("first", "alpha", group) in own:
+            measurements.append(_first(group, own, laws.get(group, ""), num_draws))
+            measurements.extend(_further(group, own, num_draws))
+    report = Report(step, tuple(measurements), num_full_minibatches=0, minibatch_size=0, seconds=math.nan)
+    return replace(report, **{**of_all, "minibatch_size": int(of_all.get("minibatch_size", 0))})
+
+
+def rebuilt(events: Events) -> tuple[list[Report], str]:
+    """Rebuilds the reports of a run; what was not logged is NaN, 0, empty or without values.
+
+    A measurement's note says no more than that no stable law fits. The number of its coordinates is that of the
+    coordinates that have a tail index of their own.
+
+    Args:
+        events: What the run's files hold.
+
+    Returns:
+        The reports by step, and which steps were left out because they are incomplete, in words.
+    """
+    steps = _by_step(events)
+    wholes = [meant.group for found in steps.values() for meant in found if meant.record == "report"]
+    last = [m.group for found in steps.values() for m in found if (m.record, m.field) == ("first", "alpha")]
+    if not last:
+        return [], ""
+    whole = (wholes or last)[-1]
+    found = {step: _report(step, steps[step], whole, _laws(events, step)) for step in sorted(steps)}
+    left_out = [str(step) for step, report in found.items() if report is None]
+    problem = f"no tail index of the whole model at step {', '.join(left_out)}, left out" if left_out else ""
+    return [report for report in found.values() if report is not None], problem

@@ -1,0 +1,117 @@
+"""What the numbers of a run show and what they do not, in plain words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from lightning_tailindex.records import AggregatedTailIndex, Measurement, Report
+
+__all__ = ["said"]
+
+_SIGNIFICANT = 0.05
+_SAME = 0.1  # tail indices that differ by less are said to be the same
+_LAWS = {
+    "gaussian": "a Gaussian",
+    "stable": "a symmetric stable law",
+    "student_t": "Student's t, which is no stable law,",
+    "laplace": "Laplace's law, which is no stable law,",
+}
+
+
+def said(reports: Sequence[Report]) -> list[str]:
+    """Says what the whole model's numbers show, and what they leave open.
+
+    Args:
+        reports: The reports of a run by step, at least one.
+
+    Returns:
+        Sentences.
+    """
+    last = reports[-1]
+    whole = last.whole_model
+    if math.isnan(whole.alpha):
+        return [f"At step {last.step}, the last report, the whole model has no tail index: no draw was usable."]
+    return [*_estimate(last, whole), *_gaussian(whole), *_fit(whole), *_averages(whole), *_course(reports)]
+
+
+def _estimate(report: Report, whole: Measurement) -> Iterator[str]:
+    size = f" of {report.minibatch_size} samples" if report.minibatch_size else ""
+    draws = f", from {whole.num_draws} draws, each a minibatch{size}" if whole.num_draws else ""
+    interval = "" if math.isnan(whole.low) else f", 95\N{NO-BREAK SPACE}% interval {whole.low:.2f} to {whole.high:.2f}"
+    yield f"At step {report.step}, the last report, α of the whole model is {whole.alpha:.2f}{interval}{draws}."
+    if not interval:
+        yield "No interval was logged: how precise this number is, nothing here tells."
+    if math.isfinite(whole.signal_to_noise):
+        most = "mostly noise" if whole.signal_to_noise < 1 else "more signal than noise"
+        yield f"The full gradient is {whole.signal_to_noise:.2g} times as long as the noise: a step is {most}."
+
+
+def _gaussian(whole: Measurement) -> Iterator[str]:
+    """Says whether a Gaussian is excluded, which the interval alone cannot say."""
+    surrogate = whole.gaussian_alpha
+    known = f"its Gaussian surrogate, for which the truth is 2, reads {surrogate:.2f}"
+    if math.isnan(whole.high) or math.isnan(surrogate):
+        yield "Without an interval and a surrogate, a Gaussian is neither excluded nor shown."
+    elif whole.high >= 2:
+        yield (
+            f"The interval reaches 2, and {known}: α alone does not exclude Gaussian noise. That does not show that it"
+            " is Gaussian; more draws narrow the interval."
+        )
+    elif surrogate > whole.high:
+        yield (
+            f"The interval excludes 2, and {known}, above the interval: the tails are heavier than a Gaussian's, and"
+            " neither the covariance nor the estimator makes them look so."
+        )
+    else:
+        yield (
+            f"The interval excludes 2, but {known}, which is not above the interval: the estimate is off for this"
+            " covariance, and heavy tails are not shown."
+        )
+    if not math.isnan(whole.gaussian_p_value):
+        verdict = "rejects" if whole.gaussian_p_value <= _SIGNIFICANT else "does not reject"
+        against = "The sharper test against Gaussian noise of the same covariance"
+        yield f"{against} {verdict} it at 5\N{NO-BREAK SPACE}% (p = {whole.gaussian_p_value:.3f})."
+
+
+def _fit(whole: Measurement) -> Iterator[str]:
+    if whole.law in _LAWS:
+        yield f"Of four laws {_LAWS[whole.law]} fits best."
+    if whole.note:
+        yield f"But {whole.note}, more than .05 and than chance. α then says that tails are heavy, not by which law."
+    elif not math.isnan(whole.kolmogorov_distance):
+        yield (
+            f"The best stable law is at a Kolmogorov distance of {whole.kolmogorov_distance:.2f}, which does not speak"
+            " against it; so few draws cannot show that it is the law."
+        )
+
+
+def _averages(whole: Measurement) -> Iterator[str]:
+    """Says whether the tail index keeps its value when minibatches are averaged, where there is room to climb."""
+    known = [average for average in whole.aggregated if not math.isnan(average.alpha)]
+    if not known:
+        yield "Averages of minibatches were not measured: a finite variance is neither shown nor excluded."
+    elif max(whole.alpha, whole.high) < 2:  # there is room to climb
+        last = known[-1]
+        yield f"Averages of {last.num_minibatches} minibatches read {last.alpha:.2f}: {_climb(whole, last)}"
+
+
+def _climb(whole: Measurement, average: AggregatedTailIndex) -> str:
+    # of averages no interval is logged; where the single draws have none either, a tenth has to do
+    highest = max(whole.alpha + _SAME, whole.high if whole.high == whole.high else 0.0)
+    if average.alpha > highest:
+        return "α climbs, as it does for noise of finite variance, and larger minibatches have lighter tails."
+    if average.alpha < whole.alpha - _SAME:
+        return "α falls, which neither a stable law nor finite variance explains; averages share few draws."
+    return "α keeps its value, as under a stable law; so far, larger minibatches are no more Gaussian."
+
+
+def _course(reports: Sequence[Report]) -> Iterator[str]:
+    known = [(report.step, report.whole_model.alpha) for report in reports]
+    known = [(step, alpha) for step, alpha in known if not math.isnan(alpha)]
+    if len(known) == 1:
+        yield "There is one report: how α moves in training, it does not tell."
+        return
+    (first, at_first), (_, at_last), (step, lowest) = known[0], known[-1], min(known, key=lambda pair: pair[1])
+    course = f"α went from {at_first:.2f} at step {first} to {at_last:.2f}"
+    yield f"Over {len(known)} reports {course}; its lowest is {lowest:.2f} at step {step}."

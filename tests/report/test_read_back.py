@@ -1,0 +1,145 @@
+"""What was logged is read back as the reports that it came from."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from lightning_tailindex.loggers import histograms, scalars
+from lightning_tailindex.records import Histogram, Measurement, Report
+from lightning_tailindex.report import read_runs
+from lightning_tailindex.report.names import LAWS, is_ours, meaning
+from lightning_tailindex.report.rebuild import FIRST_ESTIMATOR
+from tests.figures.reports import training
+
+from .trained import Net, event_file, train
+
+Sweep = tuple[Path, Mapping[str, tuple[Report, ...]]]
+
+NOT_LOGGED = {"num_coordinates", "group_size", "note", "estimator", "aggregated"}
+
+
+def same(read: float, was: float) -> bool:
+    return (math.isnan(read) and math.isnan(was)) or read == pytest.approx(was, rel=1e-6)  # files are float32
+
+
+def test_every_number_of_every_report_is_read_back(sweep: Sweep) -> None:
+    folder, reports = sweep
+    runs, problems = read_runs([folder])
+    assert problems == []
+    assert [run.name for run in runs] == [str(folder / "narrow"), str(folder / "wide")]
+    for run, was in zip(runs, reports.values(), strict=True):
+        assert [report.step for report in run.reports] == [0, 10, 20]
+        for read, true in zip(run.reports, was, strict=True):
+            assert (read.minibatch_size, read.whole_model.group) == (true.minibatch_size, "whole_model")
+            assert same(read.seconds, true.seconds)
+            assert [m.group for m in read.measurements] == [m.group for m in true.measurements]
+            for one, other in zip(read.measurements, true.measurements, strict=True):
+                assert_same(one, other)
+
+
+def assert_same(read: Measurement, was: Measurement) -> None:
+    is_first = was.estimator == "grouped_mle"
+    assert read.estimator == (FIRST_ESTIMATOR if is_first else was.estimator)
+    names = {field.name for field in dataclasses.fields(Measurement)} - NOT_LOGGED
+    for name in names if is_first else ("alpha", "low", "high", "gaussian_alpha", "num_draws"):
+        one, other = getattr(read, name), getattr(was, name)
+        if isinstance(other, Histogram):
+            assert one.counts == other.counts
+            assert one.edges == pytest.approx(other.edges)
+            assert (one.total, one.total_squares) == (other.total, other.total_squares)
+        else:
+            assert one == other if isinstance(other, str) else same(one, other), name
+    if is_first:
+        assert same(read.signal_to_noise, was.signal_to_noise)
+        averages = [(a.num_minibatches, a.num_draws, a.alpha, a.gaussian_alpha) for a in read.aggregated]
+        expected = [(a.num_minibatches, a.num_draws, a.alpha, a.gaussian_alpha) for a in was.aggregated]
+        assert len(averages) == 1
+        assert all(same(x, y) for a, b in zip(averages, expected, strict=True) for x, y in zip(a, b, strict=True))
+        assert ("no stable law fits" in read.note) == ("no stable law fits" in was.note)
+
+
+def test_the_comparison_of_reports_can_fail() -> None:
+    was = training()[0].whole_model
+    with pytest.raises(AssertionError):
+        assert_same(dataclasses.replace(was, estimator=FIRST_ESTIMATOR, gain=2.0), was)
+
+
+def test_hyperparameters_come_from_both_places(sweep: Sweep) -> None:
+    (narrow, wide), _ = read_runs([sweep[0]])
+    assert dict(narrow.hparams) == {"width": 4, "kind": "plain", "sizes": "[3, 3]"}
+    (sweep[0] / "wide/hparams.yaml").rename(sweep[0] / "wide/kept")
+    try:
+        (_, by_plugin), problems = read_runs([sweep[0]])
+    finally:
+        (sweep[0] / "wide/kept").rename(sweep[0] / "wide/hparams.yaml")
+    assert problems == []
+    assert (by_plugin.hparams["width"], by_plugin.hparams["kind"]) == (wide.hparams["width"], wide.hparams["kind"])
+
+
+def test_tags_are_the_loggers_own_read_backwards() -> None:
+    report = training()[1]
+    known = {tag: meaning(tag) for tag in (*scalars(report), *histograms(report))}
+    follow = {tag for tag, meant in known.items() if meant is None}
+    assert {tag.rpartition("/")[0] for tag in follow} == {"gradient_noise/signal_to_noise"}
+    for tag, value in scalars(report).items():
+        meant = known[tag]
+        if meant is not None and meant.record in ("first", "further"):
+            name = meant.estimator or "grouped_mle"
+            (m,) = [m for m in report.measurements if (m.group, m.estimator) == (meant.group, name)]
+            assert same(getattr(m, meant.field), value)
+    assert meaning("loss") is None
+    assert meaning("my_tail_index/fc1") is None
+    assert is_ours(LAWS)
+    assert not is_ours("loss")
+
+
+def test_a_loggers_prefix_and_awkward_names_of_groups(tmp_path: Path) -> None:
+    groups = {"first.weight": "a/b|c", "first.bias": "low/x", "second.weight": "tail_index/d", "second.bias": "日本"}
+    was = train(tmp_path / "run", Net(), prefix="my-run", group_by=groups.get)
+    (run,), problems = read_runs([tmp_path])
+    assert problems == []
+    for read, true in zip(run.reports, was, strict=True):
+        assert {m.group for m in read.measurements} == {*groups.values(), "whole_model"}
+        for one in read.measurements:
+            (other,) = [m for m in true.measurements if m.group == one.group]
+            assert same(one.alpha, other.alpha)
+            assert one.law == other.law
+            assert same(one.low, other.low)
+
+
+def test_a_resumed_run_has_its_files_read_in_order(tmp_path: Path) -> None:
+    first = train(tmp_path / "run", Net(), seed=1)
+    event_file(tmp_path / "run").rename(tmp_path / "run/events.out.tfevents.0000000001.first")
+    second = train(tmp_path / "run", Net(), seed=2)
+    (run,), _ = read_runs([tmp_path, tmp_path / "run", tmp_path / "run/events.out.tfevents.0000000001.first"])
+    alphas = [report.whole_model.alpha for report in run.reports]
+    assert alphas == pytest.approx([report.whole_model.alpha for report in second])
+    assert alphas != pytest.approx([report.whole_model.alpha for report in first])
+
+
+def test_what_was_not_logged_is_nan_or_empty(tmp_path: Path) -> None:
+    with SummaryWriter(str(tmp_path)) as writer:
+        for group, alpha in (("fc1", 1.2), ("whole_model", 1.4)):
+            writer.add_scalar(f"tail_index/{group}", alpha, 5)
+        writer.add_scalar("tail_index_aggregated/2_minibatches_gaussian/whole_model", 1.9, 5)
+        for what in ("hill_low/whole_model", "low/fc2"):  # without a tail index: no estimate
+            writer.add_scalar(f"tail_index_detail/{what}", 1.9, 5)
+        writer.add_histogram("tail_index_per_coordinate/fc1", torch.ones(3), 5, bins=[0.0, 2.0])
+    (run,), problems = read_runs([tmp_path])
+    assert problems == []
+    (report,) = run.reports
+    assert [(m.group, m.law, m.note) for m in report.measurements] == [("fc1", "", ""), ("whole_model", "", "")]
+    whole = report.whole_model
+    assert whole.alpha == pytest.approx(1.4)
+    assert math.isnan(whole.low)
+    assert math.isnan(report.seconds)
+    assert math.isnan(whole.aggregated[0].alpha)
+    assert whole.aggregated[0].gaussian_alpha == pytest.approx(1.9)
+    assert (whole.num_draws, report.minibatch_size, sum(whole.standardized_noise.counts)) == (0, 0, 0)

@@ -1,0 +1,86 @@
+"""The sentences say what the numbers show, and no more."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lightning_tailindex.records import AggregatedTailIndex, Report
+from lightning_tailindex.report.words import said
+from tests.figures.reports import measurement
+
+
+def sentences(**fields: Any) -> str:
+    settings = {
+        "alpha": 1.4,
+        "low": 1.2,
+        "high": 1.6,
+        "gaussian_alpha": 1.98,
+        "gaussian_p_value": 0.025,
+        "num_draws": 48,
+    }
+    whole = replace(measurement("whole_model", 1.4), **{**settings, "kolmogorov_distance": 0.01, **fields})
+    return " ".join(said([Report(7, (whole,), 90, 16, 0.1)])).replace("\N{NO-BREAK SPACE}", " ")
+
+
+def average(alpha: float, size: int = 4) -> tuple[AggregatedTailIndex, ...]:
+    return (
+        AggregatedTailIndex(2, 32, 1.5, 1.3, 1.7, 2.0),
+        AggregatedTailIndex(size, 16, alpha, math.nan, math.nan, 2.0),
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (
+            {},
+            "α of the whole model is 1.40, 95 % interval 1.20 to 1.60, from 48 draws, each a minibatch of 16 samples.",
+        ),
+        ({"low": math.nan, "high": math.nan, "num_draws": 0}, "is 1.40. No interval was logged"),
+        ({"high": math.nan}, "a Gaussian is neither excluded nor shown"),
+        ({"gaussian_alpha": math.nan}, "a Gaussian is neither excluded nor shown"),
+        ({"high": 2.0}, "α alone does not exclude Gaussian noise. That does not show that it is Gaussian"),
+        ({}, "excludes 2, and its Gaussian surrogate, for which the truth is 2, reads 1.98, above the interval"),
+        ({"gaussian_alpha": 1.5}, "reads 1.50, which is not above the interval: the estimate is off"),
+        ({"gaussian_p_value": 0.025}, "covariance rejects it at 5 % (p = 0.025)"),
+        ({"gaussian_p_value": 0.3}, "covariance does not reject it at 5 % (p = 0.300)"),
+        ({"law": "student_t"}, "Of four laws Student's t, which is no stable law, fits best."),
+        (
+            {"note": "no stable law fits: Kolmogorov distance 0.09"},
+            "But no stable law fits: Kolmogorov distance 0.09, more",
+        ),
+        ({}, "Kolmogorov distance of 0.01, which does not speak against it; so few draws cannot show"),
+        ({"aggregated": ()}, "a finite variance is neither shown nor excluded"),
+        ({"aggregated": average(1.9)}, "Averages of 4 minibatches read 1.90: α climbs, as it does for noise of finite"),
+        ({"aggregated": average(1.45)}, "read 1.45: α keeps its value, as under a stable law"),
+        ({"aggregated": average(1.58)}, "read 1.58: α keeps its value"),  # within the interval
+        ({"aggregated": average(1.58), "high": math.nan}, "read 1.58: α climbs"),
+        ({"aggregated": average(1.1)}, "read 1.10: α falls"),
+        ({"aggregated": average(math.nan)}, "Averages of 2 minibatches read 1.50"),
+        ({"noise_norm": 4.0}, "0.25 times as long as the noise: a step is mostly noise"),
+        ({"noise_norm": 0.5}, "2 times as long as the noise: a step is more signal than noise"),
+        ({}, "There is one report: how α moves in training, it does not tell."),
+    ],
+)
+def test_each_case_has_its_sentence(fields: dict[str, Any], words: str) -> None:
+    assert words in sentences(**fields)
+
+
+def test_what_is_not_known_is_not_said() -> None:
+    unknown = dict.fromkeys(("gaussian_p_value", "kolmogorov_distance", "noise_norm"), math.nan)
+    text = sentences(**unknown, law="", aggregated=average(1.9), high=2.0)
+    for word in ("test against", "laws", "Kolmogorov", "times as long", "Averages"):
+        assert word not in text
+        assert word in sentences(aggregated=average(1.9))
+
+
+def test_the_course_of_several_reports() -> None:
+    alphas = {0: 1.9, 100: math.nan, 200: 0.8, 300: 1.1}
+    reports = [Report(step, (measurement("whole_model", alpha),), 90, 0, 0.1) for step, alpha in alphas.items()]
+    text = " ".join(said(reports))
+    assert "Over 3 reports α went from 1.90 at step 0 to 1.10; its lowest is 0.80 at step 200." in text
+    assert "each a minibatch." in text  # of a size that nobody knows
