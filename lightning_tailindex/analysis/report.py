@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from lightning_tailindex.functional._search import Groups
 from lightning_tailindex.functional.grouped_mle import separate_alphas
 from lightning_tailindex.functional.law_fit import LAWS
 from lightning_tailindex.noise.observation import GroupNoise, NoiseObservation
-from lightning_tailindex.records import AggregatedTailIndex, LawFit, Measurement, Report, TailIndexEstimate
+from lightning_tailindex.records import AggregatedTailIndex, DrawSamples, LawFit, Measurement, Report, TailIndexEstimate
 
 from .aggregation import FIELDS, aggregated_alphas, sizes, thinned
 from .bins import ALPHA_BINS, NOISE_BINS, standardized
@@ -24,6 +25,8 @@ from .groups import Group, observed_groups
 from .notes import group_note, misfit
 
 __all__ = ["analyse"]
+
+_LARGEST = 8  # draws whose samples a report keeps: it is to stay small
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,19 @@ def _column(groups: list[Group], counted: Groups, name: str, estimator: Estimato
     return [_pending(group, name, *row) for group, *row in rows]
 
 
+def _cut(numbers: list[float], lengths: Sequence[int]) -> list[list[float]]:
+    """Cuts numbers into pieces of some lengths and, last, the rest."""
+    ends = [0, *accumulate(lengths), len(numbers)]
+    return [numbers[start:end] for start, end in pairwise(ends)]
+
+
+def _largest(norms: Sequence[float], samples: Sequence[tuple[int, ...]]) -> tuple[DrawSamples, ...]:
+    """The samples of the largest draws, where they are known."""
+    known = [draw for draw, own in enumerate(samples) if own and norms[draw] > 0]
+    largest = sorted(known, key=lambda draw: -norms[draw])[:_LARGEST]
+    return tuple(DrawSamples(draw, samples[draw]) for draw in largest)
+
+
 def analyse(
     observation: NoiseObservation,
     estimators: dict[str, Estimator],
@@ -184,16 +200,20 @@ def analyse(
     """
     with torch.no_grad():
         pending = [item for row in _all_pending(observation, estimators, seed) for item in row]
-        numbers = torch.stack([item.numbers for item in pending]).tolist()  # all numbers in one transfer
+        norms = torch.linalg.vector_norm(observation.groups[-1].noise, dim=1)
+        together = torch.cat([*(item.numbers for item in pending), norms.to(pending[0].numbers)])
+        *rows, draw_norms = _cut(together.tolist(), [len(item.numbers) for item in pending])  # one transfer
     return Report(
         step=step,
         measurements=tuple(
             _measurement(item, row, len(observation.groups[0].gradients))
-            for item, row in zip(pending, numbers, strict=True)
+            for item, row in zip(pending, rows, strict=True)
         ),
         num_full_minibatches=observation.num_full_minibatches,
         minibatch_size=observation.minibatch_size,
         noise_unit=observation.noise_unit,
         seconds=clock(),
         note=note,
+        draw_norms=tuple(draw_norms),
+        largest_draws=_largest(draw_norms, observation.draw_samples),
     )

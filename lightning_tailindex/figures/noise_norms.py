@@ -9,15 +9,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from lightning_tailindex.records import Report
+
 from ._canvas import GAUSSIAN, STABLE, counted, dress, figure_of, legend_outside, new_axes, percent
 
 __all__ = ["noise_norms"]
 
+_TOLD = 3  # samples of a draw that are named
 _FENCE = 1.5  # interquartile ranges beyond the upper quartile, as in a box plot
 
 
 def noise_norms(
-    noise: Tensor, indices: Sequence[object] | None = None, *, most: int = 8, ax: Axes | None = None
+    noise: Report | Tensor, indices: Sequence[object] | None = None, *, most: int = 8, ax: Axes | None = None
 ) -> tuple[Figure, Axes]:
     r"""Draws the norm of each draw of the noise, and names those that lie out.
 
@@ -28,9 +31,10 @@ def noise_norms(
     Norms of exactly 0, and those that are not finite, are gaps.
 
     Args:
-        noise: Draws ``[n, d]`` in the unit of the gradient, as :func:`~lightning_tailindex.gradient_noise` returns
-            them.
-        indices: What the draws are called, n of them, such as the indices of their minibatches; None for 0 to n - 1.
+        noise: A report, for the whole model's noise, or draws ``[n, d]`` in the unit of the gradient, as
+            :func:`~lightning_tailindex.gradient_noise` returns them.
+        indices: What the draws are called, n of them. None for 0 to n - 1, with the first samples that a draw is of, by
+            their indices in the data set, where a report has them: all of them are in its ``largest_draws``.
         most: Outliers to name at most, the largest ones, at least 0.
         ax: Axes to draw to; None makes a new figure.
 
@@ -38,7 +42,8 @@ def noise_norms(
         The figure and the axes: x is the draw's number, y the norm over the d coordinates in the unit of the gradient.
 
     Raises:
-        ValueError: If draws are not ``[n, d]``, all norms are gaps, there are not n indices, or ``most`` is negative.
+        ValueError: If draws are not ``[n, d]``, all norms are gaps or a report has none, there are not n indices, or
+            ``most`` is negative.
 
     Example:
         >>> noise = torch.randn(64, 100, generator=torch.Generator().manual_seed(0))
@@ -47,7 +52,7 @@ def noise_norms(
         >>> [text.get_text() for text in ax.texts]
         ['17']
     """
-    norms, names = _checked(noise, indices, most)
+    norms, names, what = _checked(noise, indices, most)
     finite = norms[~norms.isnan()]
     first, third = finite.quantile(torch.tensor([0.25, 0.75], dtype=finite.dtype))
     fence = float(third + _FENCE * (third - first))
@@ -63,29 +68,52 @@ def noise_norms(
     ax.axhline(fence, color=GAUSSIAN["color"], linewidth=1, linestyle="--", label="fence of outliers")
     ax.set_yscale("log")
     _name(ax, norms.masked_fill(~outlying, torch.nan), names, most)
-    dress(
-        ax,
-        f"Norm of the noise over {counted(noise.shape[1], 'coordinate')}",
-        "draw",
-        "norm, in the unit of the gradient",
-    )
+    dress(ax, f"Norm of the noise {what}", "draw", "norm, in the unit of the gradient")
     legend_outside(ax)
     return figure_of(ax), ax
 
 
-def _checked(noise: Tensor, indices: Sequence[object] | None, most: int) -> tuple[Tensor, Sequence[object]]:
-    if noise.ndim != 2 or noise.numel() == 0:
-        raise ValueError(f"noise_norms needs draws of shape [n, d], got {tuple(noise.shape)}.")
+def _checked(
+    noise: Report | Tensor, indices: Sequence[object] | None, most: int
+) -> tuple[Tensor, Sequence[object], str]:
+    """Norms, names of the draws, and what they are the noise of."""
+    norms, own_names, what = _of_report(noise) if isinstance(noise, Report) else _of_draws(noise)
     if most < 0:
         raise ValueError(f"noise_norms needs most to be at least 0, got {most}.")
-    names = range(len(noise)) if indices is None else indices
-    if len(names) != len(noise):
-        raise ValueError(f"noise_norms needs an index for each of the {len(noise)} draws, got {len(names)}.")
-    norms = torch.linalg.vector_norm(noise.detach().cpu().double(), dim=1)
+    names = own_names if indices is None else indices
+    if len(names) != len(norms):
+        raise ValueError(f"noise_norms needs an index for each of the {len(norms)} draws, got {len(names)}.")
     norms = norms.masked_fill(~norms.isfinite() | (norms == 0), torch.nan)
     if norms.isnan().all():
-        raise ValueError(f"noise_norms needs a norm that is finite and not 0, got none in {len(noise)} draws.")
-    return norms, names
+        raise ValueError(f"noise_norms needs a norm that is finite and not 0, got none in {len(norms)} draws.")
+    return norms, names, what
+
+
+def _of_draws(noise: Tensor) -> tuple[Tensor, Sequence[object], str]:
+    if noise.ndim != 2 or noise.numel() == 0:
+        raise ValueError(f"noise_norms needs draws of shape [n, d], got {tuple(noise.shape)}.")
+    norms = torch.linalg.vector_norm(noise.detach().cpu().double(), dim=1)
+    return norms, range(len(noise)), f"over {counted(noise.shape[1], 'coordinate')}"
+
+
+def _of_report(report: Report) -> tuple[Tensor, Sequence[object], str]:
+    samples = {each.draw: each.samples for each in report.largest_draws}
+    names = [f"{draw}{_told(samples.get(draw, ()))}" for draw in range(len(report.draw_norms))]
+    norms = torch.tensor(report.draw_norms, dtype=torch.float64)
+    return norms, names, f"of {report.whole_model.group} at step {report.step}"
+
+
+def _told(samples: Sequence[int]) -> str:
+    """Tells the first samples of a draw.
+
+    Example:
+        >>> _told((7, 203, 55, 8, 9)), _told((7,)), _told(())
+        (' (samples 7, 203, 55, …)', ' (sample 7)', '')
+    """
+    if not samples:
+        return ""
+    told = ", ".join(map(str, samples[:_TOLD])) + (", …" if len(samples) > _TOLD else "")
+    return f" ({'sample' if len(samples) == 1 else 'samples'} {told})"
 
 
 def _name(ax: Axes, outlying: Tensor, names: Sequence[object], most: int) -> None:

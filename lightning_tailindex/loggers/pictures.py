@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Literal
@@ -18,7 +19,13 @@ from .sink import Picture
 __all__ = ["FIGURES", "FigureName", "picture"]
 
 FigureName = Literal[
-    "alpha_over_steps", "alpha_heatmap", "alpha_by_minibatch_size", "coordinate_alphas", "noise_density", "noise_qq"
+    "alpha_over_steps",
+    "alpha_heatmap",
+    "alpha_by_minibatch_size",
+    "coordinate_alphas",
+    "noise_density",
+    "noise_qq",
+    "noise_norms",
 ]
 
 _MOST_REPORTS = 100
@@ -32,14 +39,20 @@ FIGURES = MappingProxyType[FigureName, Callable[[Sequence[Report]], Figure]](
         "coordinate_alphas": lambda reports: figures.coordinate_alphas(reports)[0],
         "noise_density": lambda reports: figures.noise_density(reports[-1].whole_model)[0],
         "noise_qq": lambda reports: figures.noise_qq(reports[-1].whole_model)[0],
+        "noise_norms": lambda reports: figures.noise_norms(reports[-1])[0],
     }
 )
 """Every figure of :mod:`lightning_tailindex.figures` that reports can be drawn as, of the whole model or all groups."""
 
-_NEEDED = MappingProxyType[FigureName, str](
-    {"coordinate_alphas": "coordinate_alphas", "noise_density": "standardized_noise", "noise_qq": "standardized_noise"}
+_NEEDED = MappingProxyType[FigureName, Callable[[Report], Sequence[float]]](
+    {
+        "coordinate_alphas": lambda report: report.whole_model.coordinate_alphas.counts,
+        "noise_density": lambda report: report.whole_model.standardized_noise.counts,
+        "noise_qq": lambda report: report.whole_model.standardized_noise.counts,
+        "noise_norms": lambda report: [norm for norm in report.draw_norms if math.isfinite(norm)],
+    }
 )
-"""The histogram that a figure shows, and without which there is nothing to draw."""
+"""The numbers that a figure shows, and without one of which that is not 0 there is nothing to draw."""
 
 
 def _thinned(reports: Sequence[Report]) -> Sequence[Report]:
@@ -64,7 +77,7 @@ def picture(name: FigureName, reports: Sequence[Report]) -> dict[str, Picture]:
     Returns:
         The figure by its tag; nothing if the whole model has no usable value for it.
     """
-    whole, needed = reports[-1].whole_model, _NEEDED.get(name)
-    if needed is not None and not any(getattr(whole, needed).counts):
+    needed = _NEEDED.get(name)
+    if needed is not None and not any(needed(reports[-1])):
         return {}
     return {f"tail_index_figures/{name}": _rendered(FIGURES[name](_thinned(reports)))}

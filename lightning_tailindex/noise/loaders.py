@@ -146,14 +146,19 @@ def _batches(order: _Order) -> Callable[[int], Iterator[Any]]:
     return batches if is_random else _in_random_order(batches, order)
 
 
+def _samples_of(indices: Any) -> tuple[int, ...]:
+    """Which samples a batch has; nothing if its sampler names them by anything but numbers."""
+    return tuple(indices) if all(isinstance(i, int) for i in indices) else ()
+
+
 class _IndexStream:
-    """A sampler that shuffles again and again and remembers the size of each batch it handed out."""
+    """A sampler that shuffles again and again and remembers size and samples of each batch it handed out."""
 
     def __init__(self, order: _Order) -> None:
         self._sweep = _batches(order)
         self._length = order.sweep_length
         self._sweeps = count()
-        self.sizes: deque[int | None] = deque()
+        self.handed_out: deque[tuple[int | None, tuple[int, ...]]] = deque()
 
     def __len__(self) -> int:
         return self._length  # some loaders ask, and stop after as many
@@ -163,7 +168,8 @@ class _IndexStream:
             is_empty = True
             for indices in islice(self._sweep(sweep), self._length):
                 is_empty = False
-                self.sizes.append(len(indices) if isinstance(indices, (list, tuple)) else None)
+                is_batch = isinstance(indices, (list, tuple))
+                self.handed_out.append((len(indices), _samples_of(indices)) if is_batch else (None, ()))
                 yield indices
             if is_empty:
                 return  # a sampler that can be iterated once
@@ -225,7 +231,7 @@ def shuffled_batches(
         rank: Rank of the process: ranks share the order of a distributed sampler and nothing else.
 
     Yields:
-        The batches with their sizes.
+        The batches with their sizes and samples.
     """
     generator = torch.Generator().manual_seed(derived_seed(*seed, rank))
     epoch = derived_seed(*seed) % 2**31
@@ -234,8 +240,8 @@ def shuffled_batches(
     is_empty = False
     while not is_empty:
         is_empty = True
-        indices.sizes.clear()
+        indices.handed_out.clear()
         for data in clone:
             is_empty = False
-            size = indices.sizes.popleft()
-            yield LoaderBatch(data, guess_size(data) if size is None else size)
+            size, samples = indices.handed_out.popleft()
+            yield LoaderBatch(data, guess_size(data) if size is None else size, samples=samples)

@@ -20,11 +20,13 @@ class LoaderBatch:
         data: The batch.
         size: Number of samples in it; None where nobody knows.
         is_cut: Whether it is known to have fewer samples than others.
+        samples: Which samples of the data set they are; empty where nobody knows.
     """
 
     data: object
     size: int | None = None
     is_cut: bool = False
+    samples: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Minibatch:
         is_draw: Whether its gradient is a draw of the noise.
         in_full_gradient: Whether its gradient counts in the full gradient.
         sweep: The sweep over the training data that it belongs to, from 0; draws of later ones repeat samples.
+        samples: Which samples of the data set it has; empty where nobody knows.
     """
 
     batches: tuple[object, ...]
@@ -44,6 +47,7 @@ class Minibatch:
     is_draw: bool
     in_full_gradient: bool
     sweep: int = 0
+    samples: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,8 @@ def plan_minibatches(batches: Iterable[LoaderBatch], plan: SweepPlan) -> Iterato
         draws += is_draw
         if is_draw or in_full_gradient:
             weight = sum(1 if batch.size is None else batch.size for batch in chunk)
-            yield Minibatch(tuple(batch.data for batch in chunk), weight, is_draw, in_full_gradient, sweep)
+            samples = tuple(i for batch in chunk for i in batch.samples)
+            yield Minibatch(tuple(batch.data for batch in chunk), weight, is_draw, in_full_gradient, sweep, samples)
         is_full_done = sweep > 0 or position + 1 >= plan.num_full
         if is_full_done and draws == plan.num_minibatches:
             return

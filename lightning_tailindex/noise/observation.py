@@ -70,6 +70,8 @@ class NoiseObservation:
         minibatch_size: Samples in a minibatch over all processes.
         shares_data: Whether some draws use samples that other draws used too.
         noise_unit: What a draw is: "step" for what an optimizer step consumes, "loader" for one loader batch.
+        draw_samples: For each draw, which samples of the data set it has; empty where nobody knows, as where several
+            processes have a share in it.
     """
 
     groups: tuple[GroupNoise, ...]
@@ -78,6 +80,7 @@ class NoiseObservation:
     minibatch_size: int
     shares_data: bool
     noise_unit: NoiseUnit = "step"
+    draw_samples: tuple[tuple[int, ...], ...] = ()
 
     def note(self, wanted: int) -> str:
         """Says in words what a reader has to know of all groups, given the draws that were asked for."""

@@ -67,6 +67,7 @@ class Recorder:
         self.num_full = 0
         self.largest = 0
         self.shares_data = False
+        self.draw_samples: list[tuple[int, ...]] = []
 
     def share(self, minibatch: Minibatch) -> float:
         """Returns a minibatch's weight over that of the first one."""
@@ -128,6 +129,8 @@ class Recorder:
             self.num_full += minibatch.in_full_gradient
             self.largest = max(self.largest, minibatch.weight)
             self.shares_data |= minibatch.sweep > 0
+            if minibatch.is_draw:
+                self.draw_samples.append(minibatch.samples)
 
     def full_gradient(self, name: str) -> Tensor:
         """Returns the full gradient of a parameter in this process, flat."""
@@ -197,4 +200,5 @@ def combine(recorder: Recorder, processes: Processes) -> NoiseObservation:
         minibatch_size=recorder.largest * processes.per_draw,
         shares_data=recorder.shares_data,
         noise_unit=processes.noise_unit,
+        draw_samples=tuple(recorder.draw_samples) if processes.count == 1 else (),
     )

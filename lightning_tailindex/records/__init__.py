@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from .estimates import LawFit, NormalityTest, ProjectionAcceptance, TailIndexEstimate
-from .measurements import AggregatedTailIndex, Histogram, Measurement, Report
+from .measurements import AggregatedTailIndex, DrawSamples, Histogram, Measurement, Report
 from .plain import from_plain, to_plain
 
 __all__ = [
     "AggregatedTailIndex",
+    "DrawSamples",
     "Histogram",
     "LawFit",
     "Measurement",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-__all__ = ["AggregatedTailIndex", "Histogram", "Measurement", "Report"]
+__all__ = ["AggregatedTailIndex", "DrawSamples", "Histogram", "Measurement", "Report"]
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,19 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class DrawSamples:
+    """Which samples a draw was of.
+
+    Attributes:
+        draw: Number of the draw, from 0.
+        samples: Their indices in the data set.
+    """
+
+    draw: int
+    samples: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Report:
     """One measurement of a model: every group by every estimator.
 
@@ -138,6 +151,9 @@ class Report:
         note: What holds of all the measurements, in words; empty where nothing is special.
         noise_unit: What a draw is: "step" for what an optimizer step consumes, "loader" for one loader batch of one
             rank.
+        draw_norms: Norm of each draw's noise over the sampled coordinates of the whole model.
+        largest_draws: The samples of the draws of the largest norms, eight at most, the largest first; empty where the
+            loader does not tell, or several processes have a share in a draw.
     """
 
     step: int
@@ -147,6 +163,8 @@ class Report:
     seconds: float
     note: str = ""
     noise_unit: str = "step"
+    draw_norms: tuple[float, ...] = ()
+    largest_draws: tuple[DrawSamples, ...] = ()
 
     @property
     def whole_model(self) -> Measurement:

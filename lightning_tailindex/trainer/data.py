@@ -65,7 +65,8 @@ def _cloned(loaders: list[Any], assemble: Callable[[list[object]], object], swee
             for i, loader in enumerate(loaders)
         ]
         for batches in zip(*streams, strict=False):
-            yield LoaderBatch(assemble([batch.data for batch in batches]), batches[0].size)
+            samples = batches[0].samples if len(batches) == 1 else ()  # several loaders may have data sets of their own
+            yield LoaderBatch(assemble([batch.data for batch in batches]), batches[0].size, samples=samples)
 
     return Data(sweep_length, loader_batch_size(loaders[0]), read)
 

@@ -17,10 +17,10 @@ from lightning_tailindex.analysis import analyse, resolve_estimators
 from lightning_tailindex.distributions import SymmetricStable
 from lightning_tailindex.figures import noise_density, noise_norms, noise_qq
 from lightning_tailindex.noise.observation import GroupNoise, NoiseObservation
-from lightning_tailindex.records import Measurement
+from lightning_tailindex.records import DrawSamples, Measurement, Report
 from tests.functional.samples import generator, noise
 
-from .reports import NOISE_EDGES, histogram, measurement
+from .reports import NOISE_EDGES, histogram, measurement, report
 
 WIDTH = 0.25
 
@@ -214,3 +214,18 @@ def test_norms_say_what_they_need() -> None:
         noise_norms(torch.ones(4, 3), [1, 2, 3])
     with pytest.raises(ValueError, match="noise_norms needs most to be at least 0, got -1"):
         noise_norms(torch.ones(4, 3), most=-1)
+
+
+def report_of(norms: list[float], *largest: DrawSamples) -> Report:
+    return replace(report(300, fc1=1.2), draw_norms=tuple(norms), largest_draws=largest)
+
+
+def test_outlying_draws_of_a_report_are_named_by_their_samples() -> None:
+    found = report_of([*NORMS, 9.0, 30.0], DrawSamples(21, (7, 203, 55, 8)), DrawSamples(20, (4,)))
+    _, ax = noise_norms(found)
+    assert [text.get_text() for text in ax.texts] == ["21 (samples 7, 203, 55, …)", "20 (sample 4)"]
+    assert ax.get_title() == "Norm of the noise of whole_model at step 300"
+    assert [text.get_text() for text in noise_norms(report_of([*NORMS, 9.0]))[1].texts] == ["20"]
+    assert [text.get_text() for text in noise_norms(found, range(22))[1].texts] == ["21", "20"]
+    with pytest.raises(ValueError, match="noise_norms needs a norm that is finite and not 0, got none in 0 draws"):
+        noise_norms(report_of([]))

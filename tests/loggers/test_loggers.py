@@ -171,7 +171,7 @@ def test_nobody_has_to_install_what_they_do_not_use() -> None:
     assert done.stdout == control.stdout
 
 
-@pytest.mark.parametrize("figures", ["alpha", ["alpha_heatmap", "noise_norms"], 3, [3]])
+@pytest.mark.parametrize("figures", ["alpha", ["alpha_heatmap", "noise"], 3, [3]])
 def test_what_is_no_figure_is_refused(figures: Any) -> None:
     with pytest.raises(ValueError, match=r"figures must be None or among alpha_over_steps, .* got "):
         TailIndexMonitor(figures=figures)

@@ -54,6 +54,32 @@ def test_each_sweep_is_a_new_shuffle_of_everything(shuffle: bool) -> None:
     assert flat(first) != flat(second) != list(range(20))
 
 
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_each_batch_knows_its_samples(num_workers: int) -> None:
+    loader = DataLoader(Numbers(), 6, shuffle=True, num_workers=num_workers)
+    batches = list(islice(shuffled_batches(loader, 4, (0, 0)), 9))
+    assert [batch.samples for batch in batches] == [tuple(batch.data.tolist()) for batch in batches]  # type: ignore[attr-defined]
+    assert len(batches[3].samples) == 2
+
+
+def test_what_is_no_number_is_no_index() -> None:
+    class Pairs(Numbers):
+        def __getitem__(self, index: Any) -> int:
+            return super().__getitem__(index[0])
+
+    class Named(Sampler[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            return iter([(i, "left") for i in range(20)])
+
+        def __len__(self) -> int:
+            return 20
+
+    loader = DataLoader(Pairs(), 6, sampler=Named())
+    assert {batch.samples for batch in islice(shuffled_batches(loader, 4, (0, 0)), 4)} == {()}
+    whole = DataLoader(Numbers(), batch_size=None)
+    assert {batch.samples for batch in islice(shuffled_batches(whole, 4, (0, 0)), 4)} == {()}
+
+
 def test_the_seed_decides_the_order() -> None:
     loader = DataLoader(Numbers(), 6, shuffle=True)
     assert sweeps(loader) == sweeps(loader) != sweeps(loader, seed=1)
