@@ -39,14 +39,12 @@ def charts(report: Report) -> tuple[Lines | Band, ...]:
     alpha, gaussian = compared(report)
     interval = f"{LOW}/{whole.group}", f"{HIGH}/{whole.group}"
     shown, total = detailed_groups(report, _MOST_LINES - 1), len(detailed_groups(report, None)) - 1
-    largest = f" (the {len(shown) - 1} largest of {total})" if len(shown) <= total else ""
+    groups = f"the {len(shown) - 1} largest of {total} groups" if len(shown) <= total else "its groups"
     sizes = [average.num_minibatches for average in whole.aggregated][: _MOST_LINES - 1]
     averages = tuple(f"{aggregated(size)}/{whole.group}" for size in sizes)
+    # A title of more than some 50 letters takes a second line, and its chart stands lower than its neighbours
     return (
-        Lines(f"α of the groups{largest} and the whole model", tuple(f"{ALPHA}/{group}" for group in shown)),
-        Band(
-            "α of the whole model with its 95 % interval, beside its Gaussian surrogate",
-            ((alpha, *interval), (gaussian, gaussian, gaussian)),
-        ),
-        *([Lines("α of the whole model, of draws and of averages of them", (alpha, *averages))] if averages else []),
+        Lines(f"α of the whole model and {groups}", tuple(f"{ALPHA}/{group}" for group in shown)),
+        Band("Whole model: α, 95 % interval, Gaussian surrogate", ((alpha, *interval), (gaussian, gaussian, gaussian))),
+        *([Lines("Whole model: α of draws and of averages of them", (alpha, *averages))] if averages else []),
     )

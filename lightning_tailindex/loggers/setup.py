@@ -74,6 +74,6 @@ def setup(report: Report, arguments: Mapping[str, object], schedule: str) -> dic
         "estimators": ", ".join(dict.fromkeys(m.estimator for m in report.measurements)),
         "schedule": schedule,
         "versions": _versions(),
-        **{f"`{name}`": str(value) for name, value in hyperparameters(arguments).items()},
+        **{name: str(value) for name, value in hyperparameters(arguments).items()},
     }
     return {"tail_index_setup": Table(("what", "how"), tuple(rows.items()))}
