@@ -6,17 +6,18 @@ PROCESSES ?= 2
 
 BIN := .venv/bin
 READY := .venv/.ready
+BROWSER_READY := .venv/.ready-browser
 OLDEST_BIN := .venv-oldest/bin
 OLDEST_READY := .venv-oldest/.ready
 
 PIP := python -m pip --disable-pip-version-check --no-input install --quiet
 # The tests run in several processes: one thread each, or they fight over the cores.
-test test-long test-oldest: export OMP_NUM_THREADS := 1
-test test-long test-oldest: export MKL_NUM_THREADS := 1
+test test-long test-oldest test-browser pictures: export OMP_NUM_THREADS := 1
+test test-long test-oldest test-browser pictures: export MKL_NUM_THREADS := 1
 PYTEST := python -m pytest -n $(PROCESSES) -rs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-oldest lint format clean
+.PHONY: help demo test test-long test-oldest test-browser pictures lint format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,14 +26,21 @@ demo: $(READY) ## train on scikit-learn's digits and measure the tails of the gr
 	$(BIN)/python examples/digits.py
 
 test: $(READY) ## run the tests, and ask them to cover 95 % of the package
-	$(BIN)/$(PYTEST) -m "not long" --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
+	$(BIN)/$(PYTEST) -m "not long and not browser" --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
 
 test-long: $(READY) ## run the tests that take minutes
 	$(BIN)/$(PYTEST) -m long --timeout 3600
 
 # Old versions deprecate what other old versions do; what we do that is deprecated shows on the newest.
 test-oldest: $(OLDEST_READY) ## run the tests on the oldest supported versions (Python 3.10 or 3.11)
-	$(OLDEST_BIN)/$(PYTEST) -m "not long" -W ignore::DeprecationWarning -W ignore::FutureWarning
+	$(OLDEST_BIN)/$(PYTEST) -m "not long and not browser" -W ignore::DeprecationWarning -W ignore::FutureWarning
+
+# One browser looks at one TensorBoard, so this is one process. Without chromium it is skipped, with the reason.
+test-browser: $(BROWSER_READY) ## look at the demo's run in TensorBoard with chromium, page by page
+	$(BIN)/python -m pytest -rs -m browser tests/browser
+
+pictures: $(BROWSER_READY) ## the same, and keep what is seen as the pictures of the documentation
+	$(BIN)/python -m pytest -rs -m browser tests/browser --pictures docs/dashboard
 
 lint: $(READY) ## check style, format and types
 	$(BIN)/ruff check .
@@ -52,6 +60,10 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/$(PIP) -c constraints.txt hatchling editables
 	$(BIN)/$(PIP) -c constraints.txt --no-build-isolation -e '.[dev]'
+	touch $@
+
+$(BROWSER_READY): $(READY)
+	$(BIN)/$(PIP) -c constraints.txt --no-build-isolation -e '.[browser]'
 	touch $@
 
 $(OLDEST_READY): pyproject.toml constraints-oldest.txt

@@ -1,4 +1,4 @@
-"""What doctests take for granted."""
+"""What doctests take for granted, and where pictures go."""
 
 from __future__ import annotations
 
@@ -13,3 +13,8 @@ from tests.figures.reports import training
 def _reports_of_a_training(doctest_namespace: dict[str, Any]) -> None:
     """The figures' doctests draw reports that a monitor would have made."""
     doctest_namespace["reports"] = training()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Lets `make pictures` say where the browser's pictures go."""
+    parser.addoption("--pictures", metavar="FOLDER", help="where tests/browser saves its pictures; nowhere without it")
