@@ -51,7 +51,7 @@ class _Section:
     def setup(self) -> Iterator[tuple[str, str]]:
         """What the monitor said of the measurement, from tables of two columns."""
         for text in self.run.texts.values():
-            yield from ((row[0].strip("`"), row[1]) for row in rows_of_table(text)[1:] if len(row) == 2)
+            yield from ((row[0], row[1]) for row in rows_of_table(text)[1:] if len(row) == 2)
 
     @property
     def last_median(self) -> float:
