@@ -9,10 +9,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from lightning_tailindex.functional.median import nonzero_median
 from lightning_tailindex.records import Histogram
 
-__all__ = ["ALPHA_BINS", "NOISE_BINS", "Bins", "standardized"]
+__all__ = ["ALPHA_BINS", "NOISE_BINS", "Bins"]
 
 
 @dataclass(frozen=True)
@@ -79,9 +78,3 @@ class Bins:
 
 ALPHA_BINS = Bins(0.0, 2.5, 50)
 NOISE_BINS = Bins(-10.0, 10.0, 80)
-
-
-def standardized(noise: Tensor, scale: Tensor) -> Tensor:
-    """Centres each coordinate by its median draw and divides it by its scale; zeros and centres are left out as NaN."""
-    centred = noise - nonzero_median(noise)
-    return torch.where((noise == 0) | (centred == 0), torch.nan, centred) / scale

@@ -14,11 +14,12 @@ from lightning_tailindex import functional
 from lightning_tailindex.functional._search import Groups
 from lightning_tailindex.functional.grouped_mle import separate_alphas
 from lightning_tailindex.functional.law_fit import LAWS
+from lightning_tailindex.functional.median import standardized
 from lightning_tailindex.noise.observation import GroupNoise, NoiseObservation
 from lightning_tailindex.records import AggregatedTailIndex, DrawSamples, LawFit, Measurement, Report, TailIndexEstimate
 
 from .aggregation import FIELDS, aggregated_alphas, sizes, thinned
-from .bins import ALPHA_BINS, NOISE_BINS, standardized
+from .bins import ALPHA_BINS, NOISE_BINS
 from .estimators import Estimator
 from .every_coordinate import every_coordinate
 from .groups import Group, observed_groups

@@ -10,7 +10,7 @@ from torch.distributions import Distribution, Normal
 
 from lightning_tailindex.distributions import SymmetricStable
 from lightning_tailindex.functional import grouped_mle
-from lightning_tailindex.functional.median import nonzero_median
+from lightning_tailindex.functional.median import standardized
 from lightning_tailindex.records import Measurement
 
 from ._canvas import counted, shortened
@@ -85,9 +85,8 @@ def _of_draws(function: str, noise: Tensor) -> tuple[StandardizedNoise, str]:
         raise ValueError(f"{function} needs draws of shape [n, d], got {tuple(noise.shape)}.")
     draws = noise.detach().cpu().double()
     estimate = grouped_mle(draws, pooled=True)
-    values = torch.where(draws == 0, torch.nan, draws - nonzero_median(draws)) / estimate.scale
-    # each coordinate's centre is one of its draws: it tells nothing
-    kept = values[values.isfinite() & (values != 0)].clamp(-_REACH, _REACH)
+    values = standardized(draws, estimate.scale)
+    kept = values[values.isfinite()].clamp(-_REACH, _REACH)
     edges = torch.linspace(-_REACH, _REACH, _BINS + 1, dtype=torch.float64)
     counts = torch.histogram(kept, edges).hist
     title = f"Noise\n{counted(len(draws), 'draw')} of {counted(draws.shape[1], 'coordinate')}"

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["nonzero_median", "quartiles"]
+__all__ = ["nonzero_median", "quartiles", "standardized"]
 
 
 def nonzero_median(x: Tensor) -> Tensor:
@@ -63,3 +63,17 @@ def _sorted(rows: Tensor) -> Tensor:
     if rows.device.type == "cpu" and rows.dtype in (torch.float32, torch.float64):
         return torch.from_numpy(np.sort(rows.numpy(), axis=1))
     return rows.sort(1).values
+
+
+def standardized(x: Tensor, scale: Tensor) -> Tensor:
+    """Centres each series by its median draw and divides it by its scale.
+
+    Args:
+        x: Draws ``[n, series]``.
+        scale: The scale of each series, ``[series]``.
+
+    Returns:
+        The same shape; NaN for zeros, and for the draw that is the centre and tells nothing.
+    """
+    centred = x - nonzero_median(x)
+    return torch.where((x == 0) | (centred == 0), torch.nan, centred) / scale
