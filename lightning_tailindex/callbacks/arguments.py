@@ -9,10 +9,15 @@ from typing import Any
 from lightning_tailindex.loggers import FIGURES, FigureName
 from lightning_tailindex.trainer import check_dataloader
 
-__all__ = ["checked", "resolve_figures"]
+__all__ = ["check_at_least", "check_choice", "check_positive", "checked", "given", "resolve_figures"]
 
 _FEWEST_DRAWS = 16
 """With fewer draws a coordinate says too little about its own scale: in simulations the centre is biased below 16."""
+
+
+def given(names: Mapping[str, Any]) -> dict[str, Any]:
+    """Finds a constructor's arguments among all names in it at its start."""
+    return {name: value for name, value in names.items() if name not in ("self", "__class__")}
 
 
 def checked(names: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,15 +32,15 @@ def checked(names: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: If one is out of its range.
     """
-    arguments = {name: value for name, value in names.items() if name not in ("self", "__class__")}
+    arguments = given(names)
     for name in ("every_n_steps", "full_gradient_batches", "max_coordinates", "max_detailed_groups"):
-        _check_at_least(name, arguments[name], 1, or_none=True)
+        check_at_least(name, arguments[name], 1, or_none=True)
     for name, minimum in (("num_minibatches", _FEWEST_DRAWS), ("figures_every", 1), ("seed", 0)):
-        _check_at_least(name, arguments[name], minimum)
-    _check_positive("max_overhead", arguments["max_overhead"])
-    _check_choice("noise_unit", arguments["noise_unit"], ("step", "loader"))
-    _check_choice("engine", arguments["engine"], ("auto", "loop", "vectorized"))
-    _check_choice("on_error", arguments["on_error"], ("warn", "raise"))
+        check_at_least(name, arguments[name], minimum)
+    check_positive("max_overhead", arguments["max_overhead"])
+    check_choice("noise_unit", arguments["noise_unit"], ("step", "loader"))
+    check_choice("engine", arguments["engine"], ("auto", "loop", "vectorized"))
+    check_choice("on_error", arguments["on_error"], ("warn", "raise"))
     check_dataloader(arguments["dataloader"])
     _check_source(arguments["source"], arguments["noise_unit"], arguments["dataloader"])
     return arguments
@@ -49,7 +54,7 @@ def resolve_figures(figures: object) -> tuple[FigureName, ...]:
     return tuple(dict.fromkeys(several))
 
 
-def _check_at_least(name: str, value: object, minimum: int, *, or_none: bool = False) -> None:
+def check_at_least(name: str, value: object, minimum: int, *, or_none: bool = False) -> None:
     """Refuses what is not an integer of at least ``minimum`` (nor None, where that is allowed)."""
     is_integer = isinstance(value, int) and not isinstance(value, bool)
     if not (value is None and or_none) and not (is_integer and value >= minimum):  # type: ignore[operator]
@@ -57,14 +62,14 @@ def _check_at_least(name: str, value: object, minimum: int, *, or_none: bool = F
         raise ValueError(f"{name} must be {rule}, got {value!r}.")
 
 
-def _check_positive(name: str, value: object) -> None:
+def check_positive(name: str, value: object) -> None:
     """Refuses what is not a finite number above 0."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not (is_number and 0 < value < math.inf):  # type: ignore[operator]
         raise ValueError(f"{name} must be a number above 0, got {value!r}.")
 
 
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Refuses what is not among the choices."""
     if value not in choices:
         raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r}.")
@@ -72,7 +77,7 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 def _check_source(source: str, noise_unit: str, dataloader: object) -> None:
     """Refuses an unknown source of gradients, and what goes with extra minibatches only."""
-    _check_choice("source", source, ("extra", "training"))
+    check_choice("source", source, ("extra", "training"))
     if source == "training" and (noise_unit != "step" or dataloader is not None):
         raise ValueError(
             'source="training" takes what optimizer steps consume: noise_unit must be "step" and dataloader None, got'

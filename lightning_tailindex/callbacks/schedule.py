@@ -42,24 +42,18 @@ class Schedule:
         """Counts the steps to the next measurement, 0 if it waits."""
         return 0 if self.is_waiting else self.interval - step % self.interval
 
-    def announcement(self, work: str, passes: float, start: int, end: float) -> str:
-        """Says what will be measured, how often and at what cost.
+    def announcement(self, start: int, end: float) -> str:
+        """Says how often will be measured.
 
         Args:
-            work: What a measurement takes, in words.
-            passes: What it takes in minibatch passes, those of training being the unit.
             start: Optimizer steps taken.
             end: The step at which training ends; infinity where nobody knows.
 
         Returns:
-            A sentence, without its full stop.
+            A part of a sentence.
         """
         count = ""
         if end < math.inf:
             times = math.ceil(end / self.interval) - math.ceil(start / self.interval)
             count = f" ({times} measurement{'' if times == 1 else 's'} from step {start} to the end at step {end})"
-        return (
-            f"measures the gradient noise every {self.interval} optimizer steps{count}, by {work}; that is {passes:.6g}"
-            f" extra minibatch passes each time, {passes / self.interval:.2g} per training minibatch (every_n_steps,"
-            " max_overhead)"
-        )
+        return f"every {self.interval} optimizer steps{count}"

@@ -8,37 +8,32 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from lightning_tailindex.analysis import Estimators, analyse, resolve_estimators
-from lightning_tailindex.loggers import FigureName, Publisher, Settings, callback_metrics, monitored
+from lightning_tailindex.loggers import FigureName, NoisePresentation
 from lightning_tailindex.noise.engine import Engine
 from lightning_tailindex.noise.groups import GroupingName, compile_patterns, resolve_grouping
 from lightning_tailindex.noise.processes import NoiseUnit
 from lightning_tailindex.noise.random_state import derived_seed, isolated_random_state
-from lightning_tailindex.records import Report, from_plain, to_plain
+from lightning_tailindex.records import Report
 from lightning_tailindex.trainer import (
     Batches,
     ExtraMinibatches,
     NoiseSettings,
+    NoiseSource,
     TrainingGradients,
     check_measurable,
     check_parameters,
-    is_stepping,
-    last_step,
     optimizer_steps,
     processes,
 )
-from lightning_tailindex.trainer.flavour import Callback, LightningModule, Trainer, rank_zero_info
+from lightning_tailindex.trainer.flavour import LightningModule, Trainer
 
 from .arguments import checked, resolve_figures
-from .failures import Failures
-from .schedule import Schedule
+from .monitor import Monitor
 
 __all__ = ["TailIndexMonitor"]
 
-_REPORTS_IN_CHECKPOINT = 100
-"""Some 2 KB for each of a report's measurements: 1 MB for a model of four groups beside the whole."""
 
-
-class TailIndexMonitor(Callback):
+class TailIndexMonitor(Monitor[Report]):
     r"""Measures how heavy the tails of the stochastic gradient noise are, and logs it.
 
     At the scheduled optimizer steps, step 0 included, it draws extra minibatches of the training data, computes their
@@ -121,13 +116,14 @@ class TailIndexMonitor(Callback):
         on_error: Literal["warn", "raise"] = "warn",
     ) -> None:
         arguments = checked(locals())
-        super().__init__()
+        super().__init__(
+            Report, NoisePresentation(resolve_figures(figures), figures_every, max_detailed_groups), arguments
+        )
         self.every_n_steps = every_n_steps
         self.max_overhead = max_overhead
         self.on_error = on_error
         self.dataloader = dataloader
         self.source = source
-        self.reports: list[Report] = []
         self.settings = NoiseSettings(
             num_minibatches=num_minibatches,
             full_gradient_batches=full_gradient_batches,
@@ -138,95 +134,47 @@ class TailIndexMonitor(Callback):
             noise_unit=noise_unit,
             engine=engine,
         )
-        self.logged = Settings(resolve_figures(figures), figures_every, max_detailed_groups)
-        self._arguments = arguments
         self._estimators = resolve_estimators(estimators)
-        self._schedule = Schedule(1)
-        self._failures = Failures(type(self).__name__, on_error == "raise")
-        self._metrics: dict[str, float] = {}
-        self._source: ExtraMinibatches | TrainingGradients | None = None
-        self._publisher: Publisher | None = None
+        self._source: NoiseSource | None = None
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses a module or a strategy that cannot be measured."""
-        if stage == "fit":
-            check_measurable(trainer, pl_module, self.settings.noise_unit)
+    def _check(self, trainer: Trainer, module: LightningModule) -> None:
+        check_measurable(trainer, module, self.settings.noise_unit)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Returns what a resumed run goes on from, in plain types: no more than the last 100 reports are in it.
-
-        The batches of a stream and the gradients of training's steps, which may be large, are not: a resumed run
-        measures as soon as it has seen enough of them again.
-        """
-        return {
-            "callback_metrics": dict(self._metrics),
-            "is_waiting": self._schedule.is_waiting,
-            "reports": [to_plain(report) for report in self.reports[-_REPORTS_IN_CHECKPOINT:]],
-        }
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes what :meth:`state_dict` returned, be it of an older version, which had less in it."""
-        self._metrics = dict(state_dict["callback_metrics"])
-        self._schedule.is_waiting = bool(state_dict.get("is_waiting", False))
-        with self._failures.told("the reports in the checkpoint could not be read"):
-            self.reports = [from_plain(report) for report in state_dict.get("reports", ())]
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Settles the schedule and says what it will cost."""
-        check_parameters(trainer, pl_module, self.settings.patterns)
-        start = optimizer_steps(trainer)
-        if trainer.global_step == 0:
-            self.reports, self._metrics, self._schedule = [], {}, Schedule(1)
-        trainer.callback_metrics.update(callback_metrics(self._metrics))
-        self._failures = Failures(type(self).__name__, self.on_error == "raise")
+    def _begin(self, trainer: Trainer, module: LightningModule) -> tuple[int, str, str]:
+        check_parameters(trainer, module, self.settings.patterns)
         if self.source == "training":
             self._source = TrainingGradients(trainer, self.settings)
         else:
             self._source = ExtraMinibatches(trainer, self.settings, self.dataloader)
         work, passes = self._source.work(trainer)
         interval = self.every_n_steps or math.ceil(passes / self.max_overhead) or 2 * self.settings.num_minibatches
-        self._schedule = Schedule(interval, self._schedule.is_waiting)
-        announcement = self._schedule.announcement(work, passes, start, last_step(trainer, pl_module))
-        announcement += self._source.note
-        who, loggers = type(self).__name__, trainer.loggers if trainer.is_global_zero else ()
-        rank_zero_info(f"{who}: {announcement}.")
-        told = self._failures.told
-        self._publisher = Publisher(who, loggers, self.logged, self._arguments, announcement, told, rank_zero_info)
+        cost = f"{passes:.6g} extra minibatch passes each time, {passes / interval:.2g} per training minibatch"
+        work = f"{work}; that is {cost} (every_n_steps, max_overhead){self._source.note}"
+        return interval, "the gradient noise", work
+
+    def _is_ready(self, trainer: Trainer) -> bool:
+        assert self._source is not None
+        return self._source.is_ready(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Measures if this step is one to measure at."""
-        assert self._source is not None
-        step, source = optimizer_steps(trainer), self._source
-        if self._schedule.is_due(step, lambda: is_stepping(trainer) and source.is_ready(trainer)):
-            with self._failures.told(f"the measurement at step {step} failed and was dropped"):
-                self._measure(trainer, pl_module, step)
-        if source.wants(self._schedule.steps_left(step)):
-            with self._failures.told(f"the minibatch of step {step} could not be kept"):
-                source.see(batch)
+        self._measure_if_due(trainer, pl_module)
+        if self._is_next(trainer):
+            with self._failures.told(f"the minibatch of step {optimizer_steps(trainer)} could not be kept"):
+                assert self._source is not None
+                self._source.see(batch)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         """Keeps what the optimizer is about to use, where the noise is taken from that."""
-        step = optimizer_steps(trainer)
-        if isinstance(self._source, TrainingGradients) and self._source.wants(self._schedule.steps_left(step)):
-            with self._failures.told(f"the gradient of step {step} could not be kept"):
+        if self._is_next(trainer):
+            with self._failures.told(f"the gradient of step {optimizer_steps(trainer)} could not be kept"):
+                assert self._source is not None
                 self._source.see_gradients(pl_module)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws the last state, or says that there is nothing to see."""
-        assert self._publisher is not None
-        self._publisher.finish(self.reports)
-        if not self.reports:
-            rank_zero_info(f"{type(self).__name__}: nothing was measured in this run.")
-
-    def _measure(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
-        report = self._report(trainer, pl_module, step)
-        while self.reports and self.reports[-1].step >= step:
-            self.reports.pop()  # measured before the run went back to an earlier checkpoint
-        self.reports.append(report)
-        self._metrics = monitored(report)
-        trainer.callback_metrics.update(callback_metrics(self._metrics))
-        assert self._publisher is not None
-        self._publisher.publish(self.reports)
+    def _is_next(self, trainer: Trainer) -> bool:
+        """Whether the next measurement needs to see what training does now."""
+        assert self._source is not None
+        return self._source.wants(self._schedule.steps_left(optimizer_steps(trainer)))
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, step: int) -> Report:
         start = time.perf_counter()

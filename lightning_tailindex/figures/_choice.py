@@ -23,8 +23,7 @@ def in_order(function: str, reports: Report | Sequence[Report]) -> list[Report]:
 
 def by_group(report: Report) -> dict[str, Measurement]:
     """Finds what the first estimator of a report says of each group."""
-    first = report.measurements[0].estimator
-    return {m.group: m for m in report.measurements if m.estimator == first}
+    return {m.group: m for m in report.headline}
 
 
 def names_of_groups(reports: Sequence[Report]) -> list[str]:

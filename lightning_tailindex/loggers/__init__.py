@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from .names import callback_metrics, detailed_groups, histograms, laws, monitored, scalars
+from .names import callback_metrics, detailed_groups, histograms, laws, scalars
+from .noise import NoisePresentation
 from .pictures import FIGURES, FigureName, picture
-from .publishing import SINKS, Publisher, Settings, sink_of
+from .presentation import Presentation
+from .publishing import SINKS, Publisher, sink_of
 from .sink import Sink
 
 __all__ = [
     "FIGURES",
     "SINKS",
     "FigureName",
+    "NoisePresentation",
+    "Presentation",
     "Publisher",
-    "Settings",
     "Sink",
     "callback_metrics",
     "detailed_groups",
     "histograms",
     "laws",
-    "monitored",
     "picture",
     "scalars",
     "sink_of",

@@ -7,23 +7,10 @@ from lightning_tailindex.records import Report
 from .names import ALPHA, GAUSSIAN_ALPHA, HIGH, LOW, aggregated, detailed_groups
 from .sink import Band, Lines
 
-__all__ = ["charts", "compared"]
+__all__ = ["charts"]
 
 _MOST_LINES = 6
 """TensorBoard gives all lines of a run one colour and tells them apart by markers, of which it has few."""
-
-
-def compared(report: Report) -> tuple[str, ...]:
-    """Names the scalars that runs are compared by.
-
-    Args:
-        report: A report of the run.
-
-    Returns:
-        Tags of the whole model's tail index and its surrogate's.
-    """
-    whole = report.whole_model.group
-    return f"{ALPHA}/{whole}", f"{GAUSSIAN_ALPHA}/{whole}"
 
 
 def charts(report: Report) -> tuple[Lines | Band, ...]:
@@ -36,7 +23,7 @@ def charts(report: Report) -> tuple[Lines | Band, ...]:
         Charts of no more than six lines: of many groups, those of the largest.
     """
     whole = report.whole_model
-    alpha, gaussian = compared(report)
+    alpha, gaussian = f"{ALPHA}/{whole.group}", f"{GAUSSIAN_ALPHA}/{whole.group}"
     interval = f"{LOW}/{whole.group}", f"{HIGH}/{whole.group}"
     shown, total = detailed_groups(report, _MOST_LINES - 1), len(detailed_groups(report, None)) - 1
     groups = f"the {len(shown) - 1} largest of {total} groups" if len(shown) <= total else "its groups"

@@ -70,10 +70,6 @@ def _second_opinion(measurement: Measurement) -> Iterator[tuple[str, float]]:
     yield f"{tag}_high/{measurement.group}", measurement.high
 
 
-def _is_headline(measurement: Measurement, report: Report) -> bool:
-    return measurement.estimator == report.measurements[0].estimator
-
-
 def detailed_groups(report: Report, most: int | None) -> list[str]:
     """Chooses the groups that are logged in detail: the largest, which hardly ever change, and the whole model.
 
@@ -101,9 +97,9 @@ def scalars(report: Report, detailed: Collection[str] | None = None) -> dict[str
     Returns:
         Every scalar by its tag.
     """
-    values: dict[str, float] = {}
+    values, headline = dict[str, float](), report.headline
     for measurement in report.measurements:
-        is_headline, is_detailed = _is_headline(measurement, report), detailed is None or measurement.group in detailed
+        is_headline, is_detailed = measurement in headline, detailed is None or measurement.group in detailed
         if is_headline:
             values.update(_headline(measurement))
         if is_detailed:
@@ -125,7 +121,7 @@ def monitored(report: Report) -> dict[str, float]:
         The whole model's tail index and its surrogate's.
     """
     whole = report.whole_model
-    return {"tail_index": whole.alpha, "tail_index_gaussian": whole.gaussian_alpha}
+    return {ALPHA: whole.alpha, GAUSSIAN_ALPHA: whole.gaussian_alpha}
 
 
 def callback_metrics(values: Mapping[str, float]) -> dict[str, Tensor]:
@@ -151,8 +147,8 @@ def histograms(report: Report, detailed: Collection[str] | None = None) -> dict[
         Every histogram that has a value in it by its tag.
     """
     found: dict[str, Histogram] = {}
-    for m in report.measurements:
-        if _is_headline(m, report) and (detailed is None or m.group in detailed):
+    for m in report.headline:
+        if detailed is None or m.group in detailed:
             found[f"tail_index_per_coordinate/{m.group}"] = m.coordinate_alphas
             found[f"standardized_noise/{m.group}"] = m.standardized_noise
     return {tag: histogram for tag, histogram in found.items() if any(histogram.counts)}
@@ -167,6 +163,5 @@ def laws(report: Report) -> dict[str, Table]:
     Returns:
         The table by its tag.
     """
-    rows = [m for m in report.measurements if _is_headline(m, report)]
-    cells = tuple((m.group, m.law, f"{m.alpha:.2f}", f"{m.gaussian_p_value:.3f}") for m in rows)
+    cells = tuple((m.group, m.law, f"{m.alpha:.2f}", f"{m.gaussian_p_value:.3f}") for m in report.headline)
     return {"tail_index_law": Table(("group", "best law", "α", "p-value of the Gaussian"), cells)}

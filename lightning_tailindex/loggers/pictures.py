@@ -31,7 +31,7 @@ FigureName = Literal[
 _MOST_REPORTS = 100
 """In one figure: drawing time does not grow with the length of training."""
 
-FIGURES = MappingProxyType[FigureName, Callable[[Sequence[Report]], Figure]](
+FIGURES = MappingProxyType[str, Callable[[Sequence[Report]], Figure]](
     {
         "alpha_over_steps": lambda reports: figures.alpha_over_steps(reports)[0],
         "alpha_heatmap": lambda reports: figures.alpha_heatmap(reports)[0],
@@ -44,7 +44,7 @@ FIGURES = MappingProxyType[FigureName, Callable[[Sequence[Report]], Figure]](
 )
 """Every figure of :mod:`lightning_tailindex.figures` that reports can be drawn as, of the whole model or all groups."""
 
-_NEEDED = MappingProxyType[FigureName, Callable[[Report], Sequence[float]]](
+_NEEDED = MappingProxyType[str, Callable[[Report], Sequence[float]]](
     {
         "coordinate_alphas": lambda report: report.whole_model.coordinate_alphas.counts,
         "noise_density": lambda report: report.whole_model.standardized_noise.counts,
@@ -67,7 +67,7 @@ def _rendered(figure: Figure) -> Picture:
     return np.array(canvas.buffer_rgba(), dtype=np.uint8)[..., :3]  # type: ignore[no-untyped-call]
 
 
-def picture(name: FigureName, reports: Sequence[Report]) -> dict[str, Picture]:
+def picture(name: str, reports: Sequence[Report]) -> dict[str, Picture]:
     """Draws a figure.
 
     Args:

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any, Generic
 
-from lightning_tailindex.records import Report
+from lightning_tailindex.records import ReportT
 
-from .charts import charts, compared
 from .mlflow import MLFlowSink
-from .names import detailed_groups, histograms, laws, scalars
-from .pictures import FigureName, picture
+from .presentation import Presentation
 from .scalars_only import CSVSink, SilentSink, UnknownSink
 from .setup import hyperparameters, setup
-from .sink import Picture, Sink, Start
+from .sink import Band, Lines, Picture, Sink, Start
 from .tensorboard import TensorBoardSink
 from .wandb import WandbSink
 
-__all__ = ["SINKS", "Publisher", "Settings", "sink_of"]
+__all__ = ["SINKS", "Publisher", "sink_of"]
 
 SINKS: tuple[type[Sink], ...] = (TensorBoardSink, CSVSink, MLFlowSink, WandbSink, SilentSink)
 """Every class for a logger; one more is one more file and its place here."""
@@ -38,42 +37,31 @@ def sink_of(logger: object) -> Sink:
     return next(found, UnknownSink)(logger)
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How much is logged, as the arguments of ``TailIndexMonitor`` of the same names say.
-
-    Attributes:
-        figures: Names of the figures.
-        figures_every: Measurements between figures.
-        max_detailed_groups: Groups logged in detail beside the whole model; None for all.
-    """
-
-    figures: tuple[FigureName, ...]
-    figures_every: int
-    max_detailed_groups: int | None
-
-
 @dataclass
-class Publisher:
-    """Writes the reports of one run: numbers everywhere, the rest where the logger takes it.
+class Publisher(Generic[ReportT]):
+    """Writes the reports of one monitor in one run: numbers everywhere, the rest where the logger takes it.
 
     Attributes:
         who: Whose measurements they are.
         loggers: The loggers.
-        settings: How much is logged.
+        presentation: What they are called, and how much is logged.
         arguments: How is measured, by name.
         schedule: When is measured and at what cost, in a sentence.
         guard: What keeps an error inside from ending training, and says what failed.
         tell: Says a sentence to the user.
+        all: The publishers of all monitors of the run, this one among them.
+        charts: Its charts; none before the first report.
     """
 
     who: str
     loggers: Iterable[object]
-    settings: Settings
+    presentation: Presentation[ReportT]
     arguments: Mapping[str, object]
     schedule: str
     guard: Callable[[str], AbstractContextManager[None]]
     tell: Callable[[str], None]
+    all: Callable[[], Iterable[Publisher[Any]]]
+    charts: tuple[Lines | Band, ...] = field(init=False, default=())
     _sinks: list[Sink] = field(init=False, default_factory=list)
     _count: int = field(init=False, default=0)
     _is_drawn: bool = field(init=False, default=True)
@@ -85,7 +73,7 @@ class Publisher:
         for name, left_out in {sink.name: sink.left_out for sink in self._sinks if sink.left_out}.items():
             self.tell(f"{self.who}: {name} takes everything but {left_out}.")
 
-    def publish(self, reports: Sequence[Report]) -> None:
+    def publish(self, reports: Sequence[ReportT]) -> None:
         """Writes the last report and says what holds of all of it; adds figures of all where it is time for them.
 
         Args:
@@ -99,11 +87,11 @@ class Publisher:
             with self.guard(f"{sink.name} could not log the report of step {report.step}"):
                 self._write(sink, report)
         self._count += 1
-        self._is_drawn = (self._count - 1) % self.settings.figures_every == 0
+        self._is_drawn = (self._count - 1) % self.presentation.figures_every == 0
         if self._is_drawn:
             self._draw(reports)
 
-    def finish(self, reports: Sequence[Report]) -> None:
+    def finish(self, reports: Sequence[ReportT]) -> None:
         """Draws the last state, if it is not drawn yet.
 
         Args:
@@ -113,23 +101,33 @@ class Publisher:
             self._is_drawn = True
             self._draw(reports)
 
-    def _write(self, sink: Sink, report: Report) -> None:
-        detailed = detailed_groups(report, self.settings.max_detailed_groups)
-        sink.scalars(scalars(report, detailed), report.step)
-        sink.histograms(histograms(report, detailed), report.step)
+    def _write(self, sink: Sink, report: ReportT) -> None:
+        shown, step = self.presentation, report.step
+        sink.scalars(shown.scalars(report), step)
+        sink.histograms(shown.histograms(report), step)
         if self._count == 0:
-            sink.tables({**laws(report), **setup(report, self.arguments, self.schedule)}, report.step)
-            values = {self.who: hyperparameters(self.arguments)}
-            sink.begin(Start(values, compared(report), charts(report)), report.step)
+            table = setup(shown.setup(report), self.arguments, self.schedule)
+            sink.tables({**shown.tables(report), shown.setup_tag: table}, step)
+            self.charts = shown.charts(report)
+            sink.begin(self._start(), step)
         else:
-            sink.tables(laws(report), report.step)
+            sink.tables(shown.tables(report), step)
 
-    def _draw(self, reports: Sequence[Report]) -> None:
+    def _start(self) -> Start:
+        """Tells of all monitors what is known so far, for a run has one page of charts and one of hyperparameters."""
+        publishers = list(self.all())
+        return Start(
+            {each.who: hyperparameters(each.arguments) for each in publishers},
+            tuple(tag for each in publishers for tag in each.presentation.compared),
+            {each.presentation.title: each.charts for each in publishers if each.charts},
+        )
+
+    def _draw(self, reports: Sequence[ReportT]) -> None:
         step, drawn = reports[-1].step, dict[str, Picture]()
         sinks = [sink for sink in self._sinks if sink.takes_pictures]
-        for name in self.settings.figures if sinks else ():
+        for name in self.presentation.figures if sinks else ():
             with self.guard(f"the figure {name} of step {step} could not be drawn"):
-                drawn.update(picture(name, reports))
+                drawn.update(self.presentation.picture(name, reports))
         for sink in sinks if drawn else ():
             with self.guard(f"{sink.name} could not log the figures of step {step}"):
                 sink.pictures(drawn, step)

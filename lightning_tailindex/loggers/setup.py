@@ -6,15 +6,11 @@ import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
-from lightning_tailindex.records import Report
-
 from .sink import Table
 
 __all__ = ["hyperparameters", "setup"]
 
 _PACKAGES = ("lightning-tailindex", "torch", "lightning", "pytorch-lightning", "numpy", "scipy")
-
-_UNITS = {"step": "what an optimizer step consumes", "loader": "one loader batch of one rank"}
 
 
 def _versions() -> str:
@@ -52,28 +48,17 @@ def hyperparameters(arguments: Mapping[str, object]) -> dict[str, str | int | fl
     return {name: _plain(value) for name, value in arguments.items()}
 
 
-def setup(report: Report, arguments: Mapping[str, object], schedule: str) -> dict[str, Table]:
+def setup(measured: Mapping[str, str], arguments: Mapping[str, object], schedule: str) -> Table:
     """Makes the table of what was measured in a run, and how.
 
     Args:
-        report: The first report of the run.
+        measured: What was measured, by what it is of.
         arguments: The monitor's arguments by their names.
         schedule: When is measured and at what cost, in a sentence.
 
     Returns:
-        The table by its tag.
+        The table.
     """
-    whole, groups = report.whole_model, len({m.group for m in report.measurements}) - 1
-    size = f"{report.minibatch_size} samples" if report.minibatch_size else "unknown size"
-    rows = {
-        "measured": f"{groups} groups and the whole model, of which {whole.num_coordinates} of {whole.group_size}"
-        " coordinates",
-        "draws": f"{whole.num_draws} minibatches of {size}; a draw is {_UNITS[report.noise_unit]}",
-        "full gradient": f"{report.num_full_minibatches} minibatches",
-        "data": report.note or "no two draws share data",
-        "estimators": ", ".join(dict.fromkeys(m.estimator for m in report.measurements)),
-        "schedule": schedule,
-        "versions": _versions(),
-        **{name: str(value) for name, value in hyperparameters(arguments).items()},
-    }
-    return {"tail_index_setup": Table(("what", "how"), tuple(rows.items()))}
+    rows = {**measured, "schedule": schedule, "versions": _versions()}
+    rows |= {name: str(value) for name, value in hyperparameters(arguments).items()}
+    return Table(("what", "how"), tuple(rows.items()))

@@ -73,17 +73,17 @@ class Band:
 
 @dataclass(frozen=True)
 class Start:
-    """What a logger is given once in a run, after the first report.
+    """What a logger is given once for each kind of report, after the first of them.
 
     Attributes:
         hyperparameters: How the measurement is set up, by the name of what is set up.
         metrics: Tags of the scalars that runs of different hyperparameters are compared by.
-        charts: Charts that show much in little room.
+        charts: Charts that show much in little room, by the title above them.
     """
 
     hyperparameters: Mapping[str, Mapping[str, str | int | float | None]]
     metrics: tuple[str, ...]
-    charts: tuple[Lines | Band, ...]
+    charts: Mapping[str, tuple[Lines | Band, ...]]
 
 
 class Sink(ABC):

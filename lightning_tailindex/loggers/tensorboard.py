@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, final
 
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
@@ -18,8 +18,6 @@ from .sink import Band, Lines, Picture, Sink, Start, Table
 
 __all__ = ["TensorBoardSink"]
 
-_CATEGORY = "Tail index of the gradient noise"
-
 
 @final
 class TensorBoardSink(Sink):
@@ -30,7 +28,8 @@ class TensorBoardSink(Sink):
     def begin(self, start: Start, step: int) -> None:
         """Writes the layout of the custom scalars, and hyperparameters where there are no others."""
         writer = self.logger.experiment.file_writer  # which add_scalar has opened
-        writer.add_summary(_layout([self._prefixed(chart) for chart in start.charts]))
+        # of several layouts in a run TensorBoard shows the last: each has all charts that are known by then
+        writer.add_summary(_layout({title: map(self._prefixed, charts) for title, charts in start.charts.items()}))
         # TensorBoard shows a run's first hyperparameters and no others: those of the module go before ours
         if not self.logger.hparams:
             params = {f"{name}/{key}": v for name, values in start.hyperparameters.items() for key, v in values.items()}
@@ -89,10 +88,10 @@ def _chart(chart: Lines | Band) -> layout_pb2.Chart:
     return layout_pb2.Chart(title=chart.title, margin=layout_pb2.MarginChartContent(series=series))
 
 
-def _layout(charts: list[Lines | Band]) -> Summary:
+def _layout(charts: Mapping[str, Iterable[Lines | Band]]) -> Summary:
     """Makes what ``SummaryWriter.add_custom_scalars`` writes, but for bands of more than one scalar."""
-    category = layout_pb2.Category(title=_CATEGORY, chart=[_chart(chart) for chart in charts])
-    layout = layout_pb2.Layout(category=[category]).SerializeToString()
+    categories = [layout_pb2.Category(title=title, chart=map(_chart, below)) for title, below in charts.items()]
+    layout = layout_pb2.Layout(category=categories).SerializeToString()
     tensor = TensorProto(dtype="DT_STRING", string_val=[layout], tensor_shape=TensorShapeProto())
     plugin = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name=metadata.PLUGIN_NAME))
     return Summary(value=[Summary.Value(tag=metadata.CONFIG_SUMMARY_TAG, tensor=tensor, metadata=plugin)])

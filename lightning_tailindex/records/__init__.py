@@ -5,9 +5,11 @@ from __future__ import annotations
 from .estimates import LawFit, NormalityTest, ProjectionAcceptance, TailIndexEstimate
 from .measurements import AggregatedTailIndex, DrawSamples, Histogram, Measurement, Report
 from .plain import from_plain, to_plain
+from .report import AnyReport, ReportT
 
 __all__ = [
     "AggregatedTailIndex",
+    "AnyReport",
     "DrawSamples",
     "Histogram",
     "LawFit",
@@ -15,6 +17,7 @@ __all__ = [
     "NormalityTest",
     "ProjectionAcceptance",
     "Report",
+    "ReportT",
     "TailIndexEstimate",
     "from_plain",
     "to_plain",

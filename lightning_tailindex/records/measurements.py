@@ -169,5 +169,10 @@ class Report:
     @property
     def whole_model(self) -> Measurement:
         """What the first estimator says of the whole model."""
-        last = self.measurements[-1].group
-        return next(measurement for measurement in self.measurements if measurement.group == last)
+        return self.headline[-1]
+
+    @property
+    def headline(self) -> tuple[Measurement, ...]:
+        """What the first estimator says of each group, the whole model last."""
+        first = self.measurements[0].estimator
+        return tuple(measurement for measurement in self.measurements if measurement.estimator == first)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
-from .measurements import Report
+from .report import ReportT
 
 __all__ = ["from_plain", "to_plain"]
 
@@ -17,7 +17,7 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
-def to_plain(report: Report) -> dict[str, Any]:
+def to_plain(report: Any) -> dict[str, Any]:
     """Turns a report into dictionaries, lists, strings and numbers.
 
     Args:
@@ -48,10 +48,11 @@ def _typed(hint: Any, plain: Any) -> Any:
     return plain
 
 
-def from_plain(plain: Mapping[str, Any]) -> Report:
+def from_plain(kind: type[ReportT], plain: Mapping[str, Any]) -> ReportT:
     """Turns what :func:`to_plain` returned into the report that it was.
 
     Args:
+        kind: The class of the report.
         plain: The fields by name. Names that a report does not have are passed over, as another version may have
             written them.
 
@@ -61,6 +62,6 @@ def from_plain(plain: Mapping[str, Any]) -> Report:
     Raises:
         ValueError: If a field is missing that has no default.
     """
-    report = _record(Report, plain)
-    assert isinstance(report, Report)
+    report = _record(kind, plain)
+    assert isinstance(report, kind)
     return report

@@ -38,14 +38,14 @@ class _Section:
         return self.run.reports[-1]
 
     @property
-    def groups(self) -> list[Measurement]:
+    def groups(self) -> tuple[Measurement, ...]:
         """What the first estimator says of each group, at last."""
-        return [m for m in self.last.measurements if m.estimator == self.last.whole_model.estimator]
+        return self.last.headline
 
     @property
     def further(self) -> list[Measurement]:
         """What further estimators say."""
-        return [m for m in self.last.measurements if m.estimator != self.last.whole_model.estimator]
+        return [measurement for measurement in self.last.measurements if measurement not in self.last.headline]
 
     @property
     def setup(self) -> Iterator[tuple[str, str]]:

@@ -1,15 +1,18 @@
 """All that knows Lightning's insides: loaders, precision, strategies, ranks, and how to leave them alone."""
 
 from .data import Batches, check_dataloader
-from .extra_minibatches import ExtraMinibatches, NoiseSettings
-from .state import check_measurable, check_parameters, is_stepping, last_step, optimizer_steps, processes
+from .extra_minibatches import ExtraMinibatches
+from .source import NoiseSettings, NoiseSource
+from .state import check_alone, check_measurable, check_parameters, is_stepping, last_step, optimizer_steps, processes
 from .training_gradients import TrainingGradients
 
 __all__ = [
     "Batches",
     "ExtraMinibatches",
     "NoiseSettings",
+    "NoiseSource",
     "TrainingGradients",
+    "check_alone",
     "check_dataloader",
     "check_measurable",
     "check_parameters",

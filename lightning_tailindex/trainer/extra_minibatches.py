@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import gc
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from typing import final
 
-from torch import nn
-
-from lightning_tailindex.noise.engine import Engine, collect_gradients
-from lightning_tailindex.noise.groups import Grouping, measured_parameters
+from lightning_tailindex.noise.engine import collect_gradients
+from lightning_tailindex.noise.groups import measured_parameters
 from lightning_tailindex.noise.minibatches import SweepPlan, plan_minibatches
 from lightning_tailindex.noise.observation import NoiseObservation
-from lightning_tailindex.noise.pairs import PairRecorder
-from lightning_tailindex.noise.processes import NoiseUnit, Processes
+from lightning_tailindex.noise.processes import Processes
 from lightning_tailindex.noise.random_state import derived_seed
 from lightning_tailindex.noise.recorder import Recorder, combine
 from lightning_tailindex.noise.vectorized import CannotVectorizeError
@@ -23,56 +19,14 @@ from .data import Data, Replay, can_read_again, own_data, training_data
 from .flavour import LightningModule, Trainer, rank_zero_info
 from .loss import borrowed_loss
 from .progress import MeasurementBar
+from .source import NoiseSettings, NoiseSource
 from .state import is_sharded, needs_loss_scale, processes
 
-__all__ = ["ExtraMinibatches", "NoiseSettings"]
-
-_SAMPLE = 1024  # for what needs all draws at once, where every coordinate is measured
+__all__ = ["ExtraMinibatches"]
 
 
-@dataclass(frozen=True)
-class NoiseSettings:
-    """What is measured, as the arguments of ``TailIndexMonitor`` of the same names say.
-
-    Attributes:
-        num_minibatches: Noise draws, over all processes.
-        full_gradient_batches: Minibatches averaged into the full gradient; None for a whole sweep.
-        grouping: Function from a parameter's name to its group's.
-        patterns: Expressions of the parameters' names; none for all.
-        max_coordinates: Coordinates sampled per group; None for every one of them in pairs of draws, and a sample.
-        seed: Seed of everything that is drawn.
-        noise_unit: What a draw is.
-        engine: How gradients are computed.
-    """
-
-    num_minibatches: int
-    full_gradient_batches: int | None
-    grouping: Grouping
-    patterns: tuple[re.Pattern[str], ...]
-    max_coordinates: int | None
-    seed: int
-    noise_unit: NoiseUnit = "step"
-    engine: Engine = "auto"
-
-    @property
-    def sample_size(self) -> int:
-        """Coordinates per group whose draws are kept."""
-        return _SAMPLE if self.max_coordinates is None else self.max_coordinates
-
-    def pairs(self, measured: Mapping[str, nn.Parameter], together: Processes) -> PairRecorder | None:
-        """Makes what takes every coordinate, where that is wanted."""
-        return PairRecorder(measured, together) if self.max_coordinates is None else None
-
-    def accumulation(self, trainer: Trainer) -> int:
-        """Returns the loader batches of one process in a draw."""
-        return trainer.accumulate_grad_batches if self.noise_unit == "step" else 1
-
-    def share(self, total: int, trainer: Trainer) -> int:
-        """Returns how many of all minibatches a process computes; where they are its own, all compute as many."""
-        return total if self.noise_unit == "step" else -(-total // trainer.world_size)
-
-
-class ExtraMinibatches:
+@final
+class ExtraMinibatches(NoiseSource):
     """Computes the gradients of extra minibatches; of those that training last saw, where data are read only once.
 
     Args:
@@ -92,25 +46,28 @@ class ExtraMinibatches:
         self._steps_to_fill = -(-length // trainer.accumulate_grad_batches)
 
     def is_ready(self, trainer: Trainer) -> bool:
-        """Whether there is something to measure in every process; each of them has to ask, and at the same steps."""
+        """Whether every process has batches: always, or once training has seen enough of a stream."""
         return self._replay is None or processes(trainer).all(self._replay.is_full)
 
     @property
     def note(self) -> str:
-        """What the reader of the announcement has to know of the data."""
+        """Says that the data are a stream's, if they are."""
         return "" if self._replay is None else ", on the last minibatches of the stream that training saw"
 
     def wants(self, steps_left: int) -> bool:
-        """Whether training's minibatches are to be shown, so many steps before the next measurement."""
+        """Whether these are among the last batches of a stream."""
         return self._replay is not None and steps_left <= self._steps_to_fill
 
     def see(self, batch: object) -> None:
-        """Keeps a batch that training is about to use."""
+        """Keeps a copy of the batch."""
         assert self._replay is not None
         self._replay.see(batch)
 
+    def see_gradients(self, module: LightningModule) -> None:
+        """Needs none of them."""
+
     def work(self, trainer: Trainer) -> tuple[str, float]:
-        """Says what a measurement takes: in words, and in minibatch passes, those of training being the unit."""
+        """Counts the passes of the plan."""
         plan, settings = self._plan(trainer, self._data(trainer)), self._settings
         is_step = settings.noise_unit == "step"
         times = 1 if is_step else trainer.world_size
@@ -131,19 +88,7 @@ class ExtraMinibatches:
         return SweepPlan(draws, None if self._replay else full, length, accumulation, data.batch_size)
 
     def observe(self, trainer: Trainer, module: LightningModule, step: int) -> NoiseObservation:
-        """Measures; every process has to call it, and none waits for one that failed.
-
-        Args:
-            trainer: The trainer.
-            module: The module in training.
-            step: Optimizer steps taken.
-
-        Returns:
-            The noise, the same in all processes.
-
-        Raises:
-            OtherProcessError: If another process failed.
-        """
+        """Computes the gradients of extra minibatches."""
         together = processes(trainer, self._settings.noise_unit)
         recorder = together.all_or_none(
             lambda: self._collect(trainer, module, step, together), lambda own: own.num_draws
@@ -162,7 +107,7 @@ class ExtraMinibatches:
         except Exception:
             self._engine = wanted  # what was wrong was not the engine
             raise
-        rank_zero_info(f"TailIndexMonitor: minibatches are computed one by one from here on: {reason.rstrip('.')}.")
+        rank_zero_info(f"Gradient noise: minibatches are computed one by one from here on: {reason.rstrip('.')}.")
         return recorder
 
     def _compute(self, trainer: Trainer, module: LightningModule, step: int, together: Processes) -> Recorder:

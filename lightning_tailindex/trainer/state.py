@@ -18,6 +18,7 @@ from lightning_tailindex.noise.sharded import check_shards
 from .flavour import LightningModule, MisconfigurationException, Trainer, is_param_in_hook_signature
 
 __all__ = [
+    "check_alone",
     "check_measurable",
     "check_parameters",
     "is_a",
@@ -66,6 +67,20 @@ def _reason_against(trainer: Trainer, noise_unit: NoiseUnit) -> str | None:
     return None
 
 
+def check_alone(trainer: Trainer, name: str) -> None:
+    """Refuses a second callback of a class, which would log under the names of the first.
+
+    Args:
+        trainer: The trainer.
+        name: Name of the class.
+
+    Raises:
+        MisconfigurationException: If the trainer has more than one.
+    """
+    if sum(is_a(callback, name) for callback in trainer.callbacks) > 1:  # type: ignore[attr-defined]
+        raise MisconfigurationException(f"One {name} logs under the names of the other: use one per Trainer.")
+
+
 def check_measurable(trainer: Trainer, module: LightningModule, noise_unit: NoiseUnit) -> None:
     """Refuses what cannot be measured, before training starts.
 
@@ -83,8 +98,6 @@ def check_measurable(trainer: Trainer, module: LightningModule, noise_unit: Nois
     if reason is not None:
         name = type(trainer.strategy).__name__
         raise MisconfigurationException(f"The gradient noise cannot be measured under {name}: {reason}.")
-    if sum(is_a(callback, "TailIndexMonitor") for callback in trainer.callbacks) > 1:  # type: ignore[attr-defined]
-        raise MisconfigurationException("One TailIndexMonitor logs under the names of the other: use one per Trainer.")
     if callable(getattr(module, STEP_METHOD, None)):
         return
     name, advice = type(module).__name__, f"Define {STEP_METHOD}(self, batch, batch_idx) on it, which returns the loss."

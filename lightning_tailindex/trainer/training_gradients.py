@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +18,8 @@ from lightning_tailindex.noise.processes import Processes
 from lightning_tailindex.noise.recorder import flat_gradient
 from lightning_tailindex.noise.sharded import own_coordinates
 
-from .extra_minibatches import NoiseSettings
 from .flavour import LightningModule, MisconfigurationException, Trainer
+from .source import NoiseSettings, NoiseSource
 from .state import is_sharded, processes
 
 __all__ = ["TrainingGradients"]
@@ -31,7 +32,8 @@ def _gathered(gradient: Tensor | None, index: Tensor) -> Tensor:
     return flat_gradient(gradient).index_select(0, index)
 
 
-class TrainingGradients:
+@final
+class TrainingGradients(NoiseSource):
     """Keeps sampled coordinates of the gradients of the last optimizer steps; their differences in pairs are the noise.
 
     In the difference of two consecutive steps' gradients the full gradient cancels, up to what one step changes of
@@ -59,26 +61,29 @@ class TrainingGradients:
         self._pairs: PairRecorder | None = None
         self._size = 0
 
-    note = ""
+    @property
+    def note(self) -> str:
+        """Nothing is special."""
+        return ""
 
     def is_ready(self, trainer: Trainer) -> bool:
         """Whether enough steps have been seen; the same in all processes."""
         return len(self._rows) == self._rows.maxlen
 
     def wants(self, steps_left: int) -> bool:
-        """Whether training's minibatches are to be shown, so many steps before the next measurement."""
+        """Whether these are among the steps whose gradients are kept."""
         return steps_left <= 2 * self._settings.num_minibatches
 
     def see(self, batch: object) -> None:
-        """Looks how many samples a batch has that training is about to use."""
+        """Looks how many samples the batch has."""
         self._size = guess_size(batch) or 1
 
     def work(self, trainer: Trainer) -> tuple[str, float]:
-        """Says what a measurement takes, in words and in minibatch passes."""
+        """Counts the steps; there are no passes."""
         return f"the gradients of {2 * self._settings.num_minibatches} steps of training in pairs", 0.0
 
     def see_gradients(self, module: LightningModule) -> None:
-        """Keeps sampled coordinates of the gradients that an optimizer step is about to use."""
+        """Keeps sampled coordinates of the gradients."""
         measured = measured_parameters(module, self._settings.patterns)
         if self._sample is None:
             self._groups = group_names(measured, self._settings.grouping)
@@ -103,16 +108,7 @@ class TrainingGradients:
             self._pairs.record(gradients)
 
     def observe(self, trainer: Trainer, module: LightningModule, step: int) -> NoiseObservation:
-        """Forms the noise from the gradients kept.
-
-        Args:
-            trainer: The trainer.
-            module: The module in training.
-            step: Optimizer steps taken.
-
-        Returns:
-            The noise, the same in all processes; norms are those of the sampled coordinates, scaled up.
-        """
+        """Forms the noise from the gradients kept; norms are those of the sampled coordinates, scaled up."""
         assert self._sample is not None
         rows = self._together.whole(torch.stack(tuple(self._rows)))
         rows = rows[rows.isfinite().all(1)]  # a step that automatic mixed precision skipped

@@ -80,7 +80,7 @@ def test_the_largest_draws_are_those_of_the_odd_samples(batch_size: int, accumul
 
 def test_they_come_back_from_a_checkpoint(tmp_path: Path) -> None:
     found = report(tmp_path, DataLoader(TensorDataset(data()), 10, shuffle=True))
-    assert from_plain(to_plain(found)) == found
+    assert from_plain(Report, to_plain(found)) == found
 
 
 def test_where_nobody_knows_the_samples_there_are_norms_only(tmp_path: Path) -> None:

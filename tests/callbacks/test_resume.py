@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import OnExceptionCheckpoint
 from packaging.version import Version
 
 from lightning_tailindex import TailIndexMonitor
-from lightning_tailindex.records import from_plain, to_plain
+from lightning_tailindex.records import Report, from_plain, to_plain
 
 from .resuming import END, Crash, EpochNet, Net, compared, run
 from .training_trace import Trace
@@ -155,8 +155,8 @@ def test_a_report_comes_back_from_plain_types_as_it_was(
     whole: dict[type[Net], tuple[TailIndexMonitor, Net]],
 ) -> None:
     report = whole[Net][0].reports[0]
-    again = from_plain(to_plain(report))
+    again = from_plain(Report, to_plain(report))
     assert repr(again) == repr(report)  # NaN is not equal to itself
     assert again.measurements[0] == report.measurements[0]
     assert isinstance(hash(again), int)  # what was frozen is
-    assert from_plain({**to_plain(report), "written by a later version": 1}).step == report.step
+    assert from_plain(Report, {**to_plain(report), "written by a later version": 1}).step == report.step

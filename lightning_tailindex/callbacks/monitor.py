@@ -1,0 +1,147 @@
+"""What every monitor does: measure when it is time, keep the reports, log them, and never harm training."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic
+
+from lightning_tailindex.loggers import Presentation, Publisher, callback_metrics
+from lightning_tailindex.records import ReportT, from_plain, to_plain
+from lightning_tailindex.trainer import check_alone, is_stepping, last_step, optimizer_steps
+from lightning_tailindex.trainer.flavour import Callback, LightningModule, Trainer, rank_zero_info
+
+from .failures import Failures
+from .schedule import Schedule
+
+__all__ = ["Monitor"]
+
+_REPORTS_IN_CHECKPOINT = 100
+"""A report of the gradient noise takes some 2 KB for each measurement: 1 MB for four groups beside the whole model."""
+
+
+class Monitor(Callback, ABC, Generic[ReportT]):
+    """Measures at the scheduled steps, keeps the reports, logs them, and never harms training.
+
+    A subclass is final. It says what it needs of a trainer, how often it measures and at what cost, and measures; its
+    own hooks of Lightning call :meth:`_measure_if_due`.
+
+    Args:
+        kind: The class of its reports.
+        presentation: How they are logged.
+        arguments: The arguments of the subclass by name, ``on_error`` among them.
+
+    Attributes:
+        reports: The reports of this run, oldest first; after resuming from a checkpoint, the last 100 before it too.
+        logged: How they are logged.
+    """
+
+    def __init__(self, kind: type[ReportT], presentation: Presentation[ReportT], arguments: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.reports: list[ReportT] = []
+        self.logged = presentation
+        self._kind = kind
+        self._arguments = arguments
+        self._schedule = Schedule(1)
+        self._failures = self._new_failures()
+        self._metrics: dict[str, float] = {}
+        self._publisher: Publisher[ReportT] | None = None
+
+    @abstractmethod
+    def _check(self, trainer: Trainer, module: LightningModule) -> None:
+        """Refuses what cannot be measured, before training starts."""
+
+    @abstractmethod
+    def _begin(self, trainer: Trainer, module: LightningModule) -> tuple[int, str, str]:
+        """Prepares for a run.
+
+        Returns:
+            Optimizer steps between measurements; what is measured, in words; and by which work, in words.
+        """
+
+    @abstractmethod
+    def _is_ready(self, trainer: Trainer) -> bool:
+        """Whether a measurement that is due is possible; every process is asked, at the same steps."""
+
+    @abstractmethod
+    def _report(self, trainer: Trainer, module: LightningModule, step: int) -> ReportT:
+        """Measures; in every process or, by an error in each, in none."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses what cannot be measured, and a second monitor of the same kind."""
+        if stage == "fit":
+            self._check(trainer, pl_module)
+            check_alone(trainer, type(self).__name__)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what a resumed run goes on from, in plain types: no more than the last 100 reports are in it.
+
+        The batches and gradients that training has shown, which may be large, are not: a resumed run measures as soon
+        as it has seen enough of them again.
+        """
+        return {
+            "callback_metrics": dict(self._metrics),
+            "is_waiting": self._schedule.is_waiting,
+            "reports": [to_plain(report) for report in self.reports[-_REPORTS_IN_CHECKPOINT:]],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes what :meth:`state_dict` returned, be it of an older version, which had less in it."""
+        self._metrics = dict(state_dict["callback_metrics"])
+        self._schedule.is_waiting = bool(state_dict.get("is_waiting", False))
+        with self._failures.told("the reports in the checkpoint could not be read"):
+            self.reports = [from_plain(self._kind, report) for report in state_dict.get("reports", ())]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Settles the schedule and says what it will cost."""
+        if trainer.global_step == 0:
+            self.reports, self._metrics, self._schedule = [], {}, Schedule(1)
+        trainer.callback_metrics.update(callback_metrics(self._metrics))
+        self._failures = self._new_failures()
+        interval, what, work = self._begin(trainer, pl_module)
+        self._schedule = Schedule(interval, self._schedule.is_waiting)
+        start, end = optimizer_steps(trainer), last_step(trainer, pl_module)
+        announcement = f"measures {what} {self._schedule.announcement(start, end)}, by {work}"
+        rank_zero_info(f"{type(self).__name__}: {announcement}.")
+        self._publisher = Publisher(
+            type(self).__name__,
+            trainer.loggers if trainer.is_global_zero else (),
+            self.logged,
+            self._arguments,
+            announcement,
+            self._failures.told,
+            rank_zero_info,
+            lambda: _publishers(trainer),
+        )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws the last state, or says that there is nothing to see."""
+        assert self._publisher is not None
+        self._publisher.finish(self.reports)
+        if not self.reports:
+            rank_zero_info(f"{type(self).__name__}: nothing was measured in this run.")
+
+    def _measure_if_due(self, trainer: Trainer, module: LightningModule) -> None:
+        """Measures if this step is one to measure at; called before every loader batch."""
+        step = optimizer_steps(trainer)
+        if self._schedule.is_due(step, lambda: is_stepping(trainer) and self._is_ready(trainer)):
+            with self._failures.told(f"the measurement at step {step} failed and was dropped"):
+                self._measure(trainer, module, step)
+
+    def _measure(self, trainer: Trainer, module: LightningModule, step: int) -> None:
+        report = self._report(trainer, module, step)
+        while self.reports and self.reports[-1].step >= step:
+            self.reports.pop()  # measured before the run went back to an earlier checkpoint
+        self.reports.append(report)
+        self._metrics = self.logged.monitored(report)
+        trainer.callback_metrics.update(callback_metrics(self._metrics))
+        assert self._publisher is not None
+        self._publisher.publish(self.reports)
+
+    def _new_failures(self) -> Failures:
+        return Failures(type(self).__name__, self._arguments["on_error"] == "raise")
+
+
+def _publishers(trainer: Trainer) -> Iterator[Publisher[Any]]:
+    monitors = (each for each in trainer.callbacks if isinstance(each, Monitor))  # type: ignore[attr-defined]
+    yield from (each._publisher for each in monitors if each._publisher is not None)

@@ -1,0 +1,77 @@
+"""Reports of the gradient noise in the terms of loggers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+from lightning_tailindex.noise.groups import WHOLE_MODEL
+from lightning_tailindex.records import Histogram, Report
+
+from .charts import charts
+from .names import ALPHA, GAUSSIAN_ALPHA, detailed_groups, histograms, laws, monitored, scalars
+from .pictures import FigureName, picture
+from .presentation import Presentation
+from .sink import Band, Lines, Picture, Table
+
+__all__ = ["NoisePresentation"]
+
+_UNITS = {"step": "what an optimizer step consumes", "loader": "one loader batch of one rank"}
+
+
+@final
+@dataclass(frozen=True)
+class NoisePresentation(Presentation[Report]):
+    """How much of the gradient noise is logged, as the arguments of ``TailIndexMonitor`` of the same names say.
+
+    Attributes:
+        figures: Names of the figures.
+        figures_every: Measurements between figures.
+        max_detailed_groups: Groups logged in detail beside the whole model; None for all.
+    """
+
+    figures: tuple[FigureName, ...]
+    figures_every: int
+    max_detailed_groups: int | None
+
+    title: ClassVar[str] = "Tail index of the gradient noise"
+    setup_tag: ClassVar[str] = "tail_index_setup"
+    compared: ClassVar[tuple[str, ...]] = (f"{ALPHA}/{WHOLE_MODEL}", f"{GAUSSIAN_ALPHA}/{WHOLE_MODEL}")
+
+    def scalars(self, report: Report) -> dict[str, float]:
+        """Names the tail indices of all groups, and every number of those logged in detail."""
+        return scalars(report, detailed_groups(report, self.max_detailed_groups))
+
+    def monitored(self, report: Report) -> dict[str, float]:
+        """Names the whole model's tail index and its surrogate's."""
+        return monitored(report)
+
+    def histograms(self, report: Report) -> dict[str, Histogram]:
+        """Names the histograms of the groups logged in detail."""
+        return histograms(report, detailed_groups(report, self.max_detailed_groups))
+
+    def tables(self, report: Report) -> dict[str, Table]:
+        """Names the table of the laws that fit best."""
+        return laws(report)
+
+    def charts(self, report: Report) -> tuple[Lines | Band, ...]:
+        """Lays out the tail index over groups, with its interval, and over aggregated minibatches."""
+        return charts(report)
+
+    def setup(self, report: Report) -> Mapping[str, str]:
+        """Says which draws were taken of how much of the model."""
+        whole, groups = report.whole_model, len(report.headline) - 1
+        size = f"{report.minibatch_size} samples" if report.minibatch_size else "unknown size"
+        return {
+            "measured": f"{groups} groups and the whole model, of which {whole.num_coordinates} of {whole.group_size}"
+            " coordinates",
+            "draws": f"{whole.num_draws} minibatches of {size}; a draw is {_UNITS[report.noise_unit]}",
+            "full gradient": f"{report.num_full_minibatches} minibatches",
+            "data": report.note or "no two draws share data",
+            "estimators": ", ".join(dict.fromkeys(m.estimator for m in report.measurements)),
+        }
+
+    def picture(self, name: str, reports: Sequence[Report]) -> dict[str, Picture]:
+        """Draws one of the figures."""
+        return picture(name, reports)

@@ -1,0 +1,61 @@
+"""A kind of report in the terms of loggers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Generic
+
+from lightning_tailindex.records import Histogram, ReportT
+
+from .sink import Band, Lines, Picture, Table
+
+__all__ = ["Presentation"]
+
+
+class Presentation(ABC, Generic[ReportT]):
+    """What one kind of report is called where users see it, and how it is shown.
+
+    A subclass is final. Its tags are its own: no other kind of report logs under them.
+
+    Attributes:
+        title: Title above its charts.
+        setup_tag: Tag of the text that says what was measured, and how.
+        compared: Tags of the scalars that runs are compared by.
+        figures: Names of the figures that are drawn.
+        figures_every: Reports between figures.
+    """
+
+    title: ClassVar[str]
+    setup_tag: ClassVar[str]
+    compared: ClassVar[tuple[str, ...]]
+    figures: Sequence[str]
+    figures_every: int
+
+    @abstractmethod
+    def scalars(self, report: ReportT) -> dict[str, float]:
+        """Names the numbers of a report: every scalar by its tag."""
+
+    @abstractmethod
+    def monitored(self, report: ReportT) -> dict[str, float]:
+        """Names what EarlyStopping and ModelCheckpoint can monitor; without a slash, which would make folders."""
+
+    @abstractmethod
+    def histograms(self, report: ReportT) -> dict[str, Histogram]:
+        """Names the histograms of a report that have values in them."""
+
+    @abstractmethod
+    def tables(self, report: ReportT) -> dict[str, Table]:
+        """Names the tables of a report."""
+
+    @abstractmethod
+    def charts(self, report: ReportT) -> tuple[Lines | Band, ...]:
+        """Lays out a few charts, given the first report of a run."""
+
+    @abstractmethod
+    def setup(self, report: ReportT) -> Mapping[str, str]:
+        """Says what was measured, and how, given the first report of a run."""
+
+    @abstractmethod
+    def picture(self, name: str, reports: Sequence[ReportT]) -> dict[str, Picture]:
+        """Draws a figure of a run's reports, oldest first: by its tag, or nothing where there is nothing to see."""
