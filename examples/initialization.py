@@ -1,6 +1,6 @@
 """Initialize deep, narrow ReLU nets for several moments s: what becomes of the signal over depth, and of training.
 
-python examples/initialization.py            # about a minute; writes initialization.png
+python examples/initialization.py            # about a minute; writes runs/initialization.png
 python examples/initialization.py --quick    # the same in seconds, of few nets and steps
 """
 
@@ -142,7 +142,7 @@ def draw_training(ax: Axes, curves: dict[float, Tensor], name: str, sizes: Sizes
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few nets, seeds and steps")
-    parser.add_argument("--output", type=Path, default=Path("initialization.png"), help="default: %(default)s")
+    parser.add_argument("--output", type=Path, default=Path("runs/initialization.png"), help="default: %(default)s")
     arguments = parser.parse_args()
     sizes = Sizes(nets=100, seeds=2, steps=30) if arguments.quick else Sizes(nets=1000, seeds=5, steps=1000)
     images = load_digits()
@@ -162,6 +162,7 @@ def main() -> None:
         ax.title.set_fontsize("medium")
         ax.spines[["top", "right"]].set_visible(False)
         ax.legend(frameon=False, title="weights preserve")
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(arguments.output, dpi=90)
     print(f"The figure is {arguments.output}.")
 

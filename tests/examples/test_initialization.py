@@ -12,10 +12,10 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "initialization.py"
 
 
 def test_smaller_moments_keep_a_typical_signal(tmp_path: Path) -> None:
-    command = [sys.executable, str(EXAMPLE), "--quick", "--output", "figure.png"]
+    command = [sys.executable, str(EXAMPLE), "--quick"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=160, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "runs" / "initialization.png").read_bytes().startswith(b"\x89PNG")
     rows = [[float(cell) for cell in line.split()] for line in done.stdout.splitlines()[1:4]]
     assert [row[0] for row in rows] == [2, 1, 0.25]
     medians = [row[1] for row in rows]
