@@ -1,5 +1,7 @@
 """Callbacks: thin shells that decide, observe, analyse and emit."""
 
+from .first_exit import FirstExitMonitor
 from .tail_index import TailIndexMonitor
+from .weight_spectrum import WeightSpectrumMonitor
 
-__all__ = ["TailIndexMonitor"]
+__all__ = ["FirstExitMonitor", "TailIndexMonitor", "WeightSpectrumMonitor"]

@@ -128,6 +128,13 @@ class Monitor(Callback, ABC, Generic[ReportT]):
             with self._failures.told(f"the measurement at step {step} failed and was dropped"):
                 self._measure(trainer, module, step)
 
+    def _measure_last(self, trainer: Trainer, module: LightningModule) -> None:
+        """Measures what training ends with, unless it was measured; for what needs no batch, called in its end."""
+        step = optimizer_steps(trainer)
+        if not self.reports or self.reports[-1].step != step:
+            with self._failures.told(f"the measurement at the end, at step {step}, failed and was dropped"):
+                self._measure(trainer, module, step)
+
     def _measure(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         report = self._report(trainer, module, step)
         while self.reports and self.reports[-1].step >= step:

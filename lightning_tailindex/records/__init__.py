@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from .estimates import LawFit, NormalityTest, ProjectionAcceptance, TailIndexEstimate
+from .first_exit import FirstExit, FirstExitReport
 from .measurements import AggregatedTailIndex, DrawSamples, Histogram, Measurement, Report
 from .plain import from_plain, to_plain
 from .report import AnyReport, ReportT
+from .spectrum import SpectrumMeasurement, SpectrumReport
 
 __all__ = [
     "AggregatedTailIndex",
     "AnyReport",
     "DrawSamples",
+    "FirstExit",
+    "FirstExitReport",
     "Histogram",
     "LawFit",
     "Measurement",
@@ -18,6 +22,8 @@ __all__ = [
     "ProjectionAcceptance",
     "Report",
     "ReportT",
+    "SpectrumMeasurement",
+    "SpectrumReport",
     "TailIndexEstimate",
     "from_plain",
     "to_plain",

@@ -5,6 +5,7 @@ from .extra_minibatches import ExtraMinibatches
 from .source import NoiseSettings, NoiseSource
 from .state import check_alone, check_measurable, check_parameters, is_stepping, last_step, optimizer_steps, processes
 from .training_gradients import TrainingGradients
+from .weights import check_weights, settle_shards, weights_of_checkpoint
 
 __all__ = [
     "Batches",
@@ -16,8 +17,11 @@ __all__ = [
     "check_dataloader",
     "check_measurable",
     "check_parameters",
+    "check_weights",
     "is_stepping",
     "last_step",
     "optimizer_steps",
     "processes",
+    "settle_shards",
+    "weights_of_checkpoint",
 ]

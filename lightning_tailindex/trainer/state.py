@@ -28,6 +28,7 @@ __all__ = [
     "needs_loss_scale",
     "optimizer_steps",
     "processes",
+    "reason_against_strategy",
 ]
 
 STEP_METHOD = "gradient_noise_step"
@@ -48,15 +49,22 @@ def is_sharded(trainer: Trainer) -> bool:
     return is_a(trainer.strategy, "ModelParallelStrategy")
 
 
-def _reason_against(trainer: Trainer, noise_unit: NoiseUnit) -> str | None:
-    """Says in words why the gradient noise cannot be measured under a strategy; None if it can."""
-    strategy: Any = trainer.strategy
+def reason_against_strategy(trainer: Trainer) -> str | None:
+    """Says in words why neither weights nor gradients can be read under a strategy; None if they can."""
+    strategy = trainer.strategy
     is_known = any(is_a(strategy, name) for name in _STRATEGIES)
     if not is_known or any(part in cls.__name__ for cls in type(strategy).__mro__ for part in _FOREIGN):
         advice = "Use a single device, DDP, or FSDP2 by ModelParallelStrategy"
         return f"its parameters or gradients are not whole on one device. {advice}"
-    if not is_sharded(trainer):
-        return None
+    return None
+
+
+def _reason_against(trainer: Trainer, noise_unit: NoiseUnit) -> str | None:
+    """Says in words why the gradient noise cannot be measured under a strategy; None if it can."""
+    strategy: Any = trainer.strategy
+    reason = reason_against_strategy(trainer)
+    if reason is not None or not is_sharded(trainer):
+        return reason
     if not can_shard_again():
         return f"it needs fully_shard of torch.distributed.fsdp, from torch 2.6 on, got torch {torch.__version__}"
     if strategy.device_mesh["tensor_parallel"].size() > 1:
