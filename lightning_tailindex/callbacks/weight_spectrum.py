@@ -109,9 +109,9 @@ class WeightSpectrumMonitor(Monitor[SpectrumReport]):
     def _begin(self, trainer: Trainer, module: LightningModule) -> tuple[int, str, str]:
         check_patterns(module, self.settings.patterns)
         matrices = weight_matrices(module, self.settings.patterns)
-        billions = decomposition_cost(matrices, self.settings) / 1e9
+        cost = decomposition_cost(matrices, self.settings)
         what = f"the spectra of {len(matrices)} weight matrices"
-        return self.every_n_steps, what, f"singular values, some {billions:.2g} billion operations each time"
+        return self.every_n_steps, what, f"singular values, some {cost:.1g} operations each time"
 
     def _is_ready(self, trainer: Trainer) -> bool:
         return True

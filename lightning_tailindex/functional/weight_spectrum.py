@@ -97,9 +97,11 @@ def weight_spectrum(
     if number == 0 or not bool(matrices.isfinite().all()):
         return _nothing(name, weight, number, "NaN or infinite weights" if number else "no weights")
     singular = torch.linalg.svdvals(matrices).flatten().double().cpu()
-    singular = singular.where(singular > singular.max() * larger * torch.finfo(matrices.dtype).eps, 0.0)
+    rounding = larger * torch.finfo(matrices.dtype).eps
+    singular = singular.where(singular > singular.max() * rounding, 0.0)
     values = (singular.square() / (larger if normalize else 1)).sort().values
-    return _found(name, weight, singular, values[values > 0], min_tail)
+    fit = _fitted(values[values > 0], min_tail, rounding)
+    return _found(name, weight, singular, values[values > 0], fit)
 
 
 def as_matrices(weight: Tensor, convolutions: Convolutions) -> Tensor:
@@ -132,12 +134,12 @@ def _check(weight: Tensor, convolutions: str, min_tail: int, max_dim: int | None
         raise ValueError(f"weight_spectrum needs max_dim to be None or at least 1, got {max_dim}.")
 
 
-def _found(name: str, weight: Tensor, singular: Tensor, values: Tensor, min_tail: int) -> SpectrumMeasurement:
+def _found(name: str, weight: Tensor, singular: Tensor, values: Tensor, fit: _Fit) -> SpectrumMeasurement:
     """The numbers of singular values, zeros among them, and eigenvalues, ascending, no zeros among them."""
     rank = len(values)
     if rank == 0:
         return _nothing(name, weight, len(singular), "all weights are zero", 0.0)
-    fit, largest, total = _fitted(values, min_tail), float(values[-1]), float(values.sum())
+    largest, total = float(values[-1]), float(values.sum())
     share = values / total
     return SpectrumMeasurement(
         matrix=name,
@@ -160,10 +162,12 @@ def _found(name: str, weight: Tensor, singular: Tensor, values: Tensor, min_tail
     )
 
 
-def _fitted(values: Tensor, min_tail: int) -> _Fit:
-    """The power law of eigenvalues in ascending order."""
+def _fitted(values: Tensor, min_tail: int, rounding: float) -> _Fit:
+    """The power law of eigenvalues in ascending order, none of them zero."""
     if len(values) < min_tail:
         return _Fit(note=f"no density exponent: fewer than {min_tail} eigenvalues above rounding")
+    if values[-1] <= values[0] * (1 + 2 * rounding):
+        return _Fit(note="no density exponent: all eigenvalues are equal up to rounding")
     estimate = power_law(values)
     if estimate.note:
         return _Fit(note=f"no density exponent: {estimate.note}")
