@@ -18,7 +18,7 @@ __all__ = ["Convolutions", "weight_spectrum"]
 Convolutions = Literal["flattened", "slices"]
 """Which matrix a kernel of a convolution is."""
 
-_BINS = 40
+_FEWEST_BINS, _MOST_BINS = 10, 40
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,8 @@ def _histogram(values: Tensor) -> Histogram:
     low, high = float(values[0]), float(values[-1])
     if high - low < 1e-6:  # all the same: a bin around them
         low, high = low - 0.05, high + 0.05
-    counts, edges = torch.histogram(values, _BINS, range=(low, high))
+    bins = min(max(round(2 * math.sqrt(len(values))), _FEWEST_BINS), _MOST_BINS)
+    counts, edges = torch.histogram(values, bins, range=(low, high))
     return Histogram(
         tuple(edges.tolist()), tuple(map(int, counts.tolist())), float(values.sum()), float(values.square().sum())
     )
