@@ -101,8 +101,8 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes what :meth:`state_dict` returned."""
         super().load_state_dict(state_dict)
-        self._kept = dict(state_dict["reference"])
-        self._path = WeightPath(self.radii, self.window, dict(state_dict["exits"]))
+        self._kept = dict(state_dict.get("reference", {}))
+        self._path = WeightPath(self.radii, self.window, dict(state_dict.get("exits", ())))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Looks at the weights, and reports if this step is one to report at."""

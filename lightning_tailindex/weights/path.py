@@ -39,6 +39,7 @@ class WeightPath:
         self._seen: int | None = None
         self._distance: Tensor | None = None
         self._exits: Tensor | None = None
+        self._limits: Tensor | None = None
         self._moves: deque[Tensor] = deque(maxlen=window)
 
     @property
@@ -61,6 +62,7 @@ class WeightPath:
         """
         self._reference = {name: weight.detach().clone() for name, weight in reference.items()}
         device = next(iter(self._reference.values())).device
+        self._limits = torch.tensor(self._radii, dtype=torch.float32, device=device)
         # -1 stands for a radius that was not left, in a tensor that only the device looks at
         self._exits = torch.tensor([self._before.get(r, -1) for r in self._radii], dtype=torch.long, device=device)
 
@@ -81,8 +83,8 @@ class WeightPath:
         if self._reference:
             self._distance = _norm(weights, self._reference)
             assert self._exits is not None
-            radii = torch.tensor(self._radii, device=self._distance.device)
-            left = (self._distance > radii) & (self._exits < 0)
+            assert self._limits is not None
+            left = (self._distance > self._limits) & (self._exits < 0)
             self._exits = torch.where(left, step, self._exits)
 
     def report(self, step: int, seconds: float) -> FirstExitReport:
