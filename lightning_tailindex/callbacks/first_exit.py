@@ -39,7 +39,8 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
 
     It keeps two copies of the trainable weights on their device, the reference and those of the last step: 8 bytes a
     parameter in float32, 4 with window=None. Checkpoints hold the reference, so that a resumed run goes on from it,
-    unless it is read from a file.
+    unless it is read from a file. Looking takes two differences and a copy of all weights after every step, 0.12 s for
+    11 million parameters on one CPU core, which an accelerator does without waiting.
 
     Args:
         radii: Radii of the balls in the unit of the weights, above 0, or one of them; None for no exits.
