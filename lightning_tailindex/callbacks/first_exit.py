@@ -128,6 +128,7 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
             self._path.leave_from(weights_of_checkpoint(self.reference, weights))
         elif self._kept:
             self._path.leave_from({name: self._kept[name].to(weight.device) for name, weight in weights.items()})
+            self._kept = {}
         elif self.reference == "start" and not self._path.reference:
             self._path.leave_from(weights)
         self._seconds = 0.0

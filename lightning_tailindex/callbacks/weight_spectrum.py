@@ -112,7 +112,11 @@ class WeightSpectrumMonitor(Monitor[SpectrumReport]):
         matrices = weight_matrices(module, self.settings.patterns)
         cost = decomposition_cost(matrices, self.settings)
         what = f"the spectra of {len(matrices)} weight matrices"
-        return self.every_n_steps, what, f"singular values, some {cost:.1g} operations each time"
+        return (
+            self.every_n_steps,
+            what,
+            f"singular values, some {cost:.1g} operations each time, and once more at the end",
+        )
 
     def _is_ready(self, trainer: Trainer) -> bool:
         return True
