@@ -16,6 +16,7 @@ from .coordinate_alphas import coordinate_alphas
 from .noise_density import noise_density
 from .noise_norms import noise_norms
 from .noise_qq import noise_qq
+from .sharpness_over_steps import sharpness_over_steps
 
 __all__ = [
     "alpha_across_runs",
@@ -26,4 +27,5 @@ __all__ = [
     "noise_density",
     "noise_norms",
     "noise_qq",
+    "sharpness_over_steps",
 ]

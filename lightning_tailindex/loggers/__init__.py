@@ -7,15 +7,19 @@ from .noise import NoisePresentation
 from .pictures import FIGURES, FigureName, picture
 from .presentation import Presentation
 from .publishing import SINKS, Publisher, sink_of
+from .sharpness import SHARPNESS_FIGURES, SharpnessFigureName, SharpnessPresentation
 from .sink import Sink
 
 __all__ = [
     "FIGURES",
+    "SHARPNESS_FIGURES",
     "SINKS",
     "FigureName",
     "NoisePresentation",
     "Presentation",
     "Publisher",
+    "SharpnessFigureName",
+    "SharpnessPresentation",
     "Sink",
     "callback_metrics",
     "detailed_groups",

@@ -6,6 +6,7 @@ from .estimates import LawFit, NormalityTest, ProjectionAcceptance, TailIndexEst
 from .measurements import AggregatedTailIndex, DrawSamples, Histogram, Measurement, Report
 from .plain import from_plain, to_plain
 from .report import AnyReport, ReportT
+from .sharpness import SharpnessReport
 
 __all__ = [
     "AggregatedTailIndex",
@@ -18,6 +19,7 @@ __all__ = [
     "ProjectionAcceptance",
     "Report",
     "ReportT",
+    "SharpnessReport",
     "TailIndexEstimate",
     "from_plain",
     "to_plain",
