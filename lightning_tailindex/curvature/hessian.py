@@ -38,11 +38,11 @@ class Hessian:
     .. math:: H v = \sum_i w_i \, \nabla (\nabla L_i(\theta) \cdot v)
 
     Each product computes each loss and differentiates it twice: for neural networks, some four forward passes. A
-    parameter that a loss does not depend on has zeros in its rows and columns. Memory: one loss's graph, with that of
-    its gradient, and five vectors of the size of the parameters.
+    parameter that a loss does not depend on has zeros in its rows and columns. Other leaves of a loss gather numbers in
+    their ``.grad``. Memory: one loss's graph, with that of its gradient, and five vectors as long as the parameters.
 
     Args:
-        parameters: What is differentiated with respect to; leaves that require a gradient.
+        parameters: What is differentiated with respect to; leaves that require a gradient and have none.
         losses: The losses, each with its weight.
     """
 
@@ -95,17 +95,20 @@ def _checked(loss: Any) -> Tensor | None:
 
 
 def _products(loss: Tensor, parameters: Sequence[Tensor], vector: Sequence[Tensor]) -> Sequence[Tensor | None]:
-    gradients = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
+    # a factor that requires a gradient: every honest gradient then does, too
+    one = torch.ones_like(loss, requires_grad=True)
+    gradients = torch.autograd.grad(loss, parameters, one, create_graph=True, allow_unused=True)
     if all(gradient is None for gradient in gradients):
         raise ValueError("the loss to measure depends on none of the measured parameters.")
-    # where a loss is linear in a parameter, its gradient depends on nothing
-    curved = [(g, v) for g, v in zip(gradients, vector, strict=True) if g is not None and g.requires_grad]
-    if not curved:
-        return [None] * len(parameters)
-    outputs, directions = zip(*curved, strict=True)
+    reached = [(g, v) for g, v in zip(gradients, vector, strict=True) if g is not None and (g.requires_grad or g.any())]
     try:
-        return torch.autograd.grad(outputs, parameters, directions, allow_unused=True)
+        # not autograd.grad, which passes over operations that say that they have no second derivative
+        torch.autograd.backward([gradient for gradient, _ in reached], [direction for _, direction in reached])
+        return [parameter.grad for parameter in parameters]
     except RuntimeError as error:
         raise RuntimeError(
             f"the loss cannot be differentiated twice ({error}); an operation that it uses has a first derivative only."
         ) from error
+    finally:
+        for parameter in parameters:
+            parameter.grad = None

@@ -10,16 +10,17 @@ __all__ = ["Restored"]
 
 
 class Restored:
-    """Puts back what passes of a module in training mode change: its buffers and its frozen parameters.
+    """Puts back what passes of a module in training mode change: its buffers, frozen parameters and gradients.
 
     Running averages, and parameters that a training step writes (those of momentum encoders), would make the second
-    pass of a minibatch another function than the first. Memory: a copy of both.
+    pass of a minibatch another function than the first. Gradients are none. Memory: a copy of the first two.
 
     Args:
         module: The module, a shadow that nobody else uses.
     """
 
     def __init__(self, module: nn.Module) -> None:
+        self._module = module
         self._kept: list[tuple[dict[str, Tensor | None], str, Tensor, Tensor]] = []
         for part in module.modules():
             for tensors in (part._buffers, part._parameters):
@@ -29,6 +30,8 @@ class Restored:
 
     def __call__(self) -> None:
         """Puts all of it back."""
+        for parameter in self._module.parameters():
+            parameter.grad = None
         with torch.no_grad():
             for tensors, name, tensor, value in self._kept:
                 tensor.copy_(value)
