@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from lightning_tailindex.records import SharpnessReport
 
-from ._canvas import GAUSSIAN, WHOLE_MODEL, dress, figure_of, legend_outside, look, new_axes
+from ._canvas import WHOLE_MODEL, dress, figure_of, legend_outside, look, new_axes
 
 __all__ = ["sharpness_over_steps"]
 
@@ -47,11 +47,13 @@ def sharpness_over_steps(
     steps = [report.step for report in ordered]
     for place in range(max(len(report.eigenvalues) for report in ordered)):
         values = [r.eigenvalues[place] if place < len(r.eigenvalues) else float("nan") for r in ordered]
-        style, label = (WHOLE_MODEL, "largest eigenvalue") if place == 0 else (look(place), f"eigenvalue {place + 1}")
+        style, label = (
+            (WHOLE_MODEL, "largest eigenvalue") if place == 0 else (look(place - 1), f"eigenvalue {place + 1}")
+        )
         ax.plot(steps, values, label=label, markersize=4 if place else 7, **style)
     limits = [_limit(report) for report in ordered]
     if any(limit == limit for limit in limits):
-        style = {**GAUSSIAN, "marker": "None" if len(steps) > 1 else GAUSSIAN["marker"]}
+        style = {"color": "0.35", "linestyle": (0, (6, 3)), "marker": "_" if len(steps) == 1 else "None"}
         ax.plot(steps, limits, label="stable below this\n(limit / step size)", linewidth=1.5, **style)
     dress(ax, "Largest eigenvalues of the training loss's Hessian", "optimizer step", "eigenvalue λ")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -156,9 +156,14 @@ def test_the_callback_metric_is_the_largest_eigenvalue(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists", "ignore:You're resuming from a checkpoint")
 def test_a_resumed_run_goes_on_with_its_reports(tmp_path: Path) -> None:
-    def run(max_epochs: int, **options: Any) -> SharpnessMonitor:
+    def run(max_steps: int, **options: Any) -> SharpnessMonitor:
         monitor, saving = watch(), ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=6, save_top_k=-1)
-        options |= {"enable_checkpointing": True, "default_root_dir": tmp_path, "max_epochs": max_epochs}
+        options |= {
+            "enable_checkpointing": True,
+            "default_root_dir": tmp_path,
+            "max_steps": max_steps,
+            "max_epochs": -1,
+        }
         # one batch an epoch: Lightning gives a run that stopped within one its place in the data not back
         fit(Classifier(), monitor, saving, data=DataLoader(samples(), 48), **options)
         return monitor
