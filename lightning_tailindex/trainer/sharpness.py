@@ -97,11 +97,11 @@ def check_sharpness(trainer: Trainer, module: LightningModule) -> None:
         MisconfigurationException: If the strategy shards or replaces parameters, or calling ``training_step`` would
             step optimizers or read training's own iterator and the module does not define ``gradient_noise_step``.
     """
-    check_measurable(trainer, module, "step", "The sharpness")
     if is_sharded(trainer):
         name = type(trainer.strategy).__name__
         rule = "shards of parameters (FSDP2) cannot be differentiated twice. Use a single device or DDP"
         raise MisconfigurationException(f"The sharpness cannot be measured under {name}: {rule}.")
+    check_measurable(trainer, module, "step", "The sharpness")
 
 
 @dataclass

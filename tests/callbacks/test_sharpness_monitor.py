@@ -101,8 +101,8 @@ def test_training_diverges_just_beyond_the_limit_of_stability(options: dict[str,
     right_side = report.stability_limit + 0.01 * decay
     for factor, grows in ((0.97, False), (1.03, True)):
         step_size = factor * right_side / (report.largest_eigenvalue + decay)
-        module, monitor = Quadratic(lr=step_size, **options), watch(every_n_steps=100)
-        fit(module, monitor, max_steps=200, max_epochs=-1)
+        module, monitor = Quadratic(lr=step_size, **options), watch(every_n_steps=50)
+        fit(module, monitor, max_steps=100, max_epochs=-1)
         found = monitor.reports[-1]
         assert (found.step_size_times_eigenvalue > found.stability_limit) is grows
         assert (not abs(module.weight[0].item()) < 1) is grows  # far beyond, it is NaN

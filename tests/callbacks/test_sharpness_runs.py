@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
@@ -216,6 +218,11 @@ def test_what_cannot_be_measured_is_refused_before_training() -> None:
 
     with pytest.raises(MisconfigurationException, match=r"Manual optimizes manually.*Define gradient_noise_step"):
         fit(Manual(), watch())
+    trainer = Trainer(accelerator="cpu", devices=2, strategy=ModelParallelStrategy(), logger=False)
+    with pytest.raises(
+        MisconfigurationException, match=r"sharpness cannot be measured under ModelParallelStrategy: .*DDP"
+    ):
+        watch().setup(trainer, Quadratic(lr=0.1), "fit")
     with pytest.raises(ValueError, match="'nothing' matches no parameter of Quadratic"):
         fit(Quadratic(lr=0.1), watch(parameters="nothing"))
     with pytest.raises(MisconfigurationException, match="num_minibatches must be a number for data without a length"):

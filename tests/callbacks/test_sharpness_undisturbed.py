@@ -15,17 +15,8 @@ from .fragile import FAILS_AT, Armed, FragileNet, raises
 from .test_undisturbed import SCENARIOS, run
 from .training_trace import NaiveMeasurement, NoisyData, train
 
-NAMES = [
-    "plain",
-    "accumulation of 4",
-    "2 workers",
-    "stateful sampler",
-    "dictionary of loaders",
-    "bf16-mixed",
-    "SGD with momentum",
-    "overfit_batches",
-    "a stream without a length",
-]
+NAMES = ["plain", "accumulation of 4", "bf16-mixed", "a stream without a length"]
+MORE = ["2 workers", "stateful sampler", "dictionary of loaders", "SGD with momentum", "overfit_batches"]
 
 
 def monitor(**options: Any) -> SharpnessMonitor:
@@ -33,7 +24,7 @@ def monitor(**options: Any) -> SharpnessMonitor:
     return SharpnessMonitor(4, **{**settings, **options})
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *(pytest.param(name, marks=pytest.mark.long) for name in MORE)])
 def test_training_is_the_same_bit_for_bit(name: str, tmp_path: Path) -> None:
     without, _ = run(tmp_path / "without", SCENARIOS[name], None)
     watcher = monitor()
