@@ -1,10 +1,18 @@
 """How heavy are the tails of your gradient noise? Measured while you train with PyTorch Lightning."""
 
 from .analysis import NamedEstimator
-from .callbacks import FirstExitMonitor, TailIndexMonitor, WeightSpectrumMonitor
+from .callbacks import FirstExitMonitor, SharpnessMonitor, TailIndexMonitor, WeightSpectrumMonitor
 from .metrics import TailIndex
 from .noise import gradient_noise
-from .records import FirstExitReport, Histogram, Measurement, Report, SpectrumReport, TailIndexEstimate
+from .records import (
+    FirstExitReport,
+    Histogram,
+    Measurement,
+    Report,
+    SharpnessReport,
+    SpectrumReport,
+    TailIndexEstimate,
+)
 
 __all__ = [
     "FirstExitMonitor",
@@ -13,6 +21,8 @@ __all__ = [
     "Measurement",
     "NamedEstimator",
     "Report",
+    "SharpnessMonitor",
+    "SharpnessReport",
     "SpectrumReport",
     "TailIndex",
     "TailIndexEstimate",

@@ -16,6 +16,7 @@ from .coordinate_alphas import coordinate_alphas
 from .noise_density import noise_density
 from .noise_norms import noise_norms
 from .noise_qq import noise_qq
+from .sharpness_over_steps import sharpness_over_steps
 from .weight_spectrum import weight_spectrum
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "noise_density",
     "noise_norms",
     "noise_qq",
+    "sharpness_over_steps",
     "weight_spectrum",
 ]

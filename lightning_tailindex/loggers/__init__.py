@@ -8,17 +8,21 @@ from .noise import NoisePresentation
 from .pictures import FIGURES, FigureName, picture
 from .presentation import Presentation
 from .publishing import SINKS, Publisher, sink_of
+from .sharpness import SHARPNESS_FIGURES, SharpnessFigureName, SharpnessPresentation
 from .sink import Sink
 from .spectrum import SpectrumPresentation
 
 __all__ = [
     "FIGURES",
+    "SHARPNESS_FIGURES",
     "SINKS",
     "FigureName",
     "FirstExitPresentation",
     "NoisePresentation",
     "Presentation",
     "Publisher",
+    "SharpnessFigureName",
+    "SharpnessPresentation",
     "Sink",
     "SpectrumPresentation",
     "callback_metrics",

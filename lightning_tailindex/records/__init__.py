@@ -7,6 +7,7 @@ from .first_exit import FirstExit, FirstExitReport
 from .measurements import AggregatedTailIndex, DrawSamples, Histogram, Measurement, Report
 from .plain import from_plain, to_plain
 from .report import AnyReport, ReportT
+from .sharpness import SharpnessReport
 from .spectrum import SpectrumMeasurement, SpectrumReport
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "ProjectionAcceptance",
     "Report",
     "ReportT",
+    "SharpnessReport",
     "SpectrumMeasurement",
     "SpectrumReport",
     "TailIndexEstimate",

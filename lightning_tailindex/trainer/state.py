@@ -89,13 +89,16 @@ def check_alone(trainer: Trainer, name: str) -> None:
         raise MisconfigurationException(f"One {name} logs under the names of the other: use one per Trainer.")
 
 
-def check_measurable(trainer: Trainer, module: LightningModule, noise_unit: NoiseUnit) -> None:
+def check_measurable(
+    trainer: Trainer, module: LightningModule, noise_unit: NoiseUnit, what: str = "The gradient noise"
+) -> None:
     """Refuses what cannot be measured, before training starts.
 
     Args:
         trainer: The trainer.
         module: The module that it will train.
         noise_unit: What a draw is.
+        what: What is to be measured.
 
     Raises:
         MisconfigurationException: If the strategy replaces gradients or shards in a way that is not supported, or if
@@ -105,7 +108,7 @@ def check_measurable(trainer: Trainer, module: LightningModule, noise_unit: Nois
     reason = _reason_against(trainer, noise_unit)
     if reason is not None:
         name = type(trainer.strategy).__name__
-        raise MisconfigurationException(f"The gradient noise cannot be measured under {name}: {reason}.")
+        raise MisconfigurationException(f"{what} cannot be measured under {name}: {reason}.")
     if callable(getattr(module, STEP_METHOD, None)):
         return
     name, advice = type(module).__name__, f"Define {STEP_METHOD}(self, batch, batch_idx) on it, which returns the loss."
