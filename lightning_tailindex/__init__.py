@@ -1,15 +1,27 @@
 """How heavy are the tails of your gradient noise? Measured while you train with PyTorch Lightning."""
 
 from .analysis import NamedEstimator
-from .callbacks import FirstExitMonitor, TailIndexMonitor, WeightSpectrumMonitor
+from .callbacks import FirstExitMonitor, IterateTailIndexMonitor, TailIndexMonitor, WeightSpectrumMonitor
 from .metrics import TailIndex
 from .noise import gradient_noise
-from .records import FirstExitReport, Histogram, Measurement, Report, SpectrumReport, TailIndexEstimate
+from .records import (
+    FirstExitReport,
+    Histogram,
+    IterateMeasurement,
+    IterateReport,
+    Measurement,
+    Report,
+    SpectrumReport,
+    TailIndexEstimate,
+)
 
 __all__ = [
     "FirstExitMonitor",
     "FirstExitReport",
     "Histogram",
+    "IterateMeasurement",
+    "IterateReport",
+    "IterateTailIndexMonitor",
     "Measurement",
     "NamedEstimator",
     "Report",

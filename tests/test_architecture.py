@@ -30,6 +30,7 @@ SLOTS = {
     "init": (1, {"torch", "scipy"}),
     "metrics": (2, {"torch", "torchmetrics"}),
     "noise": (2, {"torch", "numpy"}),  # numpy for its global random state, which a measurement has to give back
+    "iterates": (2, {"torch"}),
     "analysis": (3, {"torch"}),
     "weights": (3, {"torch"}),
     "figures": (3, {"torch", "numpy", "matplotlib"}),

@@ -1,7 +1,8 @@
 """Callbacks: thin shells that decide, observe, analyse and emit."""
 
 from .first_exit import FirstExitMonitor
+from .iterates import IterateTailIndexMonitor
 from .tail_index import TailIndexMonitor
 from .weight_spectrum import WeightSpectrumMonitor
 
-__all__ = ["FirstExitMonitor", "TailIndexMonitor", "WeightSpectrumMonitor"]
+__all__ = ["FirstExitMonitor", "IterateTailIndexMonitor", "TailIndexMonitor", "WeightSpectrumMonitor"]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from lightning_tailindex.loggers import FIGURES, FigureName
 from lightning_tailindex.trainer import check_dataloader
 
 __all__ = ["check_at_least", "check_choice", "check_positive", "checked", "given", "resolve_figures"]
@@ -46,11 +45,11 @@ def checked(names: Mapping[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def resolve_figures(figures: object) -> tuple[FigureName, ...]:
+def resolve_figures(figures: object, known: Collection[str]) -> tuple[Any, ...]:
     """Returns the names of figures, of which one or none may be given too; refuses what is no figure's."""
     several = (figures,) if isinstance(figures, str) else () if figures is None else figures
-    if not isinstance(several, (list, tuple)) or any(name not in FIGURES for name in several):
-        raise ValueError(f"figures must be None or among {', '.join(FIGURES)}, got {figures!r}.")
+    if not isinstance(several, (list, tuple)) or any(name not in known for name in several):
+        raise ValueError(f"figures must be None or among {', '.join(known)}, got {figures!r}.")
     return tuple(dict.fromkeys(several))
 
 

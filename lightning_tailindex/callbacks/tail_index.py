@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from lightning_tailindex.analysis import Estimators, analyse, resolve_estimators
-from lightning_tailindex.loggers import FigureName, NoisePresentation
+from lightning_tailindex.loggers import FIGURES, FigureName, NoisePresentation
 from lightning_tailindex.noise.engine import Engine
 from lightning_tailindex.noise.groups import GroupingName, compile_patterns, resolve_grouping
 from lightning_tailindex.noise.processes import NoiseUnit
@@ -117,7 +117,7 @@ class TailIndexMonitor(Monitor[Report]):
     ) -> None:
         arguments = checked(locals())
         super().__init__(
-            Report, NoisePresentation(resolve_figures(figures), figures_every, max_detailed_groups), arguments
+            Report, NoisePresentation(resolve_figures(figures, FIGURES), figures_every, max_detailed_groups), arguments
         )
         self.every_n_steps = every_n_steps
         self.max_overhead = max_overhead

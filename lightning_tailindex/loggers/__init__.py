@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .first_exit import FirstExitPresentation
+from .iterates import ITERATE_FIGURES, IterateFigureName, IteratePresentation
 from .names import callback_metrics, detailed_groups, histograms, laws, scalars
 from .noise import NoisePresentation
 from .pictures import FIGURES, FigureName, picture
@@ -13,9 +14,12 @@ from .spectrum import SpectrumPresentation
 
 __all__ = [
     "FIGURES",
+    "ITERATE_FIGURES",
     "SINKS",
     "FigureName",
     "FirstExitPresentation",
+    "IterateFigureName",
+    "IteratePresentation",
     "NoisePresentation",
     "Presentation",
     "Publisher",

@@ -21,6 +21,7 @@ __all__ = [
     "check_alone",
     "check_measurable",
     "check_parameters",
+    "check_whole_weights",
     "is_a",
     "is_sharded",
     "is_stepping",
@@ -29,6 +30,7 @@ __all__ = [
     "optimizer_steps",
     "processes",
     "reason_against_strategy",
+    "steps_after_batch",
 ]
 
 STEP_METHOD = "gradient_noise_step"
@@ -119,6 +121,25 @@ def check_measurable(trainer: Trainer, module: LightningModule, noise_unit: Nois
         )
 
 
+def check_whole_weights(trainer: Trainer, what: str) -> None:
+    """Refuses strategies that do not hold the weights whole in each process.
+
+    Args:
+        trainer: The trainer.
+        what: What is to be measured.
+
+    Raises:
+        MisconfigurationException: If the strategy shards them or keeps them elsewhere.
+    """
+    name = type(trainer.strategy).__name__
+    parts = (*_FOREIGN, "ModelParallel")
+    if any(part in cls.__name__ for cls in type(trainer.strategy).__mro__ for part in parts):
+        raise MisconfigurationException(
+            f"{what} cannot be measured under {name}: each process holds but a part of the weights. Use a single device"
+            " or DDP."
+        )
+
+
 def check_parameters(trainer: Trainer, module: LightningModule, patterns: Iterable[re.Pattern[str]]) -> None:
     """Refuses expressions that match no parameter, and shards that cannot be measured, when training starts.
 
@@ -149,6 +170,14 @@ def optimizer_steps(trainer: Trainer) -> int:
     """
     is_single = trainer.lightning_module.automatic_optimization
     return int(trainer.global_step if is_single else trainer.fit_loop.epoch_loop._batches_that_stepped)
+
+
+def steps_after_batch(trainer: Trainer) -> int:
+    """Returns the optimizer steps taken at the end of a batch, the one of this batch included.
+
+    Of manual optimization, the trainer counts a batch only after its callbacks have seen its end.
+    """
+    return optimizer_steps(trainer) + (0 if trainer.lightning_module.automatic_optimization else 1)
 
 
 def last_step(trainer: Trainer, module: LightningModule) -> float:
