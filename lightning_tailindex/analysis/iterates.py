@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -85,7 +86,7 @@ def _norm(group: GroupIterates) -> Tensor:
     """Root mean square norm of the deviations, scaled up from the sample to all coordinates."""
     own = group.deviations[0]
     norm: Tensor = own.square().sum(1).mean().sqrt()
-    return norm * float(group.num_coordinates / max(own.shape[1], 1)) ** 0.5
+    return norm * math.sqrt(group.num_coordinates / max(own.shape[1], 1))
 
 
 def _measurement(group: GroupIterates, named: Sequence[_Named], numbers: Sequence[float]) -> IterateMeasurement:

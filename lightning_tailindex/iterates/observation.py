@@ -51,8 +51,9 @@ class IterateObservation:
     def note(self) -> str:
         """Says in words what a reader has to know of all groups."""
         found = "where the loss had settled" if self.is_found else "as given"
+        snapshots = "every step" if self.stride == 1 else f"one in {self.stride} steps"
         return (
             "the α of ergodic averages takes coordinates for draws, which are neither independent nor of one scale;"
-            f" that of deviations takes snapshots, one in {self.stride} steps, which depend on each other in time;"
+            f" that of deviations takes snapshots, {snapshots}, which depend on each other in time;"
             f" the burn-in was of {self.burn_in} steps, {found}"
         )

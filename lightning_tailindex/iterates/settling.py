@@ -22,8 +22,8 @@ class Settling:
     .. math:: \bar L_i \ge \bar L_{i-1} - 2 \sqrt{s_i^2 / n_i + s_{i-1}^2 / n_{i-1}}
 
     where s² is the variance of the n losses in a block, taken as independent. Nothing in it is random, and nothing is
-    chosen but the length of the blocks. Losses stay on their device until a block ends. A loss that is not finite has not
-    settled.
+    chosen but the length of the blocks. Losses stay on their device until a block ends. A loss that is not finite has
+    not settled.
 
     Args:
         device: Where the losses are.

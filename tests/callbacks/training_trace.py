@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map
 from torch.utils.data import Dataset
 from torchmetrics import Accuracy, CatMetric, MeanMetric, MetricCollection
 
-OURS = ("tail_index", "gradient_noise", "standardized_noise", "weight_", "first_exit")
+OURS = ("tail_index", "gradient_noise", "standardized_noise", "weight_", "first_exit", "iterate_tail_index", "sgd/")
 
 
 class NoisyData(Dataset):
