@@ -111,10 +111,8 @@ def main() -> None:
     if trainer.is_global_zero:
         for report in monitor.reports:
             (optimizer,) = report.parameter_groups
-            print(
-                f"\nsteps {report.step - report.window} to {report.step}, step size {optimizer.step_size:g},", end=" "
-            )
-            print(f"{report.minibatch_size:g} samples a step, {report.num_repetitions} ergodic averages so far")
+            print(f"\nsteps {report.step - report.window} to {report.step}, η {optimizer.step_size:g}, ", end="")
+            print(f"{report.minibatch_size:.3g} samples a step, {report.num_repetitions} ergodic averages so far")
             print(table(report))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import runpy
 import sys
@@ -18,8 +20,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_tailindex import IterateTailIndexMonitor
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-LocalSGD = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "local_sgd.py"))["LocalSGD"]
+EXAMPLES = Path(__file__).parents[2] / "examples"
+sys.path.insert(0, str(EXAMPLES))
+EXAMPLE = runpy.run_path(str(EXAMPLES / "local_sgd.py"))
+LocalSGD = EXAMPLE["LocalSGD"]
 
 
 class Net(LightningModule):
@@ -79,9 +83,19 @@ def monitor(**options: Any) -> IterateTailIndexMonitor:
     return IterateTailIndexMonitor(window=16, **{"burn_in": 0, **options})
 
 
+def example() -> str:
+    """What the example prints, run by its own command line in the processes that there are."""
+    arguments, shown = sys.argv, io.StringIO()
+    sys.argv = ["local_sgd.py", *["--max-steps", "96", "--burn-in", "32", "--window", "64", "--period", "8"]]
+    with contextlib.redirect_stdout(shown):
+        EXAMPLE["main"]()
+    sys.argv = arguments
+    return shown.getvalue()
+
+
 def main() -> None:
     ddp = lambda: DDPStrategy(process_group_backend="gloo")  # noqa: E731
-    results = {
+    results: dict[str, Any] = {
         "without": fit(ddp()),
         "same": fit(ddp(), monitor(on_error="raise")),
         "settling": fit(ddp(), monitor(burn_in=None, on_error="raise")),
@@ -90,6 +104,7 @@ def main() -> None:
         "each": fit(LocalSGD(4), monitor(replicas="each", on_error="raise")),
         "average": fit(LocalSGD(4), monitor(replicas="average", on_error="raise")),
         "not the same": fit(LocalSGD(4), monitor()),
+        "example": example(),
     }
     torch.save(results, Path(sys.argv[1]) / f"rank{os.environ.get('LOCAL_RANK', '0')}.pt")
 

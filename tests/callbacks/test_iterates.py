@@ -60,13 +60,13 @@ def test_light_tails_of_small_steps_are_seen() -> None:
 
 
 def test_repetitions_are_pooled_once_there_are_sixteen() -> None:
-    heavy, light = (monitor(figures=None, max_coordinates=128) for _ in range(2))
-    fit(Chains(0.8), heavy, max_steps=16 * 20)
-    fit(Chains(0.05), light, max_steps=16 * 20)
+    heavy, light = (monitor(figures=None, max_coordinates=128, group_by="model") for _ in range(2))
+    fit(Chains(0.8), heavy, max_steps=16 * 17)
+    fit(Chains(0.05), light, max_steps=16 * 16)
     repetitions = [report.whole_model.of("repetitions") for report in heavy.reports]
-    assert [math.isnan(each.alpha) for each in repetitions] == [True] * 15 + [False] * 5
+    assert [math.isnan(each.alpha) for each in repetitions] == [True] * 15 + [False] * 2
     assert repetitions[3].note == "4 ergodic averages, fewer than 16"
-    assert [report.num_repetitions for report in heavy.reports] == list(range(1, 21))
+    assert [report.num_repetitions for report in heavy.reports] == list(range(1, 18))
     assert repetitions[-1].alpha < 1.7
     assert light.reports[-1].whole_model.of("repetitions").alpha > 1.9
 
@@ -94,9 +94,9 @@ def test_the_average_is_that_of_the_window() -> None:
 
 
 def test_the_burn_in_is_found_by_the_loss() -> None:
-    far, near = monitor(burn_in=None), monitor(burn_in=None)
-    fit(Chains(0.02, start=100.0), far, max_steps=500)
-    fit(Chains(0.02), near, max_steps=200)
+    far, near = (monitor(burn_in=None, figures=None, group_by="model", max_coordinates=32) for _ in range(2))
+    fit(Chains(0.05, start=10.0), far, max_steps=150)
+    fit(Chains(0.05), near, max_steps=100)
     assert near.reports[0].burn_in < 100 < far.reports[0].burn_in
     assert far.reports[0].step == far.reports[0].burn_in + 16
     assert far.reports[0].burn_in % 16 == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -59,11 +60,22 @@ def test_of_replicas_that_differ_each_and_their_average_are_measured(ranks: list
     average = (ends[0] + ends[1]) / 2
     norm = (average - average.mean(0)).square().sum(1).mean().sqrt().item()
     assert report["measurements"][-1]["deviation_norm"] == pytest.approx(norm, rel=1e-5)
-    assert of(report, "worker_0")["alpha"] != of(report, "worker_1")["alpha"]
+    assert of(report, "worker_0")["low"] != of(report, "worker_1")["low"]
     assert [each["num_repetitions"] for each in ranks[0]["each"]["reports"]] == [2, 4, 6]
     alone = ranks[0]["average"]["reports"][0]
     assert of(alone, "deviation") == of(report, "deviation")
     assert not any(each["what"].startswith("worker") for each in alone["measurements"][-1]["estimates"])
+
+
+def test_the_example_shows_each_process_and_their_average(ranks: list[Any]) -> None:
+    shown = ranks[0]["example"]
+    assert "steps 32 to 96, η 0.1, 16 samples a step, 2 ergodic averages so far" in shown
+    rows = re.findall(r"^(average|worker \d), (deviations|means) +([\d.]+) +([\d.]+) +([\d.]+)$", shown, re.MULTILINE)
+    assert [row[:2] for row in rows] == [
+        (who, what) for what in ("deviations", "means") for who in ("average", "worker 0", "worker 1")
+    ]
+    assert all(0.2 <= float(number) <= 2 for row in rows for number in row[2:])
+    assert ranks[1]["example"] == ""
 
 
 def test_replicas_that_ought_to_be_the_same_and_differ_are_told_of(ranks: list[Any]) -> None:
