@@ -18,16 +18,19 @@ from torch.utils.data import DataLoader
 
 from lightning_tailindex import IterateReport, IterateTailIndexMonitor
 from lightning_tailindex.functional import hill
+from lightning_tailindex.theory import least_squares
 from tests.loggers.training import events_in, layout, text
 
 from .iterates_training import Chains, fit, monitor
 from .test_cli import LIGHTNINGS, start, write
 from .training_trace import NaiveMeasurement, NoisyData, train
 
+THEORY = least_squares.tail_index(0.8, batch_size=1, dim=1)  # 1.546
+
 
 @pytest.fixture(scope="module")
 def heavy() -> tuple[IterateTailIndexMonitor, Chains]:
-    """A step size at which theory says 1.546, d = 1 and b = 1."""
+    """A step size at which theory says that tails are heavy."""
     module, watcher = Chains(0.8), monitor(window=200, burn_in=100, figures=None)
     fit(module, watcher, max_steps=300)
     return watcher, module
@@ -37,11 +40,11 @@ def test_heavy_tails_of_theory_are_seen(heavy: tuple[IterateTailIndexMonitor, Ch
     watcher, module = heavy
     (report,) = watcher.reports
     whole = report.whole_model
-    assert hill(module.weight.detach(), k=100).alpha == pytest.approx(1.546, abs=0.3)  # the iterates themselves
-    assert whole.alpha == pytest.approx(1.546, abs=0.15)
+    assert hill(module.weight.detach(), k=100).alpha == pytest.approx(THEORY, abs=0.3)  # the iterates themselves
+    assert whole.alpha == pytest.approx(THEORY, abs=0.15)
     average = whole.of("ergodic_average")
-    assert average.low < 1.546 < average.high < 2
-    assert whole.of("ergodic_average_published").low < 1.546 < whole.of("ergodic_average_published").high
+    assert average.low < THEORY < average.high < 2
+    assert whole.of("ergodic_average_published").low < THEORY < whole.of("ergodic_average_published").high
     assert whole.of("deviation").high < 1.7  # a power law, and no stable one: it reads somewhat lower
     assert whole.of("deviation_gaussian").alpha > 1.95
     assert whole.of("deviation_rows").alpha < 1.9
@@ -49,6 +52,7 @@ def test_heavy_tails_of_theory_are_seen(heavy: tuple[IterateTailIndexMonitor, Ch
 
 
 def test_light_tails_of_small_steps_are_seen() -> None:
+    assert least_squares.tail_index(0.05, batch_size=1, dim=1) > 30
     watcher = monitor(window=200, burn_in=100, figures=None)
     fit(Chains(0.05), watcher, max_steps=300)
     whole = watcher.reports[0].whole_model
@@ -155,6 +159,18 @@ def test_several_optimizers_and_parameter_groups_are_told_apart() -> None:
         ("Adam_group0", 0.01, 0.9, "beta1"),
         ("Adam_group1", 0.02, 0.9, "beta1"),
     ]
+
+
+class Silent(ByHand):
+    def training_step(self, batch: Tensor, batch_idx: int) -> None:  # type: ignore[override]
+        super().training_step(batch, batch_idx)
+
+
+def test_a_burn_in_that_no_loss_can_tell_is_asked_for() -> None:
+    watcher = monitor(burn_in=None, on_error="warn")
+    with pytest.warns(UserWarning, match=r"burn_in=None needs the loss .* got none: give it in steps"):
+        fit(Silent(), watcher, batches=40)
+    assert watcher.reports == []
 
 
 class Diverges(Chains):
