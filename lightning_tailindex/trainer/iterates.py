@@ -104,8 +104,9 @@ class IterateWatch:
     """
 
     def __init__(self, trainer: Trainer, settings: IterateSettings, found: int | None) -> None:
-        steps, known = optimizer_steps(trainer), found if settings.burn_in is None else settings.burn_in
-        self.found = found
+        steps = optimizer_steps(trainer)
+        self.found = found if settings.burn_in is None else None
+        known = found if settings.burn_in is None else settings.burn_in
         self._settings = settings
         self._settling = Settling(trainer.strategy.root_device)
         self._begun = self._last = steps

@@ -228,6 +228,9 @@ def test_a_resumed_run_keeps_reports_and_burn_in_and_begins_a_window(tmp_path: P
     assert [report.step for report in second.reports] == [*steps, 86, 102]
     assert {report.burn_in for report in second.reports} == {found}
     assert repr(second.reports[: len(steps)]) == repr(first.reports)
+    given = monitor(burn_in=5, figures=None)
+    fit(Chains(0.1), given, max_steps=90, ckpt_path=tmp_path / "last.ckpt")
+    assert (given.reports[-1].step, given.reports[-1].burn_in) == (86, 5)
     state = torch.load(tmp_path / "last.ckpt", weights_only=True)["callbacks"]["IterateTailIndexMonitor"]
     assert state["burn_in"] == found
 
