@@ -18,7 +18,7 @@ from lightning_tailindex.trainer import (
     IterateWatch,
     Replicas,
     check_parameters,
-    check_whole_weights,
+    check_weights,
     optimizer_steps,
     processes,
     steps_after_batch,
@@ -142,7 +142,7 @@ class IterateTailIndexMonitor(Monitor[IterateReport]):
         return self._found if self._watch is None else self._watch.found
 
     def _check(self, trainer: Trainer, module: LightningModule) -> None:
-        check_whole_weights(trainer, "The tail index of the iterates")
+        check_weights(trainer, of_shards=False)
 
     def _begin(self, trainer: Trainer, module: LightningModule) -> tuple[int, str, str]:
         check_parameters(trainer, module, self.settings.patterns)

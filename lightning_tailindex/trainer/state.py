@@ -21,7 +21,6 @@ __all__ = [
     "check_alone",
     "check_measurable",
     "check_parameters",
-    "check_whole_weights",
     "is_a",
     "is_sharded",
     "is_stepping",
@@ -118,25 +117,6 @@ def check_measurable(trainer: Trainer, module: LightningModule, noise_unit: Nois
     if is_param_in_hook_signature(module.training_step, "dataloader_iter", explicit=True):
         raise MisconfigurationException(
             f"{name}.training_step takes dataloader_iter, so calling it would consume training's batches. {advice}"
-        )
-
-
-def check_whole_weights(trainer: Trainer, what: str) -> None:
-    """Refuses strategies that do not hold the weights whole in each process.
-
-    Args:
-        trainer: The trainer.
-        what: What is to be measured.
-
-    Raises:
-        MisconfigurationException: If the strategy shards them or keeps them elsewhere.
-    """
-    name = type(trainer.strategy).__name__
-    parts = (*_FOREIGN, "ModelParallel")
-    if any(part in cls.__name__ for cls in type(trainer.strategy).__mro__ for part in parts):
-        raise MisconfigurationException(
-            f"{what} cannot be measured under {name}: each process holds but a part of the weights. Use a single device"
-            " or DDP."
         )
 
 

@@ -241,7 +241,7 @@ def test_bad_arguments_are_refused(options: dict[str, Any], message: str) -> Non
 
 def test_strategies_that_shard_weights_are_refused_by_name() -> None:
     trainer = Trainer(strategy=ModelParallelStrategy(), accelerator="cpu", devices=1, logger=False)
-    with pytest.raises(Exception, match="cannot be measured under ModelParallelStrategy: each process holds"):
+    with pytest.raises(Exception, match="cannot be measured under ModelParallelStrategy: processes have shards"):
         monitor().setup(trainer, Chains(0.1), "fit")
     with pytest.raises(ValueError, match=r"'nothing' matches no parameter of Chains"):
         fit(Chains(0.1), monitor(parameters="nothing"), max_steps=1)
