@@ -1,12 +1,20 @@
 """How heavy are the tails of your gradient noise? Measured while you train with PyTorch Lightning."""
 
 from .analysis import NamedEstimator
-from .callbacks import FirstExitMonitor, SharpnessMonitor, TailIndexMonitor, WeightSpectrumMonitor
+from .callbacks import (
+    FirstExitMonitor,
+    IterateTailIndexMonitor,
+    SharpnessMonitor,
+    TailIndexMonitor,
+    WeightSpectrumMonitor,
+)
 from .metrics import TailIndex
 from .noise import gradient_noise
 from .records import (
     FirstExitReport,
     Histogram,
+    IterateMeasurement,
+    IterateReport,
     Measurement,
     Report,
     SharpnessReport,
@@ -18,6 +26,9 @@ __all__ = [
     "FirstExitMonitor",
     "FirstExitReport",
     "Histogram",
+    "IterateMeasurement",
+    "IterateReport",
+    "IterateTailIndexMonitor",
     "Measurement",
     "NamedEstimator",
     "Report",

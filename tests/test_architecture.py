@@ -31,6 +31,7 @@ SLOTS = {
     "metrics": (2, {"torch", "torchmetrics"}),
     "noise": (2, {"torch", "numpy"}),  # numpy for its global random state, which a measurement has to give back
     "curvature": (2, {"torch", "numpy", "scipy"}),
+    "iterates": (2, {"torch"}),
     "analysis": (3, {"torch"}),
     "weights": (3, {"torch"}),
     "figures": (3, {"torch", "numpy", "matplotlib"}),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from lightning_tailindex.curvature import num_lanczos_vectors
-from lightning_tailindex.loggers import SHARPNESS_FIGURES, SharpnessFigureName, SharpnessPresentation
+from lightning_tailindex.loggers import SharpnessFigureName, SharpnessPresentation
 from lightning_tailindex.noise.groups import compile_patterns
 from lightning_tailindex.records import SharpnessReport
 from lightning_tailindex.trainer import (
@@ -33,7 +33,8 @@ __all__ = ["SharpnessMonitor"]
 class SharpnessMonitor(Monitor[SharpnessReport]):
     r"""Measures how sharply the training loss curves, and logs it beside what the step size allows.
 
-    At the scheduled optimizer steps, step 0 included, it finds the largest eigenvalues and the trace of
+    At the scheduled optimizer steps, step 0 included, and at the end of training, it finds the largest eigenvalues and
+    the trace of
 
     .. math:: H = \nabla^2 \frac{1}{n} \sum_{i=1}^n L_i(w)
 
@@ -111,7 +112,7 @@ class SharpnessMonitor(Monitor[SharpnessReport]):
         _check(arguments)
         super().__init__(
             SharpnessReport,
-            SharpnessPresentation(resolve_figures(figures, SHARPNESS_FIGURES), figures_every),
+            SharpnessPresentation(resolve_figures(figures, get_args(SharpnessFigureName)), figures_every),
             arguments,
         )
         self.every_n_steps = every_n_steps
@@ -155,6 +156,12 @@ class SharpnessMonitor(Monitor[SharpnessReport]):
         with self._failures.told(f"the minibatch of step {optimizer_steps(trainer)} could not be kept"):
             assert self._minibatches is not None
             self._minibatches.see(batch)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measures what training ends with, and draws the last state."""
+        if self._is_ready(trainer):
+            self._measure_last(trainer, pl_module)
+        super().on_train_end(trainer, pl_module)
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, step: int) -> SharpnessReport:
         assert self._source is not None

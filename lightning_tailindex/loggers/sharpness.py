@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final, get_args
+from typing import ClassVar, Literal, final
 
 from lightning_tailindex import figures
 from lightning_tailindex.figures._choice import few_enough
@@ -14,12 +14,9 @@ from .pictures import rendered
 from .presentation import Presentation
 from .sink import Band, Lines, Picture, Table
 
-__all__ = ["SHARPNESS_FIGURES", "SharpnessFigureName", "SharpnessPresentation"]
+__all__ = ["SharpnessFigureName", "SharpnessPresentation"]
 
 SharpnessFigureName = Literal["sharpness_over_steps"]
-
-SHARPNESS_FIGURES: tuple[SharpnessFigureName, ...] = get_args(SharpnessFigureName)
-"""Every figure of :mod:`lightning_tailindex.figures` that such reports can be drawn as."""
 
 _LARGEST = "sharpness/largest_eigenvalue"
 _TRACE, _TRACE_ERROR = "sharpness/trace", "sharpness/trace_error"

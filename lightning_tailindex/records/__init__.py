@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .estimates import LawFit, NormalityTest, ProjectionAcceptance, TailIndexEstimate
 from .first_exit import FirstExit, FirstExitReport
+from .iterates import IterateEstimate, IterateMeasurement, IterateReport, ParameterGroup
 from .measurements import AggregatedTailIndex, DrawSamples, Histogram, Measurement, Report
 from .plain import from_plain, to_plain
 from .report import AnyReport, ReportT
@@ -17,9 +18,13 @@ __all__ = [
     "FirstExit",
     "FirstExitReport",
     "Histogram",
+    "IterateEstimate",
+    "IterateMeasurement",
+    "IterateReport",
     "LawFit",
     "Measurement",
     "NormalityTest",
+    "ParameterGroup",
     "ProjectionAcceptance",
     "Report",
     "ReportT",

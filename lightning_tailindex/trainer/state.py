@@ -29,6 +29,7 @@ __all__ = [
     "optimizer_steps",
     "processes",
     "reason_against_strategy",
+    "steps_after_batch",
 ]
 
 STEP_METHOD = "gradient_noise_step"
@@ -152,6 +153,14 @@ def optimizer_steps(trainer: Trainer) -> int:
     """
     is_single = trainer.lightning_module.automatic_optimization
     return int(trainer.global_step if is_single else trainer.fit_loop.epoch_loop._batches_that_stepped)
+
+
+def steps_after_batch(trainer: Trainer) -> int:
+    """Returns the optimizer steps taken at the end of a batch, the one of this batch included.
+
+    Of manual optimization, the trainer counts a batch only after its callbacks have seen its end.
+    """
+    return optimizer_steps(trainer) + (0 if trainer.lightning_module.automatic_optimization else 1)
 
 
 def last_step(trainer: Trainer, module: LightningModule) -> float:
