@@ -33,8 +33,7 @@ __all__ = ["SharpnessMonitor"]
 class SharpnessMonitor(Monitor[SharpnessReport]):
     r"""Measures how sharply the training loss curves, and logs it beside what the step size allows.
 
-    At the scheduled optimizer steps, step 0 included, and at the end of training, it finds the largest eigenvalues and
-    the trace of
+    At the scheduled optimizer steps, step 0 included, it finds the largest eigenvalues and the trace of
 
     .. math:: H = \nabla^2 \frac{1}{n} \sum_{i=1}^n L_i(w)
 
@@ -156,12 +155,6 @@ class SharpnessMonitor(Monitor[SharpnessReport]):
         with self._failures.told(f"the minibatch of step {optimizer_steps(trainer)} could not be kept"):
             assert self._minibatches is not None
             self._minibatches.see(batch)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measures what training ends with, and draws the last state."""
-        if self._is_ready(trainer):
-            self._measure_last(trainer, pl_module)
-        super().on_train_end(trainer, pl_module)
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, step: int) -> SharpnessReport:
         assert self._source is not None
