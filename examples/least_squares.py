@@ -1,6 +1,6 @@
 """Train linear regressions on Gaussian data by plain SGD: their iterates have heavy tails, as heavy as theory says.
 
-python examples/least_squares.py            # two minutes or more; writes runs/least_squares.png
+python examples/least_squares.py            # two to three minutes; writes runs/least_squares.png
 python examples/least_squares.py --quick    # the same in seconds, of few regressions and settings
 """
 
