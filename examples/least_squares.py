@@ -69,6 +69,14 @@ def noise_rows(trained: Trained) -> list[str]:
     ]
 
 
+def averages_row(trained: Trained) -> str:
+    """Averages over many steps tend to a stable law: that of the iterates' index, or the Gaussian from 2 on."""
+    found, setting = trained.averages, trained.setting
+    assert found is not None
+    limit = min(setting.tail_index, 2.0)
+    return f"{setting.step_size:5g} {found.alpha:21.2f}   [{found.low:.2f}, {found.high:.2f}] {limit:8.2f}"
+
+
 def draw_sweep(ax: Axes, sweep: Sweep, found: dict[Setting, Trained]) -> None:
     low, high = min(sweep.values), max(sweep.values)
     if sweep.is_counted:
@@ -161,11 +169,14 @@ def main() -> None:
             if arguments.quick and not is_needed:
                 continue
             if setting.lyapunov_exponent < 0 and setting not in found:
-                found[setting] = train(setting, sizes, seed=len(found), measure_noise=setting in LOOKED_INTO)
+                found[setting] = train(setting, sizes, seed=len(found), monitored=setting in LOOKED_INTO)
             print(row(setting, found.get(setting)), flush=True)
     print("\n    η   minibatch size   noise α   95 % interval   Gaussian's   iterates' α")
     for setting in LOOKED_INTO:
         print("\n".join(noise_rows(found[setting])))
+    print("\n    η   ergodic averages' α   95 % interval   theory")
+    for setting in LOOKED_INTO:
+        print(averages_row(found[setting]))
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     figure(found).savefig(arguments.output, dpi=80, pil_kwargs={"optimize": True})
     print(f"\nThe figure is {arguments.output}.")

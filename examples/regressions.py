@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from lightning_tailindex import TailIndexMonitor
+from lightning_tailindex import IterateTailIndexMonitor, TailIndexMonitor
 from lightning_tailindex.functional import hill
+from lightning_tailindex.records import IterateEstimate
 from lightning_tailindex.theory import least_squares
 
 try:
@@ -75,6 +76,7 @@ class Trained:
     low: float
     high: float
     noise: list[NoiseAlpha]
+    averages: IterateEstimate | None  # of the iterates' ergodic averages, from inside the training
 
 
 class GaussianMinibatches(IterableDataset[tuple[Tensor, Tensor]]):
@@ -115,16 +117,16 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", ".*does not have many workers")
 
 
-def train(setting: Setting, sizes: Sizes, seed: int, measure_noise: bool) -> Trained:
+def train(setting: Setting, sizes: Sizes, seed: int, monitored: bool) -> Trained:
     """Trains the replicas, and estimates the tail index of where they are at the end.
 
-    The noise is measured one step before. Its minibatches are of a stream of their own: those that training just saw
-    made the weights what they are.
+    Monitored, the noise is measured one step before. Its minibatches are of a stream of their own: those that training
+    just saw made the weights what they are. And the last iterates of each replica are averaged.
     """
     if setting.lyapunov_exponent >= 0:
         raise ValueError(f"train needs a Lyapunov exponent < 0, got {setting.lyapunov_exponent:.3g} of {setting}.")
     steps = max(sizes.fewest_steps, math.ceil(25 / -setting.lyapunov_exponent))
-    monitor = TailIndexMonitor(
+    noise = TailIndexMonitor(
         every_n_steps=steps - 1,
         num_minibatches=sizes.noise_draws,
         full_gradient_batches=sizes.noise_draws,
@@ -132,8 +134,9 @@ def train(setting: Setting, sizes: Sizes, seed: int, measure_noise: bool) -> Tra
         dataloader=GaussianMinibatches(setting, sizes.replicas, _OTHER_SEEDS + seed),
         on_error="raise",
     )
-    # whatever else is to look at the iterates while they train goes into this list
-    callbacks: list[Callback] = [monitor] if measure_noise else []
+    window = sizes.fewest_steps // 2
+    iterates = IterateTailIndexMonitor(window, burn_in=steps - window, group_by="model", on_error="raise")
+    callbacks: list[Callback] = [noise, iterates] if monitored else []
     module = Regressions(setting, sizes.replicas)
     trainer = Trainer(
         max_steps=steps,
@@ -148,7 +151,9 @@ def train(setting: Setting, sizes: Sizes, seed: int, measure_noise: bool) -> Tra
     trainer.fit(module, DataLoader(GaussianMinibatches(setting, sizes.replicas, seed), batch_size=None))
     distances = (module.weight.detach() - SOLUTION).norm(dim=1)
     found = hill(distances, k=sizes.tail)
-    return Trained(setting, distances, float(found.alpha), float(found.low), float(found.high), noise_alphas(monitor))
+    averages = iterates.reports[-1].measurements[-1].of("ergodic_average") if monitored else None
+    alpha, low, high = float(found.alpha), float(found.low), float(found.high)
+    return Trained(setting, distances, alpha, low, high, noise_alphas(noise), averages)
 
 
 def noise_alphas(monitor: TailIndexMonitor) -> list[NoiseAlpha]:

@@ -56,9 +56,14 @@ def test_nothing_is_estimated_where_there_is_no_stationary_law(lines: list[str])
         assert words == ": not trained, nothing estimated"
 
 
+def table(lines: list[str], heading: str) -> list[list[float]]:
+    """The numbers below a heading."""
+    start = next(place for place, line in enumerate(lines) if heading in line) + 1
+    return [numbers(line) for line in lines[start : lines.index("", start)]]
+
+
 def test_noise_at_held_weights_climbs_to_gaussian_while_iterates_stay_heavy(lines: list[str]) -> None:
-    start = next(place for place, line in enumerate(lines) if "noise α" in line)
-    rows = [numbers(line) for line in lines[start + 1 :] if line and not line.startswith("The figure")]
+    rows = table(lines, "noise α")
     for step_size in (1.1, 1.4):
         mine = [row for row in rows if row[0] == step_size]
         assert [row[1] for row in mine] == [5, 10, 20]
@@ -69,3 +74,12 @@ def test_noise_at_held_weights_climbs_to_gaussian_while_iterates_stay_heavy(line
     iterates = {row[0]: row[6] for row in rows}
     assert iterates[1.4] < 1.75 < 2.2 < iterates[1.1]  # while the noise of both reads alike
     assert rows[0][2] == pytest.approx(rows[3][2], abs=0.1)
+
+
+def test_averages_of_iterates_tend_to_the_stable_law_of_their_index(lines: list[str]) -> None:
+    finite, infinite = table(lines, "ergodic averages")
+    for step_size, alpha, low, high, limit in (finite, infinite):
+        assert limit == pytest.approx(min(least_squares.tail_index(step_size, 5, 2), 2), abs=6e-3)
+        assert low <= alpha <= high
+        assert alpha == pytest.approx(limit, abs=0.15)
+    assert infinite[3] < finite[2]  # the control: the intervals tell one from the other
