@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from lightning_tailindex.functional import median
 from lightning_tailindex.records import Histogram
 
 __all__ = ["ALPHA_BINS", "NOISE_BINS", "Bins"]
@@ -77,4 +78,4 @@ class Bins:
 
 
 ALPHA_BINS = Bins(0.0, 2.5, 50)
-NOISE_BINS = Bins(-10.0, 10.0, 80)
+NOISE_BINS = Bins(-median.NOISE_REACH, median.NOISE_REACH, median.NUM_NOISE_BINS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,7 @@ from lightning_tailindex.noise.pairs import PairNoise
 
 from .bins import ALPHA_BINS, Bins
 
-__all__ = ["EveryCoordinate", "every_coordinate"]
+__all__ = ["EveryCoordinate", "every_coordinate", "sums_of_groups"]
 
 _CHUNK = 1 << 20
 _SUMS = ("told", "values", "possible", "defined", "inverses")
@@ -38,18 +38,37 @@ class EveryCoordinate:
     coordinate_alphas: Tensor
 
 
-def every_coordinate(pairs: PairNoise, effective: Tensor, surrogate: Tensor) -> EveryCoordinate:
+def sums_of_groups(groups: Sequence[PairNoise]) -> Iterator[Tensor]:
+    """Adds up over all coordinates of each group, those that other processes hold among them.
+
+    Args:
+        groups: What the coordinates told; the last group is the whole model, made up of the others if there are any.
+
+    Yields:
+        The sums :data:`_SUMS` and, behind them, two histograms. Each process has to ask for those of all groups.
+    """
+    *parts, whole = groups
+    total: Tensor | None = None
+    for pairs in parts or [whole]:
+        sums = pairs.whole(torch.stack([part for stream in pairs.streams for part in _sums(stream)]).sum(0))
+        total = sums if total is None else total + sums
+        yield sums
+    if parts and total is not None:
+        yield total
+
+
+def every_coordinate(pairs: PairNoise, sums: Tensor, effective: Tensor, surrogate: Tensor) -> EveryCoordinate:
     """Estimates from all coordinates of a group.
 
     Args:
         pairs: What they told.
+        sums: The group's of :func:`sums_of_groups`.
         effective: Effective number of independent ones among them, from a sample whose draws were kept.
         surrogate: The Gaussian surrogate of that sample's noise, ``[n, d]``.
 
     Returns:
         The numbers.
     """
-    sums = pairs.whole(torch.stack([part for stream in pairs.streams for part in _sums(stream)]).sum(0))
     told, values, possible, defined, inverses = sums[: len(_SUMS)]
     alphas, logarithms = torch.split(sums[len(_SUMS) :], [_FINE_ALPHAS.width, _LOGARITHMS.width])
     fit, gaussian = sequential_fit(pairs.curves, pairs.num_contrasts, told, effective), sequential_of(surrogate)

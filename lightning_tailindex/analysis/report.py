@@ -16,12 +16,13 @@ from lightning_tailindex.functional.grouped_mle import separate_alphas
 from lightning_tailindex.functional.law_fit import LAWS
 from lightning_tailindex.functional.median import standardized
 from lightning_tailindex.noise.observation import GroupNoise, NoiseObservation
+from lightning_tailindex.noise.pairs import PairNoise
 from lightning_tailindex.records import AggregatedTailIndex, DrawSamples, LawFit, Measurement, Report, TailIndexEstimate
 
 from .aggregation import FIELDS, aggregated_alphas, sizes, thinned
 from .bins import ALPHA_BINS, NOISE_BINS
 from .estimators import Estimator
-from .every_coordinate import every_coordinate
+from .every_coordinate import every_coordinate, sums_of_groups
 from .groups import Group, observed_groups
 from .notes import group_note, misfit
 
@@ -123,16 +124,16 @@ def _all_pending(
     """Estimates all groups by one estimator after the other; what belongs to one group comes together."""
     groups, counted = observed_groups(observation, seed)
     columns = [_column(groups, counted, name, estimator) for name, estimator in estimators.items()]
-    if observation.groups[0].pairs is not None:
-        columns.insert(0, [_of_all(group, sample) for group, sample in zip(groups, columns[0], strict=True)])
+    pairs = [group.pairs for group in observation.groups if group.pairs is not None]
+    if pairs:
+        rows = zip(groups, columns[0], pairs, sums_of_groups(pairs), strict=True)
+        columns.insert(0, [_of_all(*row) for row in rows])
     return zip(*columns, strict=True)
 
 
-def _of_all(group: Group, sample: _Pending) -> _Pending:
+def _of_all(group: Group, sample: _Pending, pairs: PairNoise, sums: Tensor) -> _Pending:
     """The measurement of all coordinates of a group: of a sample of them is only what needs all draws at once."""
-    pairs = group.observed.pairs
-    assert pairs is not None
-    found = every_coordinate(pairs, group.estimate.effective_series, thinned(group.surrogate))
+    found = every_coordinate(pairs, sums, group.estimate.effective_series, thinned(group.surrogate))
     is_known = ~group.noise.isnan().all()  # but for draws of nothing but rounding
     numbers = sample.numbers.clone()
     for name, value in found.scalars.items():

@@ -1,13 +1,25 @@
-"""Which measurements of which reports are drawn."""
+"""Which measurements of which reports are drawn, and what several of them say together."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from statistics import median
 
 from lightning_tailindex.records import Measurement, Report
 
-__all__ = ["by_group", "checked_group", "chosen_groups", "in_order", "names_of_groups"]
+__all__ = [
+    "by_group",
+    "checked_group",
+    "chosen_groups",
+    "few_enough",
+    "in_order",
+    "median_alpha",
+    "names_of_groups",
+]
+
+_MOST_REPORTS = 100
+"""In one figure: drawing time does not grow with the length of training."""
 
 
 def in_order(function: str, reports: Report | Sequence[Report]) -> list[Report]:
@@ -19,6 +31,18 @@ def in_order(function: str, reports: Report | Sequence[Report]) -> list[Report]:
     if empty:
         raise ValueError(f"{function} needs reports with measurements, got none at step {empty[0]}.")
     return sorted(several, key=lambda report: report.step)
+
+
+def few_enough(reports: Sequence[Report]) -> Sequence[Report]:
+    """Leaves no more than a hundred reports, evenly many between them left out, the last one kept."""
+    stride = -(-len(reports) // _MOST_REPORTS)
+    return reports[::-1][:: max(stride, 1)][::-1]
+
+
+def median_alpha(measurements: Iterable[Measurement]) -> float:
+    """Finds the median of the tail indices that there are; NaN if there is none."""
+    known = [m.alpha for m in measurements if not math.isnan(m.alpha)]
+    return median(known) if known else math.nan
 
 
 def by_group(report: Report) -> dict[str, Measurement]:

@@ -10,14 +10,13 @@ from torch.distributions import Distribution, Normal
 
 from lightning_tailindex.distributions import SymmetricStable
 from lightning_tailindex.functional import grouped_mle
-from lightning_tailindex.functional.median import standardized
+from lightning_tailindex.functional.median import NOISE_REACH, NUM_NOISE_BINS, standardized
 from lightning_tailindex.records import Measurement
 
 from ._canvas import counted, shortened
 
 __all__ = ["StandardizedNoise", "best_gaussian", "stable_law", "standardized_noise"]
 
-_REACH, _BINS = 10.0, 80  # as in a measurement
 _ROUNDS, _SCALES = 3, 200  # of the search for the best Gaussian: to a relative error of 1e-6
 
 
@@ -86,8 +85,8 @@ def _of_draws(function: str, noise: Tensor) -> tuple[StandardizedNoise, str]:
     draws = noise.detach().cpu().double()
     estimate = grouped_mle(draws, pooled=True)
     values = standardized(draws, estimate.scale)
-    kept = values[values.isfinite()].clamp(-_REACH, _REACH)
-    edges = torch.linspace(-_REACH, _REACH, _BINS + 1, dtype=torch.float64)
+    kept = values[values.isfinite()].clamp(-NOISE_REACH, NOISE_REACH)
+    edges = torch.linspace(-NOISE_REACH, NOISE_REACH, NUM_NOISE_BINS + 1, dtype=torch.float64)
     counts = torch.histogram(kept, edges).hist
     title = f"Noise\n{counted(len(draws), 'draw')} of {counted(draws.shape[1], 'coordinate')}"
     return StandardizedNoise(edges, counts, float(estimate.alpha), "grouped_mle", title), estimate.note

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from itertools import pairwise
-from statistics import median
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,7 +13,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from lightning_tailindex.records import Report
 
 from ._canvas import STABLE, dress, figure_of, look, new_axes, shortened
-from ._choice import in_order
+from ._choice import in_order, median_alpha
 from ._intervals import draw_alphas, finish_alphas
 
 __all__ = ["alpha_across_runs"]
@@ -73,7 +72,7 @@ def alpha_across_runs(
     draw_alphas(ax, places, [ms[-1] for ms in found], "last report, 95 % interval", {**STABLE, "linestyle": "none"})
     ax.plot(
         places,
-        [_median([m.alpha for m in ms[-last:]]) for ms in found],
+        [median_alpha(ms[-last:]) for ms in found],
         color=look(2)["color"],
         marker="D",
         markersize=9,
@@ -94,11 +93,6 @@ def _join(ax: Axes, places: list[float], alphas: list[float], rest: Sequence[Has
         if len(points) > 1:
             ax.plot(*zip(*points, strict=True), color="0.55", linewidth=1, zorder=0, label=label)
             label = "_"  # one line in the legend
-
-
-def _median(alphas: list[float]) -> float:
-    known = [alpha for alpha in alphas if not math.isnan(alpha)]
-    return median(known) if known else math.nan
 
 
 def _places(ax: Axes, values: Sequence[float | str]) -> list[float]:

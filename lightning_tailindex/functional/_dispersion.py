@@ -11,11 +11,9 @@ from torch.nn.functional import pad
 from ._counts import Cells
 from ._search import Groups
 from ._series import Series
-from ._tables import LAST_NODE, alpha_grid
+from ._tables import HIGHEST_MIDDLE, STENCIL, alpha_grid
 from ._windows import WIDTH, Part, Windows
 
-_STENCIL = 2  # nodes from the middle to the ends of the differences that stand for derivatives in alpha
-_HIGHEST = LAST_NODE - 5  # where the middle stays, at 1.957: nearer to 2 a single value decides on the derivatives
 # In simulated noise whose coordinates are stable together, with 20, 300 or infinitely many sources behind 300 of them,
 # the variance of the score at its true index is 90 to 140 times that of independent ones, for an index of 1.3 to 1.95.
 _INDEPENDENT_TAILS = 3
@@ -55,8 +53,8 @@ def _scores(cells: Cells, windows: Windows, wanted: Tensor, alpha: Tensor) -> tu
     n = cells.index.shape[1]
     draws = cells.counts.new_zeros(len(alpha), n, dtype=torch.float64)
     alone = draws.new_zeros(len(alpha))
-    middle = torch.searchsorted(alpha_grid().to(alpha), alpha).clamp(_STENCIL, _HIGHEST)
-    middle = (middle - windows.start).clamp(_STENCIL, WIDTH - _STENCIL)
+    middle = torch.searchsorted(alpha_grid().to(alpha), alpha).clamp(STENCIL, HIGHEST_MIDDLE)
+    middle = (middle - windows.start).clamp(STENCIL, WIDTH - STENCIL)
     for part in windows.parts:
         group = part.series.group
         nodes = torch.where(wanted, middle, -1)[group]
@@ -70,7 +68,7 @@ def _scores(cells: Cells, windows: Windows, wanted: Tensor, alpha: Tensor) -> tu
 
 def _values(cells: Cells, part: Part, own: Tensor, middle: int) -> Tensor:
     """The scores of the single values of a part's own series, [series, n], at a node of the window."""
-    fit, ends = part.likelihood(cells.counts), slice(middle - _STENCIL, middle + _STENCIL + 1, 2 * _STENCIL)
+    fit, ends = part.likelihood(cells.counts), slice(middle - STENCIL, middle + STENCIL + 1, 2 * STENCIL)
     share = fit.relative[:, ends] / fit.mass[ends]
     share = share if len(own) == share.shape[2] else share.index_select(2, own)
     below, above = torch.einsum("skj,skc->kjc", share, part.series.grid.table(share)[:, ends])

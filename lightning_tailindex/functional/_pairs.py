@@ -62,13 +62,18 @@ def _log_probabilities() -> Tensor:
     return torch.as_tensor(np.stack(rows))
 
 
-@lru_cache(maxsize=1)
 def _first_cells() -> Tensor:
     """First cell of the law of a contrast with so many earlier values: of the one that is nearest in 1/k."""
     inverse = 1 / np.array(_EARLIER)
     count = np.arange(1, _MOST + 1)
     nearest = np.abs(1 / count[:, None] - inverse).argmin(1) + 1
     return torch.as_tensor(np.concatenate([[0], nearest]) * _CELLS)
+
+
+@lru_cache(maxsize=8)
+def _tables(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Both tables on a device, that of the cells flat: they are needed for each pair of each parameter."""
+    return _log_probabilities().flatten(0, 1).to(device), _first_cells().to(device)
 
 
 class PairStream:
@@ -98,12 +103,12 @@ class PairStream:
 
     def add(self, first: Tensor, second: Tensor) -> None:
         """Takes a pair of draws, each ``[size]``; a coordinate where one of them is exactly 0 does not take part."""
-        table = _log_probabilities().to(self.mean.device).flatten(0, 1)
+        table, first_cells = _tables(self.mean.device)
         counts = torch.zeros(len(table), dtype=torch.int32, device=table.device)
         ones = counts.new_ones(()).expand(_CHUNK)
         parts = (torch.split(t, _CHUNK) for t in (first, second, self.count, self.mean, self.squares))
         for part in zip(*parts, strict=True):
-            index = _cells(*part)
+            index = _cells(first_cells, *part)
             counts.scatter_add_(0, index, ones[: len(index)])
         self.curves.append(counts.to(table) @ table)
         self.num_contrasts.append(counts[_CELLS:].sum())
@@ -116,14 +121,14 @@ class PairStream:
         return torch.stack(self.curves), torch.stack(self.num_contrasts)
 
 
-def _cells(first: Tensor, second: Tensor, count: Tensor, mean: Tensor, squares: Tensor) -> Tensor:
+def _cells(first_cells: Tensor, first: Tensor, second: Tensor, count: Tensor, mean: Tensor, squares: Tensor) -> Tensor:
     """Adds a pair to moments, in place, and returns the contrasts' cells among those of all laws, 0 for none."""
     difference = (first.to(mean) - second).abs_()
     present = (first != 0) & (second != 0) & (difference != 0)
     contrast = torch.where(present, difference.log_() - mean, 0.0)
     told = present & contrast.isfinite() & (count > 0)
     cell = (contrast * (1 / _WIDTH) + (1 - _FIRST / _WIDTH)).clamp_(0, _CELLS - 1).long()
-    index = torch.where(told, cell + _first_cells().to(count.device)[count.clamp(max=_MOST)], 0)
+    index = torch.where(told, cell + first_cells[count.clamp(max=_MOST)], 0)
     count.add_(present)
     share = contrast / count.clamp(min=1)  # NaN and infinity stay in the mean: such a coordinate tells nothing more
     mean.add_(share)

@@ -21,6 +21,10 @@ FIRST_OCTAVE = -3
 NUM_OCTAVES = 15
 LOWEST_ALPHA = 0.2
 LAST_NODE = 72
+# Derivatives in alpha are differences between nodes so far from a middle, and the middle stays up to 1.957: nearer to 2
+# a single value decides on them.
+STENCIL = 2
+HIGHEST_MIDDLE = LAST_NODE - 5
 _KNOT_STEP = 0.08
 _KNOTS = (-6.0, 12.0)
 

@@ -6,7 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["nonzero_median", "quartiles", "standardized"]
+__all__ = ["NOISE_REACH", "NUM_NOISE_BINS", "nonzero_median", "quartiles", "standardized"]
+
+NOISE_REACH, NUM_NOISE_BINS = 10.0, 80
+"""Histograms of standardized values go from minus so far to so far, in so many bins."""
 
 
 def nonzero_median(x: Tensor) -> Tensor:

@@ -11,12 +11,9 @@ from torch import Tensor
 from ._curves import interval, maximize
 from ._each import CHI_SQUARE
 from ._pairs import PairStream
-from ._tables import LAST_NODE, alpha_at
+from ._tables import HIGHEST_MIDDLE, STENCIL, alpha_at
 
 __all__ = ["PairStream", "SequentialFit", "sequential_fit", "sequential_of"]
-
-_STENCIL = 2  # nodes from the middle to the ends of the differences that stand for derivatives
-_HIGHEST = LAST_NODE - 5  # where the middle stays: nearer to 2 a single value decides on the derivatives
 
 
 @dataclass(frozen=True)
@@ -84,14 +81,12 @@ def sequential_fit(curves: Tensor, num_contrasts: Tensor, num_series: Tensor, ef
 
 def _dispersion(curves: Tensor, node: Tensor) -> Tensor:
     """Variance of the sum of the pairs' scores over the curvature of the log-likelihood; NaN of fewer than two."""
-    middle = node.round().long().clamp(_STENCIL, _HIGHEST) + torch.tensor([-_STENCIL, 0, _STENCIL], device=node.device)
-    before, here, after = curves[:, middle].T
+    if len(curves) < 2:
+        return node * math.nan
+    places = torch.tensor([-STENCIL, 0, STENCIL], device=node.device)
+    before, here, after = curves[:, node.round().long().clamp(STENCIL, HIGHEST_MIDDLE) + places].T
     score, curvature = (after - before) / 2, -(before - 2 * here + after).sum()
-    return (
-        torch.where(curvature > 0, len(curves) * score.var() / curvature, math.nan)
-        if len(curves) > 1
-        else node * math.nan
-    )
+    return torch.where(curvature > 0, len(curves) * score.var() / curvature, math.nan)
 
 
 def sequential_of(x: Tensor) -> SequentialFit:

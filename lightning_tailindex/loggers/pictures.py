@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from lightning_tailindex import figures
+from lightning_tailindex.figures._choice import few_enough
 from lightning_tailindex.records import Report
 
 from .sink import Picture
@@ -27,9 +28,6 @@ FigureName = Literal[
     "noise_qq",
     "noise_norms",
 ]
-
-_MOST_REPORTS = 100
-"""In one figure: drawing time does not grow with the length of training."""
 
 FIGURES = MappingProxyType[str, Callable[[Sequence[Report]], Figure]](
     {
@@ -55,12 +53,6 @@ _NEEDED = MappingProxyType[str, Callable[[Report], Sequence[float]]](
 """The numbers that a figure shows, and without one of which that is not 0 there is nothing to draw."""
 
 
-def _thinned(reports: Sequence[Report]) -> Sequence[Report]:
-    """Leaves no more than a hundred reports, evenly many between them left out, the last one kept."""
-    stride = -(-len(reports) // _MOST_REPORTS)
-    return reports[::-1][:: max(stride, 1)][::-1]
-
-
 def _rendered(figure: Figure) -> Picture:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
@@ -80,4 +72,4 @@ def picture(name: str, reports: Sequence[Report]) -> dict[str, Picture]:
     needed = _NEEDED.get(name)
     if needed is not None and not any(needed(reports[-1])):
         return {}
-    return {f"tail_index_figures/{name}": _rendered(FIGURES[name](_thinned(reports)))}
+    return {f"tail_index_figures/{name}": _rendered(FIGURES[name](few_enough(reports)))}

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-__all__ = ["CoordinateSample", "real_coordinates", "sample_coordinates", "sample_parameters"]
+__all__ = ["CoordinateSample", "kept_dtype", "real_coordinates", "sample_coordinates", "sample_parameters"]
 
 
 def real_coordinates(parameter: Tensor) -> int:
     """Counts the real numbers in a parameter; a complex one has two per entry."""
     return parameter.numel() * (2 if parameter.is_complex() else 1)
+
+
+def kept_dtype(parameters: Iterable[Tensor]) -> torch.dtype:
+    """Finds the precision in which gradients are kept: single, but double where one of the parameters has it."""
+    is_double = any(parameter.dtype in (torch.float64, torch.complex128) for parameter in parameters)
+    return torch.float64 if is_double else torch.float32
 
 
 @dataclass(frozen=True)

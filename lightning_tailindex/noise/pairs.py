@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lightning_tailindex.functional.sequential import PairStream
 
-from .coordinates import real_coordinates
+from .coordinates import kept_dtype, real_coordinates
 from .processes import Processes
 from .sharded import own_part
 
@@ -48,8 +48,7 @@ class PairRecorder:
         self._streams: dict[str, PairStream] = {}
         self._first: dict[str, Tensor] = {}
         for name, parameter in parameters.items():
-            is_double = parameter.dtype in (torch.float64, torch.complex128)
-            dtype, size = torch.float64 if is_double else torch.float32, real_coordinates(own_part(parameter))
+            dtype, size = kept_dtype([parameter]), real_coordinates(own_part(parameter))
             self._streams[name] = PairStream(size, dtype, parameter.device)
             self._first[name] = torch.zeros(size, dtype=dtype, device=parameter.device)
         self._processes = processes

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from .coordinates import CoordinateSample, real_coordinates
+from .coordinates import CoordinateSample, kept_dtype, real_coordinates
 from .minibatches import Minibatch
 from .observation import GroupNoise, NoiseObservation
 from .pairs import PairRecorder
@@ -42,9 +42,7 @@ class Recorder:
         loss_scale: float = 1.0,
         pairs: PairRecorder | None = None,
     ) -> None:
-        is_double = any(p.dtype in (torch.float64, torch.complex128) for p in parameters.values())
-        dtype = torch.float64 if is_double else torch.float32
-        device = next(iter(parameters.values())).device
+        dtype, device = kept_dtype(parameters.values()), next(iter(parameters.values())).device
         self.groups = groups
         self.loss_scale = loss_scale
         self.sample = sample

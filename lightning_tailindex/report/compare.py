@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from statistics import median
+
+from lightning_tailindex.figures._choice import median_alpha
 
 from .hparams import Value
 from .runs import Run
@@ -23,9 +23,7 @@ MINIBATCH_SIZE = "minibatch size (measured)"
 
 def last_median(run: Run) -> float:
     """Finds the median tail index of the whole model over the last reports that have one; NaN if none has."""
-    alphas = [report.whole_model.alpha for report in run.reports[-LAST:]]
-    known = [alpha for alpha in alphas if not math.isnan(alpha)]
-    return median(known) if known else math.nan
+    return median_alpha(report.whole_model for report in run.reports[-LAST:])
 
 
 def varied(runs: Sequence[Run]) -> dict[str, list[Value]]:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lightning_tailindex import figures
+from lightning_tailindex.figures._choice import few_enough
 from lightning_tailindex.records import Report
 
 from .compare import LAST, rest_of
@@ -21,7 +22,6 @@ from .runs import Run
 
 __all__ = ["Picture", "of_comparison", "of_run"]
 
-_MOST_REPORTS = 100  # in one figure
 _MOST_GROUPS = 6  # that lines tell apart; beyond, the heat map is drawn too
 _MOST_CATEGORIES = 12
 _WIDE = 2.4  # times its height
@@ -67,10 +67,9 @@ def _literal(name: str) -> str:
 
 def _drawable(reports: Sequence[Report]) -> list[Report]:
     """No more than a hundred reports, the last one among them, with names that can be drawn."""
-    stride = -(-len(reports) // _MOST_REPORTS)
     return [
         replace(report, measurements=tuple(replace(m, group=_literal(m.group)) for m in report.measurements))
-        for report in reports[::-1][::stride][::-1]
+        for report in few_enough(reports)
     ]
 
 

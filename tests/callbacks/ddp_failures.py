@@ -109,8 +109,10 @@ STAGES = {
 
 def main(folder: Path, fatal: str | None = None) -> None:
     if fatal is None:
+        trainings = dict.fromkeys((stage.module, stage.data) for stage in STAGES.values())
+        without = {alike: train(module=alike[0], data=alike[1]) for alike in trainings}
         results = {
-            name: [train(module=stage.module, data=stage.data), stage.watch(stage.monitor("warn"))]
+            name: [without[stage.module, stage.data], stage.watch(stage.monitor("warn"))]
             for name, stage in STAGES.items()
         }
         torch.save(results, folder / f"rank{RANK}.pt")

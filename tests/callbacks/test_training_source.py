@@ -54,8 +54,15 @@ def reports(
     return monitor.reports
 
 
-def test_agrees_with_extra_minibatches_of_the_same_run(tmp_path: Path) -> None:
-    own, extra = (reports(tmp_path, 1001, source=source)[-8:] for source in ("training", "extra"))
+@pytest.fixture(scope="module")
+def by_source(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Report], list[Report]]:
+    """The last eight reports of one run from the gradients of training, and from extra minibatches."""
+    path = tmp_path_factory.mktemp("long")
+    return reports(path, 1001, source="training")[-8:], reports(path, 1001, source="extra")[-8:]
+
+
+def test_agrees_with_extra_minibatches_of_the_same_run(by_source: tuple[list[Report], list[Report]]) -> None:
+    own, extra = by_source
     assert [report.step for report in own] == [report.step for report in extra]
     pairs = [(a.measurements[-1], b.measurements[-1]) for a, b in zip(own, extra, strict=True)]
     means = [sum(pair[i].alpha for pair in pairs) / len(pairs) for i in (0, 1)]
@@ -67,6 +74,16 @@ def test_agrees_with_extra_minibatches_of_the_same_run(tmp_path: Path) -> None:
         assert a.alpha < 1.8 < a.gaussian_alpha
     assert own[-1].minibatch_size == extra[-1].minibatch_size == 8
     assert own[-1].num_full_minibatches == 0
+
+
+def test_the_gradients_of_training_in_pairs(by_source: tuple[list[Report], list[Report]]) -> None:
+    pairs = [(a.whole_model, b.whole_model) for a, b in zip(*by_source, strict=True)]
+    assert {a.estimator for pair in pairs for a in pair} == {"sequential_mle"}
+    means = [sum(pair[i].alpha for pair in pairs) / len(pairs) for i in (0, 1)]
+    assert means[0] == pytest.approx(means[1], abs=0.2)
+    assert all(a.alpha < 1.8 < a.gaussian_alpha for a, _ in pairs)
+    scales = [sum(pair[i].scale for pair in pairs) for i in (0, 1)]
+    assert scales[0] == pytest.approx(scales[1], rel=0.25)
 
 
 def test_measures_as_soon_as_enough_steps_were_seen_and_then_as_scheduled(tmp_path: Path) -> None:

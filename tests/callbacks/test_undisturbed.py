@@ -18,7 +18,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSa
 
 from lightning_tailindex import TailIndexMonitor
 
-from .training_trace import NaiveMeasurement, Net, NoisyData, train
+from .training_trace import NaiveMeasurement, Net, NoisyData, Trace, train
 
 
 class StatefulSampler(Sampler[int]):
@@ -120,18 +120,26 @@ def run(path: Path, scenario: dict[str, Any], callback: Callback | None) -> tupl
     return train(str(path), make_loader, [*others, *([callback] if callback else [])], **options)
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_training_is_the_same_bit_for_bit(name: str, tmp_path: Path) -> None:
-    without, _ = run(tmp_path / "without", SCENARIOS[name], None)
+@pytest.fixture(scope="module", params=SCENARIOS)
+def name(request: pytest.FixtureRequest) -> str:
+    """The scenarios, one after the other."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def without(name: str, tmp_path_factory: pytest.TempPathFactory) -> Trace:
+    """What training leaves if nobody measures."""
+    return run(tmp_path_factory.mktemp("without"), SCENARIOS[name], None)[0]
+
+
+def test_training_is_the_same_bit_for_bit(name: str, without: Trace, tmp_path: Path) -> None:
     watcher = monitor()
     watched, _ = run(tmp_path / "with", SCENARIOS[name], watcher)
     assert watcher.reports, "nothing was measured, so nothing was shown"
     assert without.differences(watched) == []
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_the_comparison_can_fail(name: str, tmp_path: Path) -> None:
-    without, _ = run(tmp_path / "without", SCENARIOS[name], None)
+def test_the_comparison_can_fail(name: str, without: Trace, tmp_path: Path) -> None:
     naive, _ = run(tmp_path / "naive", SCENARIOS[name], NaiveMeasurement())
     assert "parameters" in without.differences(naive)
 

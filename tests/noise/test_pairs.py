@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from lightning_tailindex.analysis.every_coordinate import sums_of_groups
 from lightning_tailindex.functional.sequential import sequential_fit, sequential_of
 from lightning_tailindex.noise.engine import collect_gradients
 from lightning_tailindex.noise.groups import measured_parameters, resolve_grouping
@@ -32,7 +34,9 @@ def loss(module: Any, batch: Tensor) -> Tensor:
     return module.body(batch).square().mean()
 
 
-def observed(engine: Any, draws: int = 33, dtype: torch.dtype = torch.float32) -> dict[str, GroupNoise]:
+def observed(
+    engine: Any, draws: int = 33, dtype: torch.dtype = torch.float32, group_by: str = "module"
+) -> dict[str, GroupNoise]:
     """All coordinates, in pairs and kept."""
     module = Net().to(dtype)
     measured = measured_parameters(module, ())
@@ -40,7 +44,7 @@ def observed(engine: Any, draws: int = 33, dtype: torch.dtype = torch.float32) -
     recorder = collect_gradients(
         module,
         measured,
-        resolve_grouping("module"),
+        resolve_grouping(group_by),
         [Minibatch((batch,), 4, i < draws - 2, in_full_gradient=True) for i, batch in enumerate(batches)],
         lambda batch: loss(module, batch),
         num_draws=draws,
@@ -91,3 +95,21 @@ def test_other_processes_draws_are_put_together_with_the_own() -> None:
     torch.testing.assert_close(other.streams[0].mean, one.streams[0].mean)
     torch.testing.assert_close(other.streams[0].squares, 2 * one.streams[0].squares)
     assert torch.equal(other.streams[0].count, 2 * one.streams[0].count)
+
+
+@pytest.mark.parametrize("group_by", ["module", "parameter", "model"])
+def test_the_whole_model_adds_up_what_its_groups_add_up(group_by: str) -> None:
+    asked: list[Tensor] = []
+
+    def whole(own: Tensor) -> Tensor:
+        """That of two processes with shards of the same numbers."""
+        asked.append(own)
+        return 2 * own
+
+    noises = [group.pairs for group in observed("loop", group_by=group_by).values() if group.pairs is not None]
+    sums = list(sums_of_groups([replace(pairs, whole=whole) for pairs in noises]))
+    (alone,) = sums_of_groups([noises[-1]])
+    assert len(sums) == len(noises) == {"module": 4, "parameter": 7, "model": 1}[group_by]
+    assert len(asked) == max(len(noises) - 1, 1)  # the other processes are asked for no sum that is known
+    torch.testing.assert_close(sums[-1], 2 * alone, rtol=1e-12, atol=0.0)
+    assert torch.equal(sums[-1], sums[0]) == (group_by == "model")

@@ -55,8 +55,13 @@ def images(html: str) -> list[bytes]:
     return [base64.b64decode(address.split(",")[1]) for address in Elements(html).attributes("src")]
 
 
-def test_it_loads_nothing_and_runs_nothing(sweep: Sweep) -> None:
-    html = page(read_runs([sweep[0]])[0])
+@pytest.fixture(scope="module")
+def html(sweep: Sweep) -> str:
+    """The page of the sweep, drawn once."""
+    return page(read_runs([sweep[0]])[0])
+
+
+def test_it_loads_nothing_and_runs_nothing(html: str) -> None:
     elements = Elements(html)
     assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & {tag for tag, _ in elements.found}
     assert all(address.startswith("data:image/svg+xml;base64,") for address in elements.attributes("src"))
@@ -106,8 +111,8 @@ def test_any_name_is_drawn_and_written() -> None:
         assert name in Elements(html).text
 
 
-def test_every_figure_has_its_words(sweep: Sweep) -> None:
-    elements = Elements(page(read_runs([sweep[0]])[0]))
+def test_every_figure_has_its_words(html: str) -> None:
+    elements = Elements(html)
     pictures = [attributes for tag, attributes in elements.found if tag == "img"]
     assert len(pictures) == 2 * 4 + 3  # the width, the kind and the minibatch size differ
     assert all(len(attributes["alt"] or "") > 40 for attributes in pictures)
@@ -115,10 +120,9 @@ def test_every_figure_has_its_words(sweep: Sweep) -> None:
     assert (elements.found[0][0], elements.found[0][1]) == ("html", {"lang": "en"})
 
 
-def test_numbers_stand_in_the_tables(sweep: Sweep) -> None:
-    folder, reports = sweep
-    text = Elements(page(read_runs([folder])[0])).text
-    for last in (was[-1] for was in reports.values()):
+def test_numbers_stand_in_the_tables(sweep: Sweep, html: str) -> None:
+    text = Elements(html).text
+    for last in (was[-1] for was in sweep[1].values()):
         for m in last.measurements:
             row = rf"{m.group}\s+(?:hill\s+)?{m.alpha:.2f}\s+{m.low:.2f}–{m.high:.2f}\s+{m.gaussian_alpha:.2f}"
             assert re.search(row, text), row

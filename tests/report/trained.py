@@ -8,28 +8,19 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_tailindex import TailIndexMonitor
 from lightning_tailindex.records import Report
+from tests.loggers.training import TwoLayers
 
 SCRIPT = "<script>alert(1)</script>"
 
 
-class Net(LightningModule):
+class Net(TwoLayers):
     def __init__(self, width: int = 6, **more: Any) -> None:
-        super().__init__()
+        super().__init__(width)
         self.save_hyperparameters()
-        self.first, self.second = nn.Linear(4, width), nn.Linear(width, 2)
-
-    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
-        loss = nn.functional.cross_entropy(self.second(self.first(batch[0]).relu()), batch[1])
-        self.log("loss", loss)
-        return loss
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
 def train(
