@@ -21,6 +21,18 @@ LINE = 200
 """Coloured pixels of the thinnest line across a chart."""
 
 
+def demo(folder: Path, *options: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(DEMO), *options],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 @pytest.fixture(scope="module")
 def driver() -> Iterator[WebDriver]:
     with browser() as found:
@@ -31,15 +43,7 @@ def driver() -> Iterator[WebDriver]:
 def folder(tmp_path_factory: pytest.TempPathFactory, driver: WebDriver) -> Path:
     """Where the demo ran; without a browser nothing is trained."""
     place = tmp_path_factory.mktemp("demo")
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(DEMO), "--every-n-steps", "150"],
-        cwd=place,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    demo(place, "--every-n-steps", "150")
     return place
 
 
@@ -141,19 +145,23 @@ def test_texts_are_tables(shown: Dashboard, pictures: Path) -> None:
     photograph(shown, pictures / "text.png")
 
 
-def test_the_report_of_the_run_is_a_page(folder: Path, driver: WebDriver, pictures: Path) -> None:
-    report = folder / "report.html"
-    subprocess.run([PROGRAM, "report", "runs", "-o", report.name], cwd=folder, check=True, capture_output=True)
+def test_the_report_of_several_runs_is_a_page(tmp_path: Path, driver: WebDriver, pictures: Path) -> None:
+    for step_size, batch_size in ((0.03, 16), (0.1, 16), (0.3, 16), (0.1, 64)):
+        options = f"--max-steps 301 --every-n-steps 100 --step-size {step_size} --batch-size {batch_size}"
+        demo(tmp_path, *options.split())
+    report = tmp_path / "report.html"
+    subprocess.run([PROGRAM, "report", "runs", "-o", report.name], cwd=tmp_path, check=True, capture_output=True)
     driver.get(report.as_uri())
     body, drawn = driver.find_element("tag name", "body"), driver.find_elements("tag name", "img")
-    assert "α of the whole model is" in body.text
-    assert len(drawn) >= 5
+    assert body.text.count("α of the whole model is") == 4
+    assert len(drawn) > 4 * 3  # those of each run, and of what varied
+    assert "What differs between the runs: step_size, minibatch size (measured)." in body.text
     for figure in drawn:
         assert figure.size["width"] >= 400
-        assert int(figure.get_property("naturalWidth")) > 0  # it could be read
+        assert int(figure.get_property("naturalWidth")) >= 400  # it could be read
     seen = pictures / "report.png"
-    save(body, seen)
-    assert seen.stat().st_size < 200_000
+    driver.save_screenshot(str(seen))
+    assert seen.stat().st_size < 250_000
 
 
 def test_without_its_run_a_chart_is_empty(shown: Dashboard) -> None:
