@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from tests.figures.reports import training
+from tests.figures.reports import sharpness_reports, training
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _reports_of_a_training(doctest_namespace: dict[str, Any]) -> None:
     """The figures' doctests draw reports that a monitor would have made."""
     doctest_namespace["reports"] = training()
+    doctest_namespace["sharpness_reports"] = sharpness_reports()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, TypeVar
 
-from lightning_tailindex.loggers import FIGURES, FigureName
 from lightning_tailindex.trainer import check_dataloader
 
 __all__ = ["check_at_least", "check_choice", "check_positive", "checked", "given", "resolve_figures"]
+
+NameT = TypeVar("NameT", bound=str)
 
 _FEWEST_DRAWS = 16
 """With fewer draws a coordinate says too little about its own scale: in simulations the centre is biased below 16."""
@@ -46,11 +47,11 @@ def checked(names: Mapping[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def resolve_figures(figures: object) -> tuple[FigureName, ...]:
-    """Returns the names of figures, of which one or none may be given too; refuses what is no figure's."""
+def resolve_figures(figures: object, known: Collection[NameT]) -> tuple[NameT, ...]:
+    """Returns the names of figures, of which one or none may be given too; refuses what is not among the known."""
     several = (figures,) if isinstance(figures, str) else () if figures is None else figures
-    if not isinstance(several, (list, tuple)) or any(name not in FIGURES for name in several):
-        raise ValueError(f"figures must be None or among {', '.join(FIGURES)}, got {figures!r}.")
+    if not isinstance(several, (list, tuple)) or any(name not in known for name in several):
+        raise ValueError(f"figures must be None or among {', '.join(known)}, got {figures!r}.")
     return tuple(dict.fromkeys(several))
 
 

@@ -121,11 +121,18 @@ class Monitor(Callback, ABC, Generic[ReportT]):
         if not self.reports:
             rank_zero_info(f"{type(self).__name__}: nothing was measured in this run.")
 
-    def _measure_if_due(self, trainer: Trainer, module: LightningModule) -> None:
-        """Measures if this step is one to measure at; called before every loader batch."""
-        step = optimizer_steps(trainer)
+    def _measure_if_due(self, trainer: Trainer, module: LightningModule, step: int | None = None) -> None:
+        """Measures if this step is one to measure at; called before every loader batch, or after it with the step."""
+        step = optimizer_steps(trainer) if step is None else step
         if self._schedule.is_due(step, lambda: is_stepping(trainer) and self._is_ready(trainer)):
             with self._failures.told(f"the measurement at step {step} failed and was dropped"):
+                self._measure(trainer, module, step)
+
+    def _measure_last(self, trainer: Trainer, module: LightningModule) -> None:
+        """Measures what training ends with, unless it was measured; for what needs no batch, called in its end."""
+        step = optimizer_steps(trainer)
+        if not self.reports or self.reports[-1].step != step:
+            with self._failures.told(f"the measurement at the end, at step {step}, failed and was dropped"):
                 self._measure(trainer, module, step)
 
     def _measure(self, trainer: Trainer, module: LightningModule, step: int) -> None:

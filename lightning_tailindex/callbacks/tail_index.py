@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from lightning_tailindex.analysis import Estimators, analyse, resolve_estimators
 from lightning_tailindex.loggers import FigureName, NoisePresentation
@@ -117,7 +117,9 @@ class TailIndexMonitor(Monitor[Report]):
     ) -> None:
         arguments = checked(locals())
         super().__init__(
-            Report, NoisePresentation(resolve_figures(figures), figures_every, max_detailed_groups), arguments
+            Report,
+            NoisePresentation(resolve_figures(figures, get_args(FigureName)), figures_every, max_detailed_groups),
+            arguments,
         )
         self.every_n_steps = every_n_steps
         self.max_overhead = max_overhead

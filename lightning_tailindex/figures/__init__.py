@@ -13,9 +13,12 @@ from .alpha_by_minibatch_size import alpha_by_minibatch_size
 from .alpha_heatmap import alpha_heatmap
 from .alpha_over_steps import alpha_over_steps
 from .coordinate_alphas import coordinate_alphas
+from .iterate_alphas import iterate_alphas
 from .noise_density import noise_density
 from .noise_norms import noise_norms
 from .noise_qq import noise_qq
+from .sharpness_over_steps import sharpness_over_steps
+from .weight_spectrum import weight_spectrum
 
 __all__ = [
     "alpha_across_runs",
@@ -23,7 +26,10 @@ __all__ = [
     "alpha_heatmap",
     "alpha_over_steps",
     "coordinate_alphas",
+    "iterate_alphas",
     "noise_density",
     "noise_norms",
     "noise_qq",
+    "sharpness_over_steps",
+    "weight_spectrum",
 ]

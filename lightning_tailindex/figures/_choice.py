@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from lightning_tailindex.records import Measurement, Report
+from lightning_tailindex.records import Measurement, Report, ReportT
 
 __all__ = [
     "by_group",
@@ -33,7 +33,7 @@ def in_order(function: str, reports: Report | Sequence[Report]) -> list[Report]:
     return sorted(several, key=lambda report: report.step)
 
 
-def few_enough(reports: Sequence[Report]) -> Sequence[Report]:
+def few_enough(reports: Sequence[ReportT]) -> Sequence[ReportT]:
     """Leaves no more than a hundred reports, evenly many between them left out, the last one kept."""
     stride = -(-len(reports) // _MOST_REPORTS)
     return reports[::-1][:: max(stride, 1)][::-1]

@@ -22,6 +22,7 @@ from .normality import anderson_darling, projection_acceptance, shapiro_wilk
 from .power_law import power_law
 from .quantile import quantile
 from .surrogate import gaussian_surrogate
+from .weight_spectrum import weight_spectrum
 
 __all__ = [
     "anderson_darling",
@@ -38,6 +39,7 @@ __all__ = [
     "projection_acceptance",
     "quantile",
     "shapiro_wilk",
+    "weight_spectrum",
 ]
 
 

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from .first_exit import FirstExitPresentation
+from .iterates import IterateFigureName, IteratePresentation
 from .names import callback_metrics, detailed_groups, histograms, laws, scalars
 from .noise import NoisePresentation
 from .pictures import FIGURES, FigureName, picture
 from .presentation import Presentation
 from .publishing import SINKS, Publisher, sink_of
+from .sharpness import SharpnessFigureName, SharpnessPresentation
 from .sink import Sink
+from .spectrum import SpectrumPresentation
 
 __all__ = [
     "FIGURES",
     "SINKS",
     "FigureName",
+    "FirstExitPresentation",
+    "IterateFigureName",
+    "IteratePresentation",
     "NoisePresentation",
     "Presentation",
     "Publisher",
+    "SharpnessFigureName",
+    "SharpnessPresentation",
     "Sink",
+    "SpectrumPresentation",
     "callback_metrics",
     "detailed_groups",
     "histograms",

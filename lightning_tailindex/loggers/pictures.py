@@ -17,7 +17,7 @@ from lightning_tailindex.records import Report
 
 from .sink import Picture
 
-__all__ = ["FIGURES", "FigureName", "picture"]
+__all__ = ["FIGURES", "FigureName", "picture", "rendered"]
 
 FigureName = Literal[
     "alpha_over_steps",
@@ -53,7 +53,15 @@ _NEEDED = MappingProxyType[str, Callable[[Report], Sequence[float]]](
 """The numbers that a figure shows, and without one of which that is not 0 there is nothing to draw."""
 
 
-def _rendered(figure: Figure) -> Picture:
+def rendered(figure: Figure) -> Picture:
+    """Draws a figure of any kind.
+
+    Args:
+        figure: The figure.
+
+    Returns:
+        Its pixels.
+    """
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
     return np.array(canvas.buffer_rgba(), dtype=np.uint8)[..., :3]  # type: ignore[no-untyped-call]
@@ -72,4 +80,4 @@ def picture(name: str, reports: Sequence[Report]) -> dict[str, Picture]:
     needed = _NEEDED.get(name)
     if needed is not None and not any(needed(reports[-1])):
         return {}
-    return {f"tail_index_figures/{name}": _rendered(FIGURES[name](few_enough(reports)))}
+    return {f"tail_index_figures/{name}": rendered(FIGURES[name](few_enough(reports)))}

@@ -2,22 +2,50 @@
 
 from .data import Batches, check_dataloader
 from .extra_minibatches import ExtraMinibatches
+from .fixed_minibatches import FixedMinibatches
+from .iterates import IterateSettings, IterateWatch, Replicas
+from .optimizer import step_sizes
+from .sharpness import SharpnessSettings, SharpnessSource, check_sharpness
 from .source import NoiseSettings, NoiseSource
-from .state import check_alone, check_measurable, check_parameters, is_stepping, last_step, optimizer_steps, processes
+from .stability import stability_limit
+from .state import (
+    check_alone,
+    check_measurable,
+    check_parameters,
+    is_stepping,
+    last_step,
+    optimizer_steps,
+    processes,
+    steps_after_batch,
+)
 from .training_gradients import TrainingGradients
+from .weights import check_weights, settle_shards, weights_of_checkpoint
 
 __all__ = [
     "Batches",
     "ExtraMinibatches",
+    "FixedMinibatches",
+    "IterateSettings",
+    "IterateWatch",
     "NoiseSettings",
     "NoiseSource",
+    "Replicas",
+    "SharpnessSettings",
+    "SharpnessSource",
     "TrainingGradients",
     "check_alone",
     "check_dataloader",
     "check_measurable",
     "check_parameters",
+    "check_sharpness",
+    "check_weights",
     "is_stepping",
     "last_step",
     "optimizer_steps",
     "processes",
+    "settle_shards",
+    "stability_limit",
+    "step_sizes",
+    "steps_after_batch",
+    "weights_of_checkpoint",
 ]

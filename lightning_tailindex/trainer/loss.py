@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import count
 from types import MethodType
 from typing import Any, TypeVar
+
+import torch
 
 from lightning_tailindex.noise.copying import copy_data
 from lightning_tailindex.noise.random_state import isolated_random_state
@@ -164,8 +166,14 @@ def _step(shadow: LightningModule) -> Callable[[object, int], object]:
 
 @contextmanager
 def borrowed_loss(
-    trainer: Trainer, module: LightningModule, seed: int, in_step: Callable[[], None], *, is_transferred: bool
-) -> Iterator[tuple[LightningModule, Callable[[object], Any]]]:
+    trainer: Trainer,
+    module: LightningModule,
+    seed: int,
+    in_step: Callable[[], None],
+    *,
+    is_transferred: bool,
+    is_mixed: bool = True,
+) -> Iterator[tuple[LightningModule, Callable[..., Any]]]:
     """Lends a shadow of the module and the loss of a batch on it; nothing that training uses is touched.
 
     Random states come back, whatever happens.
@@ -176,22 +184,25 @@ def borrowed_loss(
         seed: Seed of the random states inside.
         in_step: Called before each pass, when everything that it needs is there.
         is_transferred: Whether the batches have gone the trainer's way to the device already.
+        is_mixed: Whether autocast is on where it is in training; otherwise operations are in the parameters' type.
 
     Yields:
-        The shadow, whose trainable parameters share the module's storage, and a function from a batch to its loss.
+        The shadow, whose trainable parameters share the module's storage, and a function from a batch, and the number
+        that the step is told (None: it counts), to the batch's loss.
     """
     device = trainer.strategy.root_device
     with isolated_random_state(seed, device):
         shadow = _shadow(trainer, module)
         step = _step(shadow)
         transfer = partial(move_data_to_device, device=device) if is_transferred else _transfer(trainer, shadow)
-        seen = count()
+        seen, is_full = count(), not is_mixed and is_a(trainer.precision_plugin, "MixedPrecision")
 
-        def loss(batch: object) -> Any:
+        def loss(batch: object, batch_idx: int | None = None) -> Any:
             moved = transfer(batch)
             in_step()
-            with trainer.precision_plugin.train_step_context():
-                output = step(moved, next(seen))
+            full = torch.autocast(device.type, enabled=False) if is_full else nullcontext()
+            with trainer.precision_plugin.train_step_context(), full:
+                output = step(moved, next(seen) if batch_idx is None else batch_idx)
             return output.get("loss") if isinstance(output, Mapping) else output
 
         try:

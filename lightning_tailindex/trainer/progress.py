@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -30,7 +30,7 @@ class MeasurementBar:
         self._title = title
         self._rich: tuple[Any, Any] | None = None
 
-    def over(self, items: Iterable[T], trainer: Trainer, total: int) -> Iterator[T]:
+    def over(self, items: Iterable[T], trainer: Trainer, total: int) -> Generator[T, None, None]:
         """Hands items on, and shows how many of them there were.
 
         Args:

@@ -28,6 +28,8 @@ __all__ = [
     "needs_loss_scale",
     "optimizer_steps",
     "processes",
+    "reason_against_strategy",
+    "steps_after_batch",
 ]
 
 STEP_METHOD = "gradient_noise_step"
@@ -48,15 +50,22 @@ def is_sharded(trainer: Trainer) -> bool:
     return is_a(trainer.strategy, "ModelParallelStrategy")
 
 
-def _reason_against(trainer: Trainer, noise_unit: NoiseUnit) -> str | None:
-    """Says in words why the gradient noise cannot be measured under a strategy; None if it can."""
-    strategy: Any = trainer.strategy
+def reason_against_strategy(trainer: Trainer) -> str | None:
+    """Says in words why neither weights nor gradients can be read under a strategy; None if they can."""
+    strategy = trainer.strategy
     is_known = any(is_a(strategy, name) for name in _STRATEGIES)
     if not is_known or any(part in cls.__name__ for cls in type(strategy).__mro__ for part in _FOREIGN):
         advice = "Use a single device, DDP, or FSDP2 by ModelParallelStrategy"
         return f"its parameters or gradients are not whole on one device. {advice}"
-    if not is_sharded(trainer):
-        return None
+    return None
+
+
+def _reason_against(trainer: Trainer, noise_unit: NoiseUnit) -> str | None:
+    """Says in words why the gradient noise cannot be measured under a strategy; None if it can."""
+    strategy: Any = trainer.strategy
+    reason = reason_against_strategy(trainer)
+    if reason is not None or not is_sharded(trainer):
+        return reason
     if not can_shard_again():
         return f"it needs fully_shard of torch.distributed.fsdp, from torch 2.6 on, got torch {torch.__version__}"
     if strategy.device_mesh["tensor_parallel"].size() > 1:
@@ -81,13 +90,16 @@ def check_alone(trainer: Trainer, name: str) -> None:
         raise MisconfigurationException(f"One {name} logs under the names of the other: use one per Trainer.")
 
 
-def check_measurable(trainer: Trainer, module: LightningModule, noise_unit: NoiseUnit) -> None:
+def check_measurable(
+    trainer: Trainer, module: LightningModule, noise_unit: NoiseUnit, what: str = "The gradient noise"
+) -> None:
     """Refuses what cannot be measured, before training starts.
 
     Args:
         trainer: The trainer.
         module: The module that it will train.
         noise_unit: What a draw is.
+        what: What is to be measured.
 
     Raises:
         MisconfigurationException: If the strategy replaces gradients or shards in a way that is not supported, or if
@@ -97,7 +109,7 @@ def check_measurable(trainer: Trainer, module: LightningModule, noise_unit: Nois
     reason = _reason_against(trainer, noise_unit)
     if reason is not None:
         name = type(trainer.strategy).__name__
-        raise MisconfigurationException(f"The gradient noise cannot be measured under {name}: {reason}.")
+        raise MisconfigurationException(f"{what} cannot be measured under {name}: {reason}.")
     if callable(getattr(module, STEP_METHOD, None)):
         return
     name, advice = type(module).__name__, f"Define {STEP_METHOD}(self, batch, batch_idx) on it, which returns the loss."
@@ -141,6 +153,14 @@ def optimizer_steps(trainer: Trainer) -> int:
     """
     is_single = trainer.lightning_module.automatic_optimization
     return int(trainer.global_step if is_single else trainer.fit_loop.epoch_loop._batches_that_stepped)
+
+
+def steps_after_batch(trainer: Trainer) -> int:
+    """Returns the optimizer steps taken at the end of a batch, the one of this batch included.
+
+    Of manual optimization, the trainer counts a batch only after its callbacks have seen its end.
+    """
+    return optimizer_steps(trainer) + (0 if trainer.lightning_module.automatic_optimization else 1)
 
 
 def last_step(trainer: Trainer, module: LightningModule) -> float:

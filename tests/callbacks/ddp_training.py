@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_tailindex import TailIndexMonitor
-from tests.callbacks.training_trace import NaiveMeasurement, Net, NoisyData, Recorder, seed_everything
+from lightning_tailindex.callbacks.monitor import Monitor
+from tests.callbacks.training_trace import OURS, NaiveMeasurement, Net, NoisyData, Recorder, seed_everything
+from tests.callbacks.weight_training import monitors
 
 
 class FailsOnOneRank(Net):
@@ -58,11 +60,11 @@ def train(
         "batches": recorder.batches,
         "gradients": recorder.gradients,
         "random": torch.get_rng_state(),
-        "metrics": {k: v for k, v in trainer.callback_metrics.items() if not k.startswith("tail_index")},
+        "metrics": {k: v for k, v in trainer.callback_metrics.items() if not k.startswith(OURS)},
         "reports": [
             {**asdict(report), "seconds": 0}
             for callback in measuring
-            if isinstance(callback, TailIndexMonitor)
+            if isinstance(callback, Monitor)
             for report in callback.reports
         ],
     }
@@ -79,6 +81,7 @@ def main() -> None:
     failing = TailIndexMonitor(every_n_steps=4, num_minibatches=16)
     without = results[1][0]
     results["failing"] = [without, train(failing, module=FailsOnOneRank)]
+    results["weights"] = [without, train(*monitors())]
     results["naive"] = [without, train(NaiveMeasurement())]
     torch.save(results, Path(sys.argv[1]) / f"rank{os.environ.get('LOCAL_RANK', '0')}.pt")
 

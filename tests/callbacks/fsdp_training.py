@@ -15,7 +15,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lightning_tailindex import TailIndexMonitor
+from lightning_tailindex import FirstExitMonitor, TailIndexMonitor, WeightSpectrumMonitor
 from tests.callbacks import fsdp_modules
 from tests.callbacks.fsdp_callbacks import InPlace, Seen, Sizes, States, local
 from tests.callbacks.fsdp_modules import Plain, ShardedNet
@@ -127,9 +127,18 @@ class BreaksInBoth(ShardedNet):
         return nn.functional.cross_entropy(self.head(hidden), batch[1])
 
 
-def refusal(kind: str = "Plain", sizes: dict[str, int] | None = None, **options: Any) -> str:
+def spectra() -> dict[str, Any]:
+    """Measures sharded weights, and returns them whole beside the last report."""
+    watcher = WeightSpectrumMonitor(every_n_steps=2, min_tail=3, on_error="raise")
+    net, trainer = ShardedNet(), sharded(callbacks=[watcher], max_epochs=1, limit_train_batches=3)
+    trainer.fit(net, DataLoader(NoisyData(80), batch_size=4), DataLoader(NoisyData(8), batch_size=4))
+    whole: dict[str, Any] = {name: weight.full_tensor() for name, weight in net.named_parameters()}  # type: ignore[operator]
+    return {"steps": [report.step for report in watcher.reports], "last": asdict(watcher.reports[-1]), "weights": whole}
+
+
+def refusal(kind: str = "Plain", sizes: dict[str, int] | None = None, callback: Any = None, **options: Any) -> str:
     """Returns what the user is told, before a batch was trained on."""
-    trainer = sharded(callbacks=[TailIndexMonitor(**options)], max_epochs=1, sizes=sizes or {})
+    trainer = sharded(callbacks=[callback or TailIndexMonitor(**options)], max_epochs=1, sizes=sizes or {})
     try:
         trainer.fit(getattr(fsdp_modules, kind)(), DataLoader(samples(), batch_size=6))
     except Exception as error:
@@ -157,6 +166,7 @@ def main() -> None:
     sizes = Sizes()
     sharded(callbacks=[sizes], max_steps=1).fit(Plain(), DataLoader(samples(), batch_size=6))
     results["sizes"] = sizes.sizes
+    results["spectra"] = spectra()
     states, often = States(), TailIndexMonitor(every_n_steps=1, num_minibatches=16)
     sharded(callbacks=[often, states], max_steps=3).fit(Plain(), in_turn(2))
     results["states"] = states.counts
@@ -164,6 +174,7 @@ def main() -> None:
         **{kind: refusal(kind) for kind in REFUSED},
         "tensor parallel": refusal(sizes={"data_parallel_size": 1, "tensor_parallel_size": 2}),
         "loader": refusal(noise_unit="loader"),
+        "first exit": refusal(callback=FirstExitMonitor()),
     }
     torch.save(results, Path(sys.argv[1]) / f"rank{os.environ.get('LOCAL_RANK', '0')}.pt")
 

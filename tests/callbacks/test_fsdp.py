@@ -14,6 +14,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lightning_tailindex import TailIndexMonitor
+from lightning_tailindex.functional import weight_spectrum
 from lightning_tailindex.noise.resharding import can_shard_again
 
 from .training_trace import Net, Trace
@@ -174,12 +175,25 @@ def test_a_measurement_that_fails_is_dropped_on_all_ranks(ranks: list[Any], case
         ("NotSharded", "NotSharded cannot be measured: fully_shard was applied to none of its submodules"),
         ("tensor parallel", "tensor parallelism is not supported, got tensor_parallel_size=2"),
         ("loader", 'noise_unit must be "step", got "loader"'),
+        ("first exit", "The weights cannot be measured under ModelParallelStrategy: processes have shards of them"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_with_the_reason(ranks: list[Any], case: str, reason: str) -> None:
     for results in ranks:
         assert reason in results["refused"][case]
         assert "at step 0" in results["refused"][case]
+
+
+@needs_fully_shard
+def test_sharded_weights_are_gathered(ranks: list[Any]) -> None:
+    own, other = (results["spectra"] for results in ranks)
+    assert own["steps"] == other["steps"] == [0, 2, 3]
+    assert Trace({"last": own["last"]["matrices"]}).differences(Trace({"last": other["last"]["matrices"]})) == []
+    for found in own["last"]["matrices"]:
+        expected = weight_spectrum(own["weights"][found["matrix"]], min_tail=3)
+        assert found["shape"] == expected.shape
+        assert found["stable_rank"] == pytest.approx(expected.stable_rank, rel=1e-6)
+        assert found["spectral_norm"] == pytest.approx(expected.spectral_norm, rel=1e-6)
 
 
 @pytest.mark.skipif(can_shard_again(), reason="this torch has torch.distributed.fsdp.fully_shard")

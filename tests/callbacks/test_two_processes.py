@@ -24,7 +24,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[int, list[dict[
     return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(2)]
 
 
-@pytest.mark.parametrize("accumulation", [1, 2, "failing"])
+@pytest.mark.parametrize("accumulation", [1, 2, "failing", "weights"])
 def test_training_is_the_same_bit_for_bit_on_every_rank(ranks: list[Any], accumulation: int | str) -> None:
     for results in ranks:
         without, watched = (Trace({**run, "reports": None}) for run in results[accumulation])
@@ -56,3 +56,13 @@ def test_a_minibatch_is_what_a_step_consumes_on_all_ranks(ranks: list[Any], accu
 def test_a_measurement_that_fails_on_one_rank_is_dropped_on_all(ranks: list[Any]) -> None:
     for results in ranks:
         assert [report["step"] for report in results["failing"][1]["reports"]] == [0, 8, 12, 16]
+
+
+def test_every_rank_sees_the_same_weights(ranks: list[Any]) -> None:
+    own, other = (results["weights"][1]["reports"] for results in ranks)
+    assert [report["step"] for report in own] == [0, 4, 8, 12, 16, 20, 0, 5, 10, 15, 20]  # of two monitors
+    assert Trace({"reports": own}).differences(Trace({"reports": other})) == []
+    assert Trace({"reports": own[:1]}).differences(Trace({"reports": own[1:2]})) == ["reports"]
+    first, second, third = (exit["step"] for exit in own[-1]["exits"])
+    assert 0 < first <= second <= 20
+    assert third is None

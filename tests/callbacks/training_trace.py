@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map
 from torch.utils.data import Dataset
 from torchmetrics import Accuracy, CatMetric, MeanMetric, MetricCollection
 
-OURS = ("tail_index", "gradient_noise", "standardized_noise")
+OURS = ("tail_index", "gradient_noise", "standardized_noise", "weight_", "first_exit", "sharpness", "iterate_", "sgd/")
 
 
 class NoisyData(Dataset):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from lightning_tailindex.records import AggregatedTailIndex, Histogram, Measurement, Report
+from lightning_tailindex.records import AggregatedTailIndex, Histogram, Measurement, Report, SharpnessReport
 
 ALPHA_EDGES = tuple(i / 20 for i in range(51))
 NOISE_EDGES = tuple(-10 + i / 4 for i in range(81))
@@ -84,3 +84,18 @@ def report(step: int, minibatch_size: int = 16, **alphas: float) -> Report:
 def training() -> list[Report]:
     """Three reports of two layers."""
     return [report(step, conv1=2 - step / 1000, fc1=1.8 - step / 800) for step in (0, 300, 600)]
+
+
+def sharpness_report(step: int, *eigenvalues: float, step_size: float = 0.1, limit: float = 2.0) -> SharpnessReport:
+    residuals = tuple(value * 0 for value in eigenvalues)
+    numbers = (math.nan, math.nan, 0.5, 0, (step_size,), limit, 44, 4, 16, 30, 0.1)
+    return SharpnessReport(step, eigenvalues, residuals, *numbers)
+
+
+def sharpness_reports() -> list[SharpnessReport]:
+    """A training that sharpens up to where its step size is unstable; an eigenvalue is missing in the middle."""
+    return [
+        sharpness_report(0, 4.0, 2.0),
+        sharpness_report(100, 12.0, math.nan),
+        sharpness_report(200, 19.0, 6.0, step_size=0.05),
+    ]

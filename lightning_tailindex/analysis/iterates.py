@@ -1,0 +1,154 @@
+"""From a window of iterates to a report; pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightning_tailindex.functional import gaussian_surrogate, group_sum, grouped_mle, hill
+from lightning_tailindex.functional.grouped_mle import pooled_groups
+from lightning_tailindex.iterates import GroupIterates, IterateObservation
+from lightning_tailindex.records import IterateEstimate, IterateMeasurement, IterateReport, ParameterGroup
+from lightning_tailindex.records import TailIndexEstimate as Estimate
+
+from .aggregation import thinned
+
+__all__ = ["analyse_iterates"]
+
+_SIZES = (2, 5, 10, 20, 40, 50, 100, 200, 500, 1000)
+"""Coordinates in a sum, as published for networks."""
+
+_FEWEST_SUMS = 8
+_FEWEST_REPETITIONS = 16
+
+
+@dataclass(frozen=True)
+class _Named:
+    what: str
+    estimate: Estimate
+    note: str
+
+
+def _sizes(num_values: int) -> list[int]:
+    """The published sizes that leave sums enough."""
+    return [size for size in _SIZES if num_values // size >= _FEWEST_SUMS] or [2]
+
+
+def _published(average: Tensor) -> Estimate:
+    """The published arrangement: the mean over coordinates subtracted, the median over several sizes of sums."""
+    return group_sum(average - average.mean(), group_size=_sizes(len(average)))
+
+
+def _of_rows(deviations: Tensor) -> Estimate:
+    """Growth of norms of sums in random orders, for snapshots that follow each other move together."""
+    return group_sum(deviations, group_size=4, permutations=20, vectors=True)
+
+
+def _named(what: str, estimate: Estimate, note: str = "") -> _Named:
+    return _Named(what, estimate, "; ".join(filter(None, [note, estimate.note])))
+
+
+def _few(repetitions: Tensor) -> str:
+    n = len(repetitions)
+    return f"{n} ergodic averages, fewer than {_FEWEST_REPETITIONS}" if n < _FEWEST_REPETITIONS else ""
+
+
+def _samples(group: GroupIterates, generator: torch.Generator) -> list[Tensor]:
+    """What is pooled over coordinates: repetitions, a surrogate, and the deviations of each replica."""
+    repetitions = group.repetitions
+    if _few(repetitions):
+        repetitions = torch.full_like(repetitions[:1], torch.nan)  # which makes the estimator say that it cannot tell
+    deviations = group.deviations.to(repetitions)
+    return [repetitions, thinned(gaussian_surrogate(deviations[0], generator)), *deviations]
+
+
+def _estimates(group: GroupIterates, pooled: Sequence[Estimate]) -> Iterator[_Named]:
+    repetitions, gaussian, deviation, *workers = pooled
+    own = group.deviations[0]
+    yield _named("ergodic_average", grouped_mle(group.averages[0]))
+    yield _named("ergodic_average_published", _published(group.averages[0]))
+    few = _few(group.repetitions)
+    yield _Named("repetitions", repetitions, few) if few else _named("repetitions", repetitions)
+    yield _named("deviation", deviation)
+    yield _named("deviation_gaussian", gaussian)
+    yield _named("deviation_rows", _of_rows(own))
+    yield _named("deviation_norm", hill(torch.linalg.vector_norm(own, dim=1)))
+    for i, worker in enumerate(workers):
+        yield _named(f"worker_{i}", grouped_mle(group.averages[1 + i]))
+        yield _named(f"worker_{i}_deviation", worker)
+
+
+def _norm(group: GroupIterates) -> Tensor:
+    """Root mean square norm of the deviations, scaled up from the sample to all coordinates."""
+    own = group.deviations[0]
+    norm: Tensor = own.square().sum(1).mean().sqrt()
+    return norm * math.sqrt(group.num_coordinates / max(own.shape[1], 1))
+
+
+def _measurement(group: GroupIterates, named: Sequence[_Named], numbers: Sequence[float]) -> IterateMeasurement:
+    norm, *ends = numbers
+    rows = zip(named, ends[0::3], ends[1::3], ends[2::3], strict=True)
+    estimates = tuple(IterateEstimate(e.what, alpha, low, high, e.note) for e, alpha, low, high in rows)
+    return IterateMeasurement(group.name, group.averages.shape[1], group.num_coordinates, norm, estimates)
+
+
+def analyse_iterates(
+    observation: IterateObservation,
+    *,
+    step: int,
+    parameter_groups: tuple[ParameterGroup, ...],
+    minibatch_size: float,
+    replicas: str,
+    seed: int,
+    clock: Callable[[], float] = lambda: 0.0,
+) -> IterateReport:
+    """Estimates the tail index of each group's iterates in several ways.
+
+    Args:
+        observation: The window.
+        step: Optimizer steps taken at its end.
+        parameter_groups: How the optimizers moved the weights.
+        minibatch_size: Samples that an optimizer step consumed.
+        replicas: Of which replicas it is.
+        seed: Seed of the Gaussian surrogates.
+        clock: Tells the seconds that measuring took, read when everything is done.
+
+    Returns:
+        The report.
+    """
+    groups = observation.groups
+    with torch.no_grad():
+        generator = torch.Generator(groups[0].averages.device).manual_seed(seed)
+        samples = [_samples(group, generator) for group in groups]
+        wanted = [place != 1 for sample in samples for place in range(len(sample))]  # of surrogates, no interval
+        pooled = iter(pooled_groups([x for sample in samples for x in sample], intervals=wanted))
+        named = [
+            list(_estimates(group, [next(pooled) for _ in sample]))
+            for group, sample in zip(groups, samples, strict=True)
+        ]
+        numbers = [
+            torch.stack([_norm(group), *(v for e in own for v in _ends(e.estimate))]).cpu()
+            for group, own in zip(groups, named, strict=True)
+        ]
+    rows = zip(groups, named, [own.tolist() for own in numbers], strict=True)
+    return IterateReport(
+        step=step,
+        measurements=tuple(_measurement(*row) for row in rows),
+        parameter_groups=parameter_groups,
+        minibatch_size=minibatch_size,
+        window=observation.window,
+        burn_in=observation.burn_in,
+        num_snapshots=groups[0].deviations.shape[1],
+        num_repetitions=len(groups[0].repetitions),
+        replicas=replicas,
+        seconds=clock(),
+        note=observation.note,
+    )
+
+
+def _ends(estimate: Estimate) -> tuple[Tensor, Tensor, Tensor]:
+    return estimate.alpha, estimate.low, estimate.high

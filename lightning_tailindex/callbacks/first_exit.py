@@ -1,0 +1,179 @@
+"""When the weights first leave a ball around a reference, and how they jump."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from lightning_tailindex.loggers import FirstExitPresentation
+from lightning_tailindex.noise.groups import measured_parameters
+from lightning_tailindex.records import FirstExitReport
+from lightning_tailindex.trainer import check_weights, optimizer_steps, weights_of_checkpoint
+from lightning_tailindex.trainer.flavour import LightningModule, Trainer
+from lightning_tailindex.weights import WeightPath
+
+from .arguments import check_at_least, check_choice, check_positive, given
+from .monitor import Monitor
+
+__all__ = ["FirstExitMonitor"]
+
+
+class FirstExitMonitor(Monitor[FirstExitReport]):
+    r"""Follows the weights, and says when they first left a ball around a reference and how large their jumps are.
+
+    After every optimizer step it compares the weights, those that are trainable when training starts, with the
+    reference and with the step before:
+
+    .. math::
+        \tau(r) = \min\{k : \lVert w_k - w_\mathrm{ref}\rVert > r\}, \qquad
+        \max_i \lVert\Delta w_i\rVert \big/ \operatorname{median}_i \lVert\Delta w_i\rVert
+
+    Where noise of tail index :math:`\alpha` drives the weights out of a basin, :math:`\tau(r) \sim r^\alpha`: with
+    several radii the slope of log exit time against log radius is about :math:`\alpha`. Gaussian noise needs a time
+    exponential in r. One run has one exit from each ball: the slope takes many runs. Training itself is bit for bit
+    what it is without the callback; all processes of DDP see the same.
+
+    It keeps two copies of the trainable weights on their device, the reference and those of the last step: 8 bytes a
+    parameter in float32, 4 with window=None. Checkpoints hold the reference, so that a resumed run goes on from it,
+    unless it is read from a file. Looking takes two differences and a copy of all weights after every step, 0.12 s for
+    11 million parameters on one CPU core, which an accelerator does without waiting.
+
+    Args:
+        radii: Radii of the balls in the unit of the weights, above 0, or one of them; None for no exits.
+        reference: Centre of the balls: "start" for the weights that training starts with, an optimizer step for those
+            after so many steps, or the path of a checkpoint of this module.
+        every_n_steps: Optimizer steps between reports, at least 1. Every optimizer step is looked at.
+        window: Last optimizer steps that the largest and the median are of, at least 2; None to follow no steps.
+        on_error: What happens when something fails: "warn" goes on with a warning, "raise" ends training.
+
+    Attributes:
+        reports: The reports of this run, oldest first; after resuming from a checkpoint, the last 100 before it too.
+        logged: How they are logged.
+
+    Raises:
+        ValueError: If an argument is out of its range; the error names it.
+
+    References:
+        Nguyen, Şimşekli, Gürbüzbalaban, Richard (2019). First Exit Time Analysis of Stochastic Gradient Descent Under
+        Heavy-Tailed Gradient Noise. NeurIPS, arXiv:1906.09069.
+
+    Example:
+        >>> monitor = FirstExitMonitor(radii=[0.5, 1.0, 2.0])
+        >>> trainer = Trainer(callbacks=[monitor], logger=False, enable_checkpointing=False, accelerator="cpu")
+        >>> monitor.reports
+        []
+    """
+
+    def __init__(
+        self,
+        radii: float | Sequence[float] | None = None,
+        reference: int | str = "start",
+        every_n_steps: int = 100,
+        window: int | None = 100,
+        on_error: Literal["warn", "raise"] = "warn",
+    ) -> None:
+        arguments = given(locals())
+        check_at_least("every_n_steps", every_n_steps, 1)
+        check_at_least("window", window, 2, or_none=True)
+        check_choice("on_error", on_error, ("warn", "raise"))
+        _check_reference(reference)
+        self.radii = _resolved(radii)
+        where = _in_words(reference)
+        super().__init__(FirstExitReport, FirstExitPresentation(where, window is not None), arguments)
+        self.every_n_steps = every_n_steps
+        self.window = window
+        self.reference = reference
+        self.on_error = on_error
+        self._path = WeightPath(self.radii, window)
+        self._kept: dict[str, Tensor] = {}
+        self._names: tuple[str, ...] = ()
+        self._seconds = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what a resumed run goes on from, the reference among it unless it is read from a file."""
+        is_read = isinstance(self.reference, str) and self.reference != "start"
+        exits = [[radius, step] for radius, step in self._path.exits.items()]
+        return {**super().state_dict(), "exits": exits, "reference": {} if is_read else dict(self._path.reference)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes what :meth:`state_dict` returned."""
+        super().load_state_dict(state_dict)
+        self._kept = dict(state_dict.get("reference", {}))
+        self._path = WeightPath(self.radii, self.window, dict(state_dict.get("exits", ())))
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Looks at the weights, and reports if this step is one to report at."""
+        self._look(trainer, pl_module)
+        self._measure_if_due(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Looks at the weights that training ends with, and reports them."""
+        self._look(trainer, pl_module)
+        self._measure_last(trainer, pl_module)
+        super().on_train_end(trainer, pl_module)
+
+    def _check(self, trainer: Trainer, module: LightningModule) -> None:
+        check_weights(trainer, of_shards=False)
+
+    def _begin(self, trainer: Trainer, module: LightningModule) -> tuple[int, str, str]:
+        if trainer.global_step == 0:
+            self._path, self._kept = WeightPath(self.radii, self.window), {}
+        self._names = tuple(self._kept or self._path.reference or measured_parameters(module))
+        weights = self._weights(module)
+        if isinstance(self.reference, str) and self.reference != "start":
+            self._path.leave_from(weights_of_checkpoint(self.reference, weights))
+        elif self._kept:
+            self._path.leave_from({name: self._kept[name].to(weight.device) for name, weight in weights.items()})
+            self._kept = {}
+        elif self.reference == "start" and not self._path.reference:
+            self._path.leave_from(weights)
+        self._seconds = 0.0
+        copies = 1 if self.window is None else 2
+        size = copies * sum(weight.numel() * weight.element_size() for weight in weights.values())
+        return self.every_n_steps, "the way of the weights", f"{copies} of their copies, {size} bytes"
+
+    def _is_ready(self, trainer: Trainer) -> bool:
+        return True
+
+    def _look(self, trainer: Trainer, module: LightningModule) -> None:
+        step, start = optimizer_steps(trainer), time.perf_counter()
+        with self._failures.told(f"the weights of step {step} could not be looked at"):
+            weights = self._weights(module)
+            if step == self.reference and not self._path.reference:
+                self._path.leave_from(weights)
+            self._path.see(weights, step)
+        self._seconds += time.perf_counter() - start
+
+    def _weights(self, module: LightningModule) -> dict[str, Tensor]:
+        parameters = dict(module.named_parameters())
+        return {name: parameters[name] for name in self._names}
+
+    def _report(self, trainer: Trainer, module: LightningModule, step: int) -> FirstExitReport:
+        seconds, self._seconds = self._seconds, 0.0
+        return self._path.report(step, seconds)
+
+
+def _check_reference(reference: int | str) -> None:
+    is_step = isinstance(reference, int) and not isinstance(reference, bool) and reference >= 0
+    is_place = isinstance(reference, str) and (reference == "start" or Path(reference).is_file())
+    if not is_step and not is_place:
+        rule = "'start', an optimizer step of at least 0, or the path of a checkpoint"
+        raise ValueError(f"reference must be {rule}, got {reference!r}.")
+
+
+def _resolved(radii: float | Sequence[float] | None) -> tuple[float, ...]:
+    """Returns the radii in ascending order."""
+    several = () if radii is None else radii if isinstance(radii, (list, tuple)) else (radii,)
+    for radius in several:
+        check_positive("radii", radius)
+    return tuple(sorted({float(radius) for radius in several}))
+
+
+def _in_words(reference: int | str) -> str:
+    if isinstance(reference, int):
+        return f"weights after {reference} optimizer steps"
+    return "weights at the start of training" if reference == "start" else f"weights in {reference}"

@@ -1,0 +1,114 @@
+"""Products of the Hessian of a loss with vectors, by differentiating twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+__all__ = ["Hessian", "WeightedLoss"]
+
+WeightedLoss = tuple[float, Callable[[], Any]]
+"""A weight, and what computes a loss: None where there is none, and anything where a user's code is wrong."""
+
+_DOUBLE = (torch.float64, torch.complex128)
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    return (torch.view_as_real(tensor) if tensor.is_complex() else tensor).reshape(-1)
+
+
+def _num_real(parameter: Tensor) -> int:
+    return parameter.numel() * (2 if parameter.is_complex() else 1)
+
+
+def _like(flat: Tensor, parameter: Tensor) -> Tensor:
+    """Gives a piece of a flat vector the shape and the type of a parameter."""
+    if parameter.is_complex():
+        return torch.view_as_complex(flat.reshape(*parameter.shape, 2).contiguous()).to(parameter.dtype)
+    return flat.view(parameter.shape).to(parameter.dtype)
+
+
+class Hessian:
+    r"""The Hessian of a weighted sum of losses, which is never formed.
+
+    .. math:: H v = \sum_i w_i \, \nabla (\nabla L_i(\theta) \cdot v)
+
+    Each product computes each loss and differentiates it twice: for neural networks, some four forward passes. A
+    parameter that a loss does not depend on has zeros in its rows and columns. Other leaves of a loss gather numbers in
+    their ``.grad``. Memory: one loss's graph, with that of its gradient, and five vectors as long as the parameters.
+
+    Args:
+        parameters: What is differentiated with respect to; leaves that require a gradient and have none.
+        losses: The losses, each with its weight.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], losses: Sequence[WeightedLoss]) -> None:
+        self.parameters, self._losses = tuple(parameters), tuple(losses)
+        self._sizes = [_num_real(parameter) for parameter in self.parameters]
+        self.size = sum(self._sizes)
+        """Rows of the matrix; a complex number counts as two."""
+        is_double = any(parameter.dtype in _DOUBLE for parameter in self.parameters)
+        self.dtype = torch.float64 if is_double else torch.float32
+        """Type of the vectors."""
+        self.device = self.parameters[0].device
+        """Device of the vectors."""
+
+    def product(self, vector: Tensor) -> Tensor:
+        """Multiplies a vector.
+
+        Args:
+            vector: The vector, ``[size]``.
+
+        Returns:
+            Its product with the Hessian of the sum, then the sum itself and the sum of the weights, ``[size + 2]``; of
+            losses that are there.
+
+        Raises:
+            ValueError: If what should be a loss is no scalar tensor with a gradient.
+            RuntimeError: If a loss cannot be differentiated twice.
+        """
+        pieces = [_like(p, q) for p, q in zip(torch.split(vector, self._sizes), self.parameters, strict=True)]
+        total = vector.new_zeros(self.size + 2)
+        rows = torch.split(total[:-2], self._sizes)
+        # other kernels for attention have no second derivative
+        with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+            for weight, compute in self._losses:
+                loss = _checked(compute())
+                if loss is not None:
+                    total[-2] += weight * loss.detach().to(total.dtype)
+                    total[-1] += weight
+                    for row, product in zip(rows, _products(loss, self.parameters, pieces), strict=True):
+                        if product is not None:
+                            row.add_(_flat(product).to(row.dtype), alpha=weight)
+        return total
+
+
+def _checked(loss: Any) -> Tensor | None:
+    if loss is not None and not (isinstance(loss, Tensor) and loss.numel() == 1 and loss.requires_grad):
+        what = f"shape {tuple(loss.shape)}, gradient {loss.requires_grad}" if isinstance(loss, Tensor) else repr(loss)
+        raise ValueError(f"the loss to measure must be a scalar tensor with a gradient, got {what}.")
+    return None if loss is None else loss.reshape(())
+
+
+def _products(loss: Tensor, parameters: Sequence[Tensor], vector: Sequence[Tensor]) -> Sequence[Tensor | None]:
+    # a factor that requires a gradient: every honest gradient then does, too
+    one = torch.ones_like(loss, requires_grad=True)
+    gradients = torch.autograd.grad(loss, parameters, one, create_graph=True, allow_unused=True)
+    if all(gradient is None for gradient in gradients):
+        raise ValueError("the loss to measure depends on none of the measured parameters.")
+    reached = [(g, v) for g, v in zip(gradients, vector, strict=True) if g is not None and (g.requires_grad or g.any())]
+    try:
+        # not autograd.grad, which passes over operations that say that they have no second derivative
+        torch.autograd.backward([gradient for gradient, _ in reached], [direction for _, direction in reached])
+        return [parameter.grad for parameter in parameters]
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"the loss cannot be differentiated twice ({error}); an operation that it uses has a first derivative only."
+        ) from error
+    finally:
+        for parameter in parameters:
+            parameter.grad = None

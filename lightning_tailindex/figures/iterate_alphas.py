@@ -1,0 +1,99 @@
+"""The tail index of the iterates of groups over training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from lightning_tailindex.records import IterateEstimate, IterateReport
+
+from ._canvas import WHOLE_MODEL, dress, figure_of, legend_outside, look, new_axes, shortened
+
+__all__ = ["iterate_alphas"]
+
+_HIGHEST = 2.1
+
+
+def iterate_alphas(
+    reports: IterateReport | Sequence[IterateReport],
+    what: str = "ergodic_average",
+    *,
+    most: int = 5,
+    ax: Axes | None = None,
+) -> tuple[Figure, Axes]:
+    """Draws a tail index of the iterates of groups over optimizer steps, with 95 % intervals.
+
+    A window without a tail index is a gap in a group's line.
+
+    Args:
+        reports: One report or several of the same groups.
+        what: Which of the tail indices, a name in :class:`~lightning_tailindex.records.IterateMeasurement`.
+        most: Groups to draw beside the whole model, those whose last tail index is lowest, at least 1.
+        ax: Axes to draw to; None makes a new figure.
+
+    Returns:
+        The figure and the axes: x is the optimizer step at the end of a window, y the tail index without a unit.
+
+    Raises:
+        ValueError: If there is no report, none of them has such a tail index, or ``most`` is below 1.
+
+    Example:
+        >>> from lightning_tailindex.records import IterateMeasurement
+        >>> whole = IterateMeasurement("whole_model", 9, 9, 0.1, (IterateEstimate("ergodic_average", 1.5, 1.2, 1.8),))
+        >>> fig, ax = iterate_alphas(IterateReport(1000, (whole,), (), 32, 1000, 0, 250, 1, "same", 0.1))
+        >>> [text.get_text() for text in ax.get_legend().get_texts()]
+        ['whole_model']
+    """
+    ordered = _in_order(reports)
+    if what not in {estimate.what for estimate in ordered[-1].whole_model.estimates}:
+        known = [estimate.what for estimate in ordered[-1].whole_model.estimates]
+        raise ValueError(f"iterate_alphas needs what to be among {known}, got {what!r}.")
+    if most < 1:
+        raise ValueError(f"iterate_alphas needs most to be at least 1, got {most}.")
+    names = _chosen(ordered[-1], what, most)
+    ax = new_axes(8.4, 4)[0] if ax is None else ax
+    for place, (name, label) in enumerate(zip(names, shortened(names), strict=True)):
+        _draw(ax, ordered, name, what, label, WHOLE_MODEL if name == names[-1] else look(place))
+    title = f"Tail index of the iterates ({what.replace('_', ' ')}), with 95 % intervals"
+    left_out = len(ordered[-1].measurements) - len(names)
+    if left_out:
+        title += f"\nthe {len(names) - 1} of {len(names) - 1 + left_out} groups with the lowest last α"
+    dress(ax, title, "optimizer step at the end of the window", "tail index α (2: Gaussian)")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_ylim(0, max(_HIGHEST, ax.dataLim.y1))
+    legend_outside(ax)
+    return figure_of(ax), ax
+
+
+def _in_order(reports: IterateReport | Sequence[IterateReport]) -> list[IterateReport]:
+    several = [reports] if isinstance(reports, IterateReport) else list(reports)
+    if not several:
+        raise ValueError(f"iterate_alphas needs at least one report, got {reports!r}.")
+    return sorted(several, key=lambda report: report.step)
+
+
+def _chosen(report: IterateReport, what: str, most: int) -> list[str]:
+    """The groups of the lowest tail index in a report's order, the whole model last."""
+    *groups, whole = report.measurements
+    alphas = {m.group: m.of(what).alpha for m in groups}
+    lowest = sorted(alphas, key=lambda name: math.inf if math.isnan(alphas[name]) else alphas[name])[:most]
+    return [*(name for name in alphas if name in lowest), whole.group]
+
+
+def _draw(ax: Axes, reports: Sequence[IterateReport], group: str, what: str, label: str, style: dict[str, Any]) -> None:
+    found: list[IterateEstimate | None] = [
+        next((m.of(what) for m in report.measurements if m.group == group), None) for report in reports
+    ]
+    rows = [(math.nan,) * 3 if each is None else (each.alpha, each.low, each.high) for each in found]
+    alpha, low, high = ([row[i] if math.isfinite(row[i]) else math.nan for row in rows] for i in range(3))
+    errors = [
+        [max(a - lowest, 0.0) for a, lowest in zip(alpha, low, strict=True)],
+        [max(highest - a, 0.0) for a, highest in zip(alpha, high, strict=True)],
+    ]
+    steps = [report.step for report in reports]
+    ax.errorbar(steps, alpha, yerr=errors, capsize=2.5, elinewidth=1, markersize=6, label=label, **style)

@@ -1,0 +1,71 @@
+"""Minibatches that are the same at every measurement of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import final
+
+from lightning_tailindex.noise.minibatches import Minibatch, SweepPlan, plan_minibatches
+
+from .data import Data, Replay, can_read_again, own_data, training_data
+from .flavour import MisconfigurationException, Trainer
+from .state import processes
+
+__all__ = ["FixedMinibatches"]
+
+
+@final
+class FixedMinibatches:
+    """Reads the same minibatches again and again: by a seeded order, or those of a stream that training first saw.
+
+    A minibatch is what an optimizer step consumes: loader batch × accumulation × ranks, each process having its share.
+
+    Args:
+        trainer: The trainer, whose data decide.
+        count: How many; None for the whole training set. There are no more than are in one sweep over the data.
+        dataloader: What they are taken from instead of the training data; None for the training data.
+        seed: Seed of their order.
+
+    Raises:
+        MisconfigurationException: If all minibatches of a stream are asked for.
+    """
+
+    def __init__(self, trainer: Trainer, count: int | None, dataloader: Iterable[object] | None, seed: int) -> None:
+        self._count, self._dataloader, self._seed = count, dataloader, seed
+        is_stream = dataloader is None and not can_read_again(trainer)
+        if count is None and (is_stream or (dataloader is not None and self._data(trainer, None).sweep_length is None)):
+            raise MisconfigurationException("num_minibatches must be a number for data without a length, got None.")
+        self._replay = Replay((count or 1) * trainer.accumulate_grad_batches) if is_stream else None
+
+    @property
+    def is_replayed(self) -> bool:
+        """Whether they are a stream's, and on the host as training saw them."""
+        return self._replay is not None
+
+    def is_ready(self, trainer: Trainer) -> bool:
+        """Whether every process has its minibatches: always, or once training has seen enough of a stream."""
+        return self._replay is None or processes(trainer).all(self._replay.is_full)
+
+    def see(self, batch: object) -> None:
+        """Keeps a copy of a batch that training is about to use, of the first ones of a stream."""
+        if self._replay is not None and not self._replay.is_full:
+            self._replay.see(batch)
+
+    def count(self, trainer: Trainer) -> int:
+        """Counts them."""
+        return self._plan(trainer, self._data(trainer, self._replay)).num_full
+
+    def read(self, trainer: Trainer) -> list[Minibatch]:
+        """Reads this process's share of them; its order draws from random states that the caller has seeded."""
+        data = self._data(trainer, self._replay)
+        return list(plan_minibatches(data.read((self._seed,)), self._plan(trainer, data)))
+
+    def _data(self, trainer: Trainer, replay: Replay | None) -> Data:
+        if self._dataloader is not None:
+            return own_data(self._dataloader, trainer)
+        return training_data(trainer) if replay is None else replay.data()
+
+    def _plan(self, trainer: Trainer, data: Data) -> SweepPlan:
+        accumulation = trainer.accumulate_grad_batches
+        length = (self._count or 1) * accumulation if data.sweep_length is None else data.sweep_length
+        return SweepPlan(0, self._count, length, accumulation, data.batch_size)

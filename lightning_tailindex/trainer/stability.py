@@ -1,0 +1,52 @@
+"""How large step size times curvature may be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from .flavour import Trainer
+from .state import is_a
+
+__all__ = ["stability_limit"]
+
+
+def stability_limit(trainer: Trainer) -> tuple[float, str]:
+    r"""Returns what step size times largest eigenvalue must stay below for gradient descent not to diverge.
+
+    On a quadratic, with step size η, momentum β, dampening τ and weight decay μ as ``torch.optim.SGD`` has them, the
+    iterates along an eigenvector of the eigenvalue λ stay bounded if
+
+    .. math:: \eta (\lambda + \mu) < 2, \quad
+        \eta (\lambda + \mu) < \frac{2 (1 + \beta)}{1 - \tau}, \quad
+        \eta (\lambda + \mu) < \frac{2 (1 + \beta)}{1 + 2 \beta}
+
+    without momentum, with it, and with Nesterov's. What is returned is the right side minus :math:`\eta \mu`, the least
+    of all parameter groups.
+
+    Args:
+        trainer: The trainer.
+
+    Returns:
+        The limit, and a note: NaN for optimizers that rescale gradients, whose limit is not of the loss's own Hessian.
+
+    References:
+        Cohen, Kaur, Li, Kolter, Talwalkar (2021). Gradient Descent on Neural Networks Typically Occurs at the Edge of
+        Stability. ICLR, arXiv:2103.00065.
+    """
+    others = [type(optimizer).__name__ for optimizer in trainer.optimizers if not is_a(optimizer, "SGD")]
+    if others:
+        name = ", ".join(dict.fromkeys(others))
+        return math.nan, f"there is no limit of stability for the step size of {name}, which rescales gradients"
+    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    return min(map(_limit, groups), default=math.nan), ""
+
+
+def _limit(group: Mapping[str, Any]) -> float:
+    momentum, limit = float(group["momentum"]), 2.0
+    if group["nesterov"]:
+        limit *= (1 + momentum) / (1 + 2 * momentum)
+    elif momentum:
+        limit *= (1 + momentum) / (1 - float(group["dampening"]))
+    return limit - float(group["lr"]) * float(group["weight_decay"])

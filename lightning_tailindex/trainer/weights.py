@@ -1,0 +1,65 @@
+"""Weights under the strategies of a trainer, and those of its checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from lightning_tailindex.noise.resharding import gather_no_more
+
+from .flavour import MisconfigurationException, Trainer
+from .state import is_sharded, reason_against_strategy
+
+__all__ = ["check_weights", "settle_shards", "weights_of_checkpoint"]
+
+
+def check_weights(trainer: Trainer, *, of_shards: bool) -> None:
+    """Refuses strategies under which weights cannot be measured, before training starts.
+
+    Args:
+        trainer: The trainer.
+        of_shards: Whether they can be measured where processes have shards of them.
+
+    Raises:
+        MisconfigurationException: If the strategy keeps weights in another way.
+    """
+    reason = reason_against_strategy(trainer)
+    if reason is None and is_sharded(trainer) and not of_shards:
+        reason = "processes have shards of them. Use a single device or DDP"
+    if reason is not None:
+        name = type(trainer.strategy).__name__
+        raise MisconfigurationException(f"The weights cannot be measured under {name}: {reason}.")
+
+
+def settle_shards(trainer: Trainer, module: nn.Module) -> None:
+    """Puts shards where passes without a backward pass left whole parameters, perhaps in another precision.
+
+    Args:
+        trainer: The trainer.
+        module: The module that it trains.
+    """
+    if is_sharded(trainer):
+        gather_no_more(module)
+
+
+def weights_of_checkpoint(path: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Reads weights from a checkpoint of Lightning, or a file that holds a module's state.
+
+    Args:
+        path: Path of the file.
+        weights: The weights that are wanted, by name.
+
+    Returns:
+        Weights of the same names and shapes, on the same devices.
+
+    Raises:
+        ValueError: If some are missing or of another shape.
+    """
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    state = content.get("state_dict", content)
+    wrong = [name for name, weight in weights.items() if name not in state or state[name].shape != weight.shape]
+    if wrong:
+        raise ValueError(f"reference must hold weights of the module's names and shapes, {path!r} lacks {wrong[:8]}.")
+    return {name: state[name].to(weight.device) for name, weight in weights.items()}

@@ -1,0 +1,137 @@
+"""How far the weights have gone from a reference, and how they jump."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from lightning_tailindex.records import FirstExit, FirstExitReport
+
+__all__ = ["WeightPath"]
+
+
+class WeightPath:
+    r"""Follows weights, one optimizer step after the other, without waiting for the device.
+
+    .. math::
+        \lVert w_k - w_\mathrm{ref}\rVert, \qquad \tau(r) = \min\{k : \lVert w_k - w_\mathrm{ref}\rVert > r\}, \qquad
+        \max_i \lVert\Delta w_i\rVert \big/ \operatorname{median}_i \lVert\Delta w_i\rVert
+
+    It keeps a copy of the reference, and one of the last weights if it follows their steps.
+
+    Args:
+        radii: The radii, ascending, in the unit of the weights.
+        window: Last optimizer steps that the largest and the median are of; None to follow no steps.
+        exits: Radii that have been left already, with the optimizer step of it.
+    """
+
+    def __init__(self, radii: Sequence[float], window: int | None, exits: Mapping[float, int] | None = None) -> None:
+        self._radii = tuple(radii)
+        self._before = dict(exits or {})
+        self._window = window
+        self._reference: dict[str, Tensor] = {}
+        self._last: dict[str, Tensor] = {}
+        self._seen: int | None = None
+        self._distance: Tensor | None = None
+        self._exits: Tensor | None = None
+        self._limits: Tensor | None = None
+        self._moves: deque[Tensor] = deque(maxlen=window)
+
+    @property
+    def reference(self) -> dict[str, Tensor]:
+        """The reference by the names of the parameters; empty as long as there is none."""
+        return self._reference
+
+    @property
+    def exits(self) -> dict[float, int]:
+        """The optimizer steps at which radii were left, by the radii that were."""
+        if self._exits is None:
+            return {radius: self._before[radius] for radius in self._radii if radius in self._before}
+        return {r: step for r, step in zip(self._radii, self._exits.tolist(), strict=True) if step >= 0}
+
+    def leave_from(self, reference: Mapping[str, Tensor]) -> None:
+        """Takes a copy of weights as the reference.
+
+        Args:
+            reference: The weights by name, on the device on which they are trained.
+        """
+        self._reference = {name: weight.detach().clone() for name, weight in reference.items()}
+        device = next(iter(self._reference.values())).device
+        self._limits = torch.tensor(self._radii, dtype=torch.float32, device=device)
+        # -1 stands for a radius that was not left, in a tensor that only the device looks at
+        self._exits = torch.tensor([self._before.get(r, -1) for r in self._radii], dtype=torch.long, device=device)
+
+    def see(self, weights: Mapping[str, Tensor], step: int) -> None:
+        """Looks at the weights after an optimizer step; a second look at the same step is none.
+
+        Args:
+            weights: The weights by name.
+            step: Optimizer steps taken.
+        """
+        if step == self._seen:
+            return
+        if self._window is not None:
+            if self._last and self._seen == step - 1:
+                self._moves.append(_norm(weights, self._last))
+            self._last = _copied(weights, self._last)
+        self._seen = step
+        if self._reference:
+            self._distance = _norm(weights, self._reference)
+            assert self._exits is not None
+            assert self._limits is not None
+            left = (self._distance > self._limits) & (self._exits < 0)
+            self._exits = torch.where(left, step, self._exits)
+
+    def report(self, step: int, seconds: float) -> FirstExitReport:
+        """Says where the weights are; this is when the device is waited for.
+
+        Args:
+            step: Optimizer steps taken.
+            seconds: Wall time that following the weights took since the last report.
+
+        Returns:
+            The report.
+        """
+        moves = torch.stack(tuple(self._moves)).tolist() if self._moves else []
+        exits = self.exits
+        distance = math.nan if self._distance is None else float(self._distance)
+        return FirstExitReport(
+            step=step,
+            distance=distance,
+            exits=tuple(FirstExit(radius, exits.get(radius)) for radius in self._radii),
+            largest_step=max(moves, default=math.nan),
+            median_step=statistics.median(moves) if moves else math.nan,
+            num_steps=len(moves),
+            seconds=seconds,
+            note=_note(bool(self._reference), distance),
+        )
+
+
+def _note(has_reference: bool, distance: float) -> str:
+    if not has_reference:
+        return "no distance: the step of the reference is not reached yet"
+    return "" if math.isfinite(distance) else "the distance is not finite: weights are NaN or infinite"
+
+
+def _copied(weights: Mapping[str, Tensor], into: dict[str, Tensor]) -> dict[str, Tensor]:
+    if not into:
+        return {name: weight.detach().clone() for name, weight in weights.items()}
+    for name, weight in weights.items():
+        into[name].copy_(weight.detach())
+    return into
+
+
+def _norm(weights: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> Tensor:
+    """The norm of the difference over all weights; one parameter's difference is in memory at a time."""
+    norms = [torch.linalg.vector_norm(_wide(w) - _wide(others[name])) for name, w in weights.items()]
+    whole: Tensor = torch.linalg.vector_norm(torch.stack([norm.to(norms[0]) for norm in norms]))
+    return whole
+
+
+def _wide(weight: Tensor) -> Tensor:
+    return weight.detach().to(torch.promote_types(weight.dtype, torch.float32))

@@ -1,0 +1,235 @@
+"""Exits and jumps of weights whose way is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from lightning_tailindex import FirstExitMonitor
+from lightning_tailindex.records import FirstExit, FirstExitReport, from_plain, to_plain
+from tests.loggers.training import events_in, layout
+
+from .test_cli import start, write
+from .training_trace import NoisyData, train
+from .weight_training import QUIET, Shrink
+
+EXACT = 0.25
+"""What a step moves the weights by, a number that floats hold exactly."""
+
+
+class Walk(LightningModule):
+    """Moves its only trainable weight by 0.25 each step along one axis, by 1 at step 7, and not its frozen one."""
+
+    def __init__(self, dim: int = 4) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(dim))
+        self.frozen = nn.Parameter(torch.ones(3), requires_grad=False)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        return -self.w[0] * (4 if self.trainer.global_step == 7 else 1)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=EXACT)
+
+
+def fit(*callbacks: Callback, max_steps: int = 12, **options: Any) -> Trainer:
+    ckpt_path = options.pop("ckpt_path", None)
+    trainer = Trainer(**{**QUIET, "max_steps": max_steps, **options}, callbacks=list(callbacks))
+    trainer.fit(Walk(), DataLoader(torch.zeros(200, 1)), ckpt_path=ckpt_path)
+    return trainer
+
+
+def monitor(radii: Any = (0.5, 0.6, 2.5, 9.0), **options: Any) -> FirstExitMonitor:
+    return FirstExitMonitor(radii, **{"every_n_steps": 5, "window": 6, "on_error": "raise", **options})
+
+
+def left(report: FirstExitReport) -> list[int | None]:
+    return [each.step for each in report.exits]
+
+
+def test_distances_and_exits_are_those_of_the_walk() -> None:
+    watcher = monitor()
+    trainer = fit(watcher)
+    assert [report.step for report in watcher.reports] == [0, 5, 10, 12]
+    # 0.25 a step, and 0.75 more from step 8 on; on a sphere is not beyond it
+    assert [report.distance for report in watcher.reports] == [0, 1.25, 3.25, 3.75]
+    assert [left(report) for report in watcher.reports] == [
+        [None] * 4,
+        [3, 3, None, None],
+        [3, 3, 8, None],
+        [3, 3, 8, None],
+    ]
+    assert trainer.callback_metrics["first_exit_distance"] == 3.75
+
+
+def test_jumps_are_told_from_steps() -> None:
+    watcher = monitor(None)
+    fit(watcher, max_steps=16)
+    first, second, third, fourth, last = watcher.reports
+    assert (first.num_steps, first.exits) == (0, ())
+    assert math.isnan(first.largest_over_median)
+    assert (second.num_steps, second.largest_over_median) == (5, 1)
+    assert (third.num_steps, third.largest_step, third.median_step, third.largest_over_median) == (6, 1, EXACT, 4)
+    assert fourth.step == 15
+    assert (fourth.num_steps, fourth.largest_over_median, last.largest_over_median) == (6, 1, 1)
+
+
+def test_without_a_window_no_step_is_followed(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    watcher = monitor(window=None)
+    trainer = fit(watcher)
+    assert watcher.reports[-1].distance == 3.75
+    assert math.isnan(watcher.reports[-1].largest_step)
+    assert "first_exit_largest_step_over_median" not in trainer.callback_metrics
+    fit(monitor())
+    told = [record.message for record in caplog.records if record.message.startswith("FirstExitMonitor: measures")]
+    assert "1 of their copies, 16 bytes" in told[0]
+    assert "2 of their copies, 32 bytes" in told[1]
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_steps_are_optimizer_steps(accumulation: int) -> None:
+    watcher = monitor(0.5)
+    fit(watcher, accumulate_grad_batches=accumulation, max_steps=5)
+    (exit,) = watcher.reports[-1].exits
+    assert exit == FirstExit(0.5, 3)
+
+
+def test_from_the_weights_at_a_step() -> None:
+    watcher = monitor(reference=6)
+    fit(watcher)
+    assert watcher.reports[1].note == "no distance: the step of the reference is not reached yet"
+    assert [report.distance for report in watcher.reports[2:]] == [1.75, 2.25]
+    assert math.isnan(watcher.reports[0].distance)
+    assert left(watcher.reports[-1]) == [8, 8, None, None]
+
+
+def test_larger_balls_are_left_later() -> None:
+    watcher = monitor([0.3 * 1.4**i for i in range(8)])
+    fit(watcher, max_steps=60)
+    steps = left(watcher.reports[-1])
+    assert steps == sorted(steps, key=lambda step: math.inf if step is None else step)
+    distance = {step: EXACT * step + 0.75 * (step > 7) for step in range(61)}
+    for each in watcher.reports[-1].exits:
+        assert each.step == min(step for step in distance if distance[step] > each.radius)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Sequence[FirstExitReport]]:
+    folder = tmp_path_factory.mktemp("saved")
+    watcher = monitor()
+    saving = ModelCheckpoint(folder, "{step}", every_n_train_steps=4, save_top_k=-1)
+    fit(watcher, saving, enable_checkpointing=True)
+    return folder, watcher.reports
+
+
+def test_from_the_weights_of_a_checkpoint(saved: tuple[Path, Any], tmp_path: Path) -> None:
+    watcher = monitor(reference=str(saved[0] / "step=4.ckpt"))
+    fit(watcher)
+    assert [report.distance for report in watcher.reports] == [1, 0.25, 2.25, 2.75]
+    assert left(watcher.reports[-1]) == [0, 0, 12, None]
+    torch.save({"w": torch.zeros(5)}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=r"reference must hold weights of the module's names .* lacks \['w'\]"):
+        fit(monitor(reference=str(tmp_path / "other.pt")))
+
+
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended", "ignore:The dirpath has changed")
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`", "ignore:The number of training batches")
+@pytest.mark.parametrize("step", [4, 8])
+def test_a_resumed_run_goes_on_from_its_reference(saved: tuple[Path, Any], step: int) -> None:
+    folder, whole = saved
+    resumed = monitor()
+    fit(resumed, ckpt_path=folder / f"step={step}.ckpt")
+    assert [(r.step, r.distance, r.exits) for r in resumed.reports] == [(r.step, r.distance, r.exits) for r in whole]
+    # the sizes of the steps before are not in the checkpoint
+    assert sum(r.num_steps for r in resumed.reports) < sum(r.num_steps for r in whole)
+    assert (
+        "w" in torch.load(folder / f"step={step}.ckpt", weights_only=True)["callbacks"]["FirstExitMonitor"]["reference"]
+    )
+    report = replace(whole[-1], note="")
+    assert from_plain(FirstExitReport, to_plain(report)) == report
+
+
+def test_a_second_fit_starts_anew() -> None:
+    watcher = monitor()
+    fit(watcher)
+    fit(watcher, max_steps=5)
+    assert [report.distance for report in watcher.reports] == [0, 1.25]
+    assert left(watcher.reports[-1]) == [3, 3, None, None]
+
+
+def test_training_is_the_same_bit_for_bit(tmp_path: Path) -> None:
+    def loader() -> DataLoader[Any]:
+        return DataLoader(NoisyData(), batch_size=6, shuffle=True)
+
+    without, _ = train(str(tmp_path / "without"), loader)
+    watcher = monitor()
+    watched, _ = train(str(tmp_path / "with"), loader, [watcher])
+    control, _ = train(str(tmp_path / "control"), loader, [Shrink()])
+    assert watcher.reports[-1].distance > 0.1
+    assert without.differences(watched) == []
+    assert "parameters" in without.differences(control)
+
+
+class Ruined(Walk):
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        return super().training_step(batch, batch_idx) * (math.nan if self.trainer.global_step == 3 else 1)
+
+
+def test_weights_that_are_not_finite_give_a_note() -> None:
+    watcher = monitor()
+    trainer = Trainer(**QUIET, max_steps=6, callbacks=[watcher])
+    trainer.fit(Ruined(), DataLoader(torch.zeros(20, 1)))
+    assert watcher.reports[-1].note == "the distance is not finite: weights are NaN or infinite"
+    assert left(watcher.reports[-1]) == [3, 3, None, None]
+
+
+def test_what_stands_in_a_tensorboard_file(tmp_path: Path) -> None:
+    fit(monitor(), logger=TensorBoardLogger(tmp_path, "", ""))
+    events = events_in(tmp_path)
+    assert [event.value for event in events.Scalars("first_exit/distance")] == [0, 1.25, 3.25, 3.75]
+    assert [(event.step, event.value) for event in events.Scalars("first_exit/step/2.5")] == [(10, 8), (12, 8)]
+    assert "first_exit/step/9" not in events.Tags()["scalars"]
+    jumps = [event.value for event in events.Scalars("first_exit/largest_step_over_median")]
+    assert jumps == pytest.approx([math.nan, 1, 4, 4], nan_ok=True)
+    assert len(layout(events)) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"radii": 0.0}, "radii must be a number above 0, got 0.0"),
+        ({"radii": [1.0, -2.0]}, "radii must be a number above 0, got -2.0"),
+        ({"radii": math.inf}, "radii must be a number above 0, got inf"),
+        ({"reference": "nowhere.ckpt"}, "reference must be 'start', an optimizer step of at least 0, or the path of a"),
+        ({"reference": -1}, "reference must be 'start', an optimizer step of at least 0, .* got -1"),
+        ({"every_n_steps": 0}, "every_n_steps must be an integer of at least 1, got 0"),
+        ({"window": 1}, "window must be None or an integer of at least 2, got 1"),
+        ({"on_error": "ignore"}, "on_error must be 'warn' or 'raise', got 'ignore'"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FirstExitMonitor(**arguments)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("lightning", ["lightning.pytorch", "pytorch_lightning"])
+def test_yaml(lightning: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip(lightning)
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    init_args = "{radii: [2.0, 0.5], reference: 7, window: null}"
+    cli = start(lightning, write(tmp_path, init_args, "FirstExitMonitor"))
+    (watcher,) = [each for each in cli.trainer.callbacks if isinstance(each, FirstExitMonitor)]
+    assert (watcher.radii, watcher.reference, watcher.window) == ((0.5, 2.0), 7, None)

@@ -1,0 +1,155 @@
+"""The largest eigenvalues and the trace of matrices that are known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_tailindex.curvature import hutchinson_trace, largest_eigenvalues, num_lanczos_vectors
+
+
+def symmetric(eigenvalues: Tensor, seed: int = 0) -> Tensor:
+    """A matrix of these eigenvalues."""
+    generator = torch.Generator().manual_seed(seed)
+    basis, _ = torch.linalg.qr(torch.randn(len(eigenvalues), len(eigenvalues), generator=generator).double())
+    return (basis * eigenvalues.double()) @ basis.T
+
+
+class Counted:
+    """Multiplies by a matrix, and counts how often."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.matrix, self.calls = matrix, 0
+
+    def __call__(self, vector: Tensor) -> Tensor:
+        self.calls += 1
+        return self.matrix.to(vector.dtype) @ vector
+
+
+def spectrum(size: int) -> Tensor:
+    """A bulk around 0 with outliers on both sides, as those of neural networks have."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.cat([torch.tensor([9.0, 7.0, 6.9, -20.0]), 0.5 * torch.randn(size - 4, generator=generator)])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [3, 20, 21, 200])
+@pytest.mark.parametrize("count", [1, 3])
+def test_they_are_those_of_a_dense_solver(size: int, count: int, dtype: torch.dtype) -> None:
+    matrix = symmetric(spectrum(max(size, 4))[:size])
+    product = Counted(matrix)
+    found = largest_eigenvalues(product, size, count, dtype=dtype, seed=3)
+    expected = torch.linalg.eigvalsh(matrix).flip(0)[:count]
+    assert found.values == pytest.approx(expected.tolist(), rel=1e-3)
+    assert max(found.residuals) < 1e-2
+    assert found.note == ""
+    assert product.calls <= 100
+
+
+def test_the_largest_is_algebraic_even_where_all_are_negative() -> None:
+    found = largest_eigenvalues(Counted(symmetric(torch.linspace(-50, -1, 60))), 60, max_products=200)
+    assert found.values[0] == pytest.approx(-1, rel=1e-3)
+
+
+def test_the_residual_is_how_far_it_is_from_an_eigenvalue() -> None:
+    exact = torch.diag(torch.tensor([5.0, 1.0]))
+    calls = iter([exact, exact, exact + torch.tensor([[0.0, 0.0], [2.0, 0.0]])])  # the last one is another matrix
+    found = largest_eigenvalues(lambda vector: next(calls) @ vector, 2)
+    assert found.values == pytest.approx((5,))
+    assert found.residuals == pytest.approx((2 / 5,))
+    assert found.note == "an eigenvalue's residual is 0.4 of it, far above the tolerance"
+
+
+def test_more_than_there_are_is_nan_with_a_note() -> None:
+    found = largest_eigenvalues(Counted(symmetric(torch.tensor([1.0, 2.0]))), 2, 3)
+    assert found.values == pytest.approx((2, 1, math.nan), nan_ok=True)
+    assert math.isnan(found.residuals[2])
+    assert found.note == "there are 2 parameters, and so no more eigenvalues"
+
+
+@pytest.mark.parametrize("most", [40, 60, 100])
+def test_what_does_not_converge_is_nan_with_a_note(most: int) -> None:
+    product = Counted(torch.diag(torch.linspace(0, 1, 2000)))
+    found = largest_eigenvalues(product, 2000, 2, tolerance=1e-9, max_products=most)
+    assert found.values == pytest.approx((math.nan, math.nan), nan_ok=True)
+    assert found.note == f"0 of 2 eigenvalues converged within {most} products (max_products, tolerance)"
+    assert most - 20 <= product.calls <= most
+
+
+def test_those_that_converged_are_kept() -> None:
+    diagonal = torch.cat([torch.tensor([100.0]), torch.linspace(0, 1, 1999)])
+    found = largest_eigenvalues(lambda vector: diagonal * vector, 2000, 2, tolerance=1e-6, max_products=40)
+    assert found.values == pytest.approx((100, math.nan), nan_ok=True)
+    assert found.note.startswith("1 of 2 eigenvalues converged within 40 products")
+
+
+@pytest.mark.parametrize("size", [10, 100])
+def test_the_matrix_0_has_eigenvalues_0(size: int) -> None:
+    found = largest_eigenvalues(torch.zeros_like, size, 2)
+    assert (found.values, found.residuals, found.note) == ((0, 0), (0, 0), "")
+
+
+@pytest.mark.parametrize("size", [10, 100])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_products_that_are_not_finite_give_nan_and_a_note(size: int, value: float) -> None:
+    found = largest_eigenvalues(lambda vector: torch.full_like(vector, value), size)
+    assert found.values == pytest.approx((math.nan,), nan_ok=True)
+    assert found.note == "products of the Hessian with vectors are not finite"
+
+
+def test_errors_of_the_product_are_its_own() -> None:
+    def broken(vector: Tensor) -> Tensor:
+        raise OSError("broken on purpose")
+
+    with pytest.raises(OSError, match="broken on purpose"):
+        largest_eigenvalues(broken, 100)
+
+
+def test_the_same_seed_gives_the_same_numbers_and_leaves_random_states_alone() -> None:
+    matrix, before = symmetric(spectrum(100)), torch.get_rng_state()
+    state = np.random.get_state()[1].copy()  # type: ignore[index]  # noqa: NPY002
+    first, second, other = (largest_eigenvalues(Counted(matrix), 100, seed=seed) for seed in (0, 0, 1))
+    assert first == second
+    assert first != other
+    hutchinson_trace(Counted(matrix), 100, 3)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.array_equal(np.random.get_state()[1], state)  # type: ignore[arg-type]  # noqa: NPY002
+
+
+def test_the_number_of_vectors() -> None:
+    assert [num_lanczos_vectors(count) for count in (1, 9, 10, 30)] == [20, 20, 21, 61]
+
+
+def test_the_trace_of_a_diagonal_matrix_is_exact() -> None:
+    diagonal = torch.arange(50.0)
+    found = hutchinson_trace(lambda vector: diagonal * vector, 50, 5)
+    assert (found.value, found.error) == (diagonal.sum(), 0)
+
+
+def test_the_trace_has_no_bias_and_the_error_it_says() -> None:
+    matrix = symmetric(spectrum(60))
+    truth, off = matrix.trace().item(), matrix - matrix.diag().diag()
+    many = [hutchinson_trace(Counted(matrix), 60, 10, seed=seed, dtype=torch.float64) for seed in range(400)]
+    values = torch.tensor([each.value for each in many])
+    expected = math.sqrt(2 / 10) * off.norm().item()
+    assert values.mean().item() == pytest.approx(truth, abs=4 * expected / 20)
+    assert values.std().item() == pytest.approx(expected, rel=0.15)
+    assert np.sqrt(np.mean([each.error**2 for each in many])) == pytest.approx(expected, rel=0.15)
+
+
+def test_the_trace_of_what_is_not_finite_is_nan_with_a_note() -> None:
+    found = hutchinson_trace(lambda vector: vector * math.inf, 4, 2)
+    assert math.isnan(found.value)
+    assert found.note == "products of the Hessian with random vectors are not finite"
+
+
+def test_one_random_vector_has_no_standard_error() -> None:
+    product: Callable[[Tensor], Tensor] = Counted(torch.eye(3))
+    found = hutchinson_trace(product, 3, 1)
+    assert found.value == 3
+    assert math.isnan(found.error)
