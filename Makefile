@@ -6,18 +6,19 @@ PROCESSES ?= 2
 
 BIN := .venv/bin
 READY := .venv/.ready
+LOGGERS_READY := .venv/.ready-loggers
 BROWSER_READY := .venv/.ready-browser
 OLDEST_BIN := .venv-oldest/bin
 OLDEST_READY := .venv-oldest/.ready
 
 PIP := python -m pip --disable-pip-version-check --no-input install --quiet
 # The tests run in several processes: one thread each, or they fight over the cores.
-test test-long test-oldest test-browser pictures: export OMP_NUM_THREADS := 1
-test test-long test-oldest test-browser pictures: export MKL_NUM_THREADS := 1
+test test-long test-loggers test-oldest test-browser pictures: export OMP_NUM_THREADS := 1
+test test-long test-loggers test-oldest test-browser pictures: export MKL_NUM_THREADS := 1
 PYTEST := python -m pytest -n $(PROCESSES) -rs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-oldest test-browser pictures lint format clean
+.PHONY: help demo test test-long test-loggers test-oldest test-browser pictures lint format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +28,10 @@ demo: $(READY) ## train on scikit-learn's digits and measure the tails of the gr
 
 test: $(READY) ## run the tests, and ask them to cover 95 % of the package
 	$(BIN)/$(PYTEST) -m "not long and not browser" --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
+
+# Both are large, 190 MB; whoever does not touch the loggers can do without them.
+test-loggers: $(LOGGERS_READY) ## run the tests of MLflow and W&B, on Python 3.11 or later
+	$(BIN)/python -m pytest -rs tests/loggers/test_mlflow.py tests/loggers/test_wandb.py
 
 test-long: $(READY) ## run the tests that take minutes
 	$(BIN)/$(PYTEST) -m long --timeout 3600
@@ -60,6 +65,10 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/$(PIP) -c constraints.txt hatchling editables
 	$(BIN)/$(PIP) -c constraints.txt --no-build-isolation -e '.[dev]'
+	touch $@
+
+$(LOGGERS_READY): $(READY)
+	$(BIN)/$(PIP) -c constraints.txt --no-build-isolation -e '.[loggers]'
 	touch $@
 
 $(BROWSER_READY): $(READY)

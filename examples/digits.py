@@ -29,6 +29,7 @@ class ConvNet(LightningModule):
 
     def __init__(self, side: int, step_size: float) -> None:
         super().__init__()
+        self.save_hyperparameters()  # so that `lightning-tailindex report` knows in what runs differ
         self.step_size = step_size
         self.conv1 = nn.Conv2d(1, 6, 3, padding=1)
         self.conv2 = nn.Conv2d(6, 16, 3, padding=1)

@@ -9,32 +9,48 @@ from pathlib import Path
 
 import pytest
 
-from .dashboard import Dashboard, WebElement, browser, coloured, save, tensorboard
+from .dashboard import Dashboard, WebDriver, WebElement, browser, coloured, save, tensorboard
 
 pytestmark = pytest.mark.browser
 
 DEMO = Path(__file__).parents[2] / "examples" / "digits.py"
 GROUPS = ("conv1", "conv2", "fc1", "fc2", "whole_model")
 MEASUREMENTS = 13
+PROGRAM = Path(sys.executable).with_name("lightning-tailindex")
 LINE = 200
 """Coloured pixels of the thinnest line across a chart."""
 
 
+def demo(folder: Path, *options: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(DEMO), *options],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
-    folder = tmp_path_factory.mktemp("demo")
-    with browser() as driver:  # where there is none, nothing is trained
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", str(DEMO), "--every-n-steps", "150"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=280,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        with tensorboard(folder / "runs") as address:
-            yield Dashboard(driver, address)
+def driver() -> Iterator[WebDriver]:
+    with browser() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, driver: WebDriver) -> Path:
+    """Where the demo ran; without a browser nothing is trained."""
+    place = tmp_path_factory.mktemp("demo")
+    demo(place, "--every-n-steps", "150")
+    return place
+
+
+@pytest.fixture(scope="module")
+def shown(folder: Path, driver: WebDriver) -> Iterator[Dashboard]:
+    with tensorboard(folder / "runs") as address:
+        yield Dashboard(driver, address)
 
 
 @pytest.fixture
@@ -127,6 +143,25 @@ def test_texts_are_tables(shown: Dashboard, pictures: Path) -> None:
     assert [line.split()[0] for line in law[table : table + len(GROUPS)]] == list(GROUPS)
     assert {"num_minibatches 64", "data no two draws share data"} <= set(setup)
     photograph(shown, pictures / "text.png")
+
+
+def test_the_report_of_several_runs_is_a_page(tmp_path: Path, driver: WebDriver, pictures: Path) -> None:
+    for step_size, batch_size in ((0.03, 16), (0.1, 16), (0.3, 16), (0.1, 64)):
+        options = f"--max-steps 301 --every-n-steps 100 --step-size {step_size} --batch-size {batch_size}"
+        demo(tmp_path, *options.split())
+    report = tmp_path / "report.html"
+    subprocess.run([PROGRAM, "report", "runs", "-o", report.name], cwd=tmp_path, check=True, capture_output=True)
+    driver.get(report.as_uri())
+    body, drawn = driver.find_element("tag name", "body"), driver.find_elements("tag name", "img")
+    assert body.text.count("α of the whole model is") == 4
+    assert len(drawn) > 4 * 3  # those of each run, and of what varied
+    assert "What differs between the runs: step_size, minibatch size (measured)." in body.text
+    for figure in drawn:
+        assert figure.size["width"] >= 400
+        assert int(figure.get_property("naturalWidth")) >= 400  # it could be read
+    seen = pictures / "report.png"
+    driver.save_screenshot(str(seen))
+    assert seen.stat().st_size < 250_000
 
 
 def test_without_its_run_a_chart_is_empty(shown: Dashboard) -> None:
