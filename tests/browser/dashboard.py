@@ -100,6 +100,10 @@ class Dashboard:
             return
         raise AssertionError(f"{page} has {len(self.all(wanted))} of {count} {wanted}: {self.words()}")
 
+    def resize(self, height: int) -> None:
+        """Makes the window higher or lower."""
+        self._driver.set_window_size(WINDOW[0], height)
+
     def all(self, selector: str, root: WebElement | None = None) -> list[WebElement]:
         """The elements that a selector finds, in TensorBoard's shadow trees too."""
         found: list[WebElement] = self._driver.execute_script(FIND, selector, root)
@@ -140,21 +144,22 @@ class Dashboard:
         return sum(len(path.get_attribute("d") or "") > 20 for path in self.all(f"path.{kind}", root))
 
 
-def pixels(element: WebElement) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The red, green and blue of an element as it is seen."""
-    return np.asarray(Image.open(io.BytesIO(element.screenshot_as_png)).convert("RGB"))
+def pixels(png: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The red, green and blue of a picture."""
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
 def coloured(element: WebElement) -> int:
     """How many pixels of an element are neither white nor grey."""
-    seen = pixels(element).astype(int)
+    seen = pixels(element.screenshot_as_png).astype(int)
     return int((seen.max(axis=2) - seen.min(axis=2) > 60).sum())
 
 
-def save(element: WebElement, path: Path) -> None:
-    """Saves what is seen of an element, in colours few enough for a small file."""
+def save(png: bytes, path: Path, most_bytes: int = 150_000) -> None:
+    """Saves what is seen, in colours few enough for a small file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Of all ways to choose a palette, this one keeps the colours of thin lines and even those of a heat map
-    image = Image.fromarray(pixels(element))
+    image = Image.fromarray(pixels(png))
     small = image.quantize(method=Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE)
     small.save(path, optimize=True)
+    assert path.stat().st_size < most_bytes

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
 
 from tests.callbacks.test_flavours import HIDING, PACKAGES
 
@@ -59,6 +60,20 @@ def test_where_both_are_installed_the_plain_file_does_too(tmp_path: Path) -> Non
     events = EventAccumulator(str(tmp_path / "runs" / "digits" / "version_0")).Reload()
     for group in ("conv1", "conv2", "fc1", "fc2", "whole_model"):
         assert [event.step for event in events.Scalars(f"tail_index/{group}")] == [0, 10]
+
+
+def test_all_monitors_have_one_page(tmp_path: Path) -> None:
+    done = run(tmp_path, "all_monitors.yaml")
+    assert done.returncode == 0, done.stderr[-3000:]
+    events = EventAccumulator(str(tmp_path / "runs" / "all_monitors" / "version_0")).Reload()
+    last = events.Tensors("custom_scalars__config__")[-1].tensor_proto.string_val[0]
+    layout = layout_pb2.Layout.FromString(last)
+    # a window of the iterates is longer than these 20 steps
+    titles = ["gradient noise", "weight matrices", "training loss", "weights"]
+    assert [category.title.split(" the ")[-1] for category in layout.category] == titles
+    assert {"tail_index/whole_model", "weight_density_exponent/fc1.weight", "sharpness/trace"} <= set(
+        events.Tags()["scalars"]
+    )
 
 
 def test_a_value_out_of_range_ends_with_a_message(tmp_path: Path) -> None:
