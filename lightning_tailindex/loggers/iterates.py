@@ -12,16 +12,15 @@ from lightning_tailindex.figures._choice import few_enough
 from lightning_tailindex.noise.groups import WHOLE_MODEL
 from lightning_tailindex.records import Histogram, IterateMeasurement, IterateReport
 
+from .names import largest
 from .pictures import rendered
 from .presentation import Presentation
-from .sink import Band, Lines, Picture, Table
+from .sink import MOST_LINES, Band, Lines, Picture, Table
 
 __all__ = ["IterateFigureName", "IteratePresentation"]
 
 ALPHA, DETAIL = "iterate_tail_index", "iterate_tail_index_detail"
 STEP_SIZE, RATIO, MINIBATCH = "sgd/step_size", "sgd/step_size_over_minibatch_size", "sgd/minibatch_size"
-
-_MOST_LINES = 6
 
 IterateFigureName = Literal["iterate_alphas"]
 
@@ -57,8 +56,8 @@ def _steps(report: IterateReport) -> Iterator[tuple[str, float]]:
 def _detailed(report: IterateReport, most: int | None) -> list[IterateMeasurement]:
     """The largest groups, in the report's order, and the whole model."""
     *groups, whole = report.measurements
-    largest = sorted(groups, key=lambda measurement: -measurement.group_size)[:most]
-    return [*(measurement for measurement in groups if measurement in largest), whole]
+    chosen = largest({measurement.group: measurement.group_size for measurement in groups}, most)
+    return [*(measurement for measurement in groups if measurement.group in chosen), whole]
 
 
 @final
@@ -103,11 +102,11 @@ class IteratePresentation(Presentation[IterateReport]):
 
     def charts(self, report: IterateReport) -> tuple[Lines | Band, ...]:
         """Lays out α over groups, the whole model's with its interval, and step sizes over the minibatch size."""
-        shown, total = _detailed(report, _MOST_LINES - 1), len(report.measurements) - 1
+        shown, total = _detailed(report, MOST_LINES - 1), len(report.measurements) - 1
         groups = f"the {len(shown) - 1} largest of {total} groups" if len(shown) <= total else "its groups"
         whole = report.whole_model.group
         interval = tuple(f"{DETAIL}/{report.whole_model.estimates[0].what}_{end}/{whole}" for end in ("low", "high"))
-        ratios = tuple(f"{RATIO}/{group.name}" for group in report.parameter_groups[:_MOST_LINES])
+        ratios = tuple(f"{RATIO}/{group.name}" for group in report.parameter_groups[:MOST_LINES])
         return (
             Lines(f"α of the whole model and {groups}", tuple(f"{ALPHA}/{m.group}" for m in shown)),
             Band("Whole model: α and its 95 % interval", ((f"{ALPHA}/{whole}", interval[0], interval[1]),)),

@@ -12,7 +12,7 @@ from lightning_tailindex.records import Histogram, Measurement, Report
 from .sink import Table
 
 __all__ = ["ALPHA", "GAUSSIAN_ALPHA", "HIGH", "LOW", "aggregated", "callback_metrics", "detailed_groups", "histograms"]
-__all__ += ["laws", "monitored", "scalars"]
+__all__ += ["largest", "laws", "monitored", "scalars"]
 
 ALPHA, GAUSSIAN_ALPHA = "tail_index", "tail_index_gaussian"
 LOW, HIGH = "tail_index_detail/low", "tail_index_detail/high"
@@ -70,6 +70,17 @@ def _second_opinion(measurement: Measurement) -> Iterator[tuple[str, float]]:
     yield f"{tag}_high/{measurement.group}", measurement.high
 
 
+def largest(sizes: Mapping[str, int], most: int | None) -> list[str]:
+    """Chooses the largest of what has a size, in the order given; all of it where ``most`` is None.
+
+    Example:
+        >>> largest({"conv": 10, "bias": 1, "fc": 30}, 2)
+        ['conv', 'fc']
+    """
+    chosen = sorted(sizes, key=lambda name: -sizes[name])[:most]
+    return [name for name in sizes if name in chosen]
+
+
 def detailed_groups(report: Report, most: int | None) -> list[str]:
     """Chooses the groups that are logged in detail: the largest, which hardly ever change, and the whole model.
 
@@ -80,11 +91,8 @@ def detailed_groups(report: Report, most: int | None) -> list[str]:
     Returns:
         Their names in the report's order, the whole model last.
     """
-    sizes = {m.group: m.group_size for m in report.measurements}
-    whole = report.whole_model.group
-    names = [name for name in sizes if name != whole]
-    chosen = sorted(names, key=lambda name: -sizes[name])[:most]
-    return [*(name for name in names if name in chosen), whole]
+    *groups, whole = report.headline
+    return [*largest({measurement.group: measurement.group_size for measurement in groups}, most), whole.group]
 
 
 def scalars(report: Report, detailed: Collection[str] | None = None) -> dict[str, float]:

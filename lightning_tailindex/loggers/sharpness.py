@@ -12,7 +12,7 @@ from lightning_tailindex.records import Histogram, SharpnessReport
 
 from .pictures import rendered
 from .presentation import Presentation
-from .sink import Band, Lines, Picture, Table
+from .sink import MOST_LINES, Band, Lines, Picture, Table
 
 __all__ = ["SharpnessFigureName", "SharpnessPresentation"]
 
@@ -21,8 +21,6 @@ SharpnessFigureName = Literal["sharpness_over_steps"]
 _LARGEST = "sharpness/largest_eigenvalue"
 _TRACE, _TRACE_ERROR = "sharpness/trace", "sharpness/trace_error"
 _PRODUCT, _LIMIT = "sharpness/step_size_times_eigenvalue", "sharpness/stability_limit"
-_MOST_LINES = 6
-"""TensorBoard gives all lines of a run one colour and tells them apart by markers, of which it has few."""
 
 
 def _eigenvalue(place: int) -> str:
@@ -75,7 +73,7 @@ class SharpnessPresentation(Presentation[SharpnessReport]):
 
     def charts(self, report: SharpnessReport) -> tuple[Lines | Band, ...]:
         """Lays out the eigenvalues, and how near the step size is to where it would be unstable."""
-        shown = tuple(map(_eigenvalue, range(len(report.eigenvalues))))[:_MOST_LINES]
+        shown = tuple(map(_eigenvalue, range(len(report.eigenvalues))))[:MOST_LINES]
         title = "Largest eigenvalue" if len(shown) == 1 else f"The {len(shown)} largest eigenvalues"
         return (
             Lines(f"{title} of the Hessian", shown),

@@ -11,7 +11,7 @@ import numpy as np
 
 from lightning_tailindex.records import Histogram
 
-__all__ = ["Band", "Lines", "Picture", "Sink", "Start", "Table"]
+__all__ = ["MOST_LINES", "Band", "Lines", "Picture", "Sink", "Start", "Table"]
 
 Picture = np.ndarray[Any, np.dtype[np.uint8]]
 """A drawn figure: red, green and blue of each pixel, ``[height, width, 3]``."""
@@ -43,6 +43,10 @@ class Table:
         cells = [[cell.replace("|", "\\|") for cell in row] for row in (self.columns, *self.rows)]
         head, *lines = (f"| {' | '.join(row)} |" for row in cells)
         return "\n".join([head, rule, *lines])
+
+
+MOST_LINES = 6
+"""In one chart: TensorBoard gives all lines of a run one colour and tells them apart by markers, which are few."""
 
 
 @dataclass(frozen=True)

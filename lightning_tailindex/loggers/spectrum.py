@@ -13,7 +13,7 @@ from lightning_tailindex.records import Histogram, SpectrumMeasurement, Spectrum
 
 from .pictures import rendered
 from .presentation import Presentation
-from .sink import Band, Lines, Picture, Table
+from .sink import MOST_LINES, Band, Lines, Picture, Table
 
 __all__ = ["SpectrumPresentation"]
 
@@ -36,7 +36,7 @@ _DETAILS = MappingProxyType(
         )
     }
 )
-_MOST_LINES, _MOST_PICTURES = 6, 4
+_MOST_PICTURES = 4
 
 
 @final
@@ -94,7 +94,7 @@ class SpectrumPresentation(Presentation[SpectrumReport]):
 
     def charts(self, report: SpectrumReport) -> tuple[Lines | Band, ...]:
         """Lays out the density exponent and the stable rank over the largest matrices."""
-        most = min(_MOST_LINES, self.max_detailed_matrices or _MOST_LINES)
+        most = min(MOST_LINES, self.max_detailed_matrices or MOST_LINES)
         names, total = [m.matrix for m in report.largest(most)], len(report.matrices)
         shown = f"the {len(names)} largest of {total} matrices" if len(names) < total else "the matrices"
         stable_rank = _DETAILS["stable_rank"]
