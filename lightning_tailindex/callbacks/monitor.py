@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, Generic
@@ -96,6 +97,8 @@ class Monitor(Callback, ABC, Generic[ReportT]):
         """Settles the schedule and says what it will cost."""
         if trainer.global_step == 0:
             self.reports, self._metrics, self._schedule = [], {}, Schedule(1)
+        # where nothing is measured yet it is NaN: ModelCheckpoint would end training if there were nothing
+        self._metrics = {**dict.fromkeys(self.logged.metrics, math.nan), **self._metrics}
         trainer.callback_metrics.update(callback_metrics(self._metrics))
         self._failures = self._new_failures()
         interval, what, work = self._begin(trainer, pl_module)
@@ -111,7 +114,6 @@ class Monitor(Callback, ABC, Generic[ReportT]):
             announcement,
             self._failures.told,
             rank_zero_info,
-            lambda: _publishers(trainer),
         )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -143,7 +145,7 @@ class Monitor(Callback, ABC, Generic[ReportT]):
         self._metrics = self.logged.monitored(report)
         trainer.callback_metrics.update(callback_metrics(self._metrics))
         assert self._publisher is not None
-        self._publisher.publish(self.reports)
+        self._publisher.publish(self.reports, list(_publishers(trainer)))
 
     def _new_failures(self) -> Failures:
         return Failures(type(self).__name__, self._arguments["on_error"] == "raise")

@@ -47,10 +47,14 @@ class FirstExitPresentation(Presentation[FirstExitReport]):
         left = {f"first_exit/step/{each.radius:g}": each.step for each in report.exits}
         return values | {tag: float(step) for tag, step in left.items() if step is not None}
 
+    @property
+    def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The distance and, where steps are followed, the largest over the median."""
+        return ("first_exit_distance", *(["first_exit_largest_step_over_median"] if self.follows_steps else []))
+
     def monitored(self, report: FirstExitReport) -> dict[str, float]:
-        """Names the distance and the largest step over the median."""
-        jump = {"first_exit_largest_step_over_median": report.largest_over_median}
-        return {"first_exit_distance": report.distance, **(jump if self.follows_steps else {})}
+        """Gives the distance and the largest step over the median."""
+        return dict(zip(self.metrics, (report.distance, report.largest_over_median), strict=False))
 
     def histograms(self, report: FirstExitReport) -> dict[str, Histogram]:
         """Names none."""

@@ -77,6 +77,7 @@ class IteratePresentation(Presentation[IterateReport]):
 
     title: ClassVar[str] = "Tail index of the iterates"
     setup_tag: ClassVar[str] = "iterate_tail_index_setup"
+    metrics: ClassVar[tuple[str, ...]] = (ALPHA,)  # type: ignore[misc]
     compared: ClassVar[tuple[str, ...]] = (f"{ALPHA}/{WHOLE_MODEL}", f"{DETAIL}/deviation/{WHOLE_MODEL}")
 
     def scalars(self, report: IterateReport) -> dict[str, float]:

@@ -37,6 +37,7 @@ class NoisePresentation(Presentation[Report]):
 
     title: ClassVar[str] = "Tail index of the gradient noise"
     setup_tag: ClassVar[str] = "tail_index_setup"
+    metrics: ClassVar[tuple[str, ...]] = (ALPHA, GAUSSIAN_ALPHA)  # type: ignore[misc]
     compared: ClassVar[tuple[str, ...]] = (f"{ALPHA}/{WHOLE_MODEL}", f"{GAUSSIAN_ALPHA}/{WHOLE_MODEL}")
 
     def scalars(self, report: Report) -> dict[str, float]:

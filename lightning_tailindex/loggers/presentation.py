@@ -22,6 +22,7 @@ class Presentation(ABC, Generic[ReportT]):
         title: Title above its charts.
         setup_tag: Tag of the text that says what was measured, and how.
         compared: Tags of the scalars that runs are compared by.
+        metrics: Names of what EarlyStopping and ModelCheckpoint can monitor.
         figures: Names of the figures that are drawn.
         figures_every: Reports between figures.
     """
@@ -29,6 +30,7 @@ class Presentation(ABC, Generic[ReportT]):
     title: ClassVar[str]
     setup_tag: ClassVar[str]
     compared: ClassVar[tuple[str, ...]]
+    metrics: Sequence[str]
     figures: Sequence[str]
     figures_every: int
 
@@ -38,7 +40,7 @@ class Presentation(ABC, Generic[ReportT]):
 
     @abstractmethod
     def monitored(self, report: ReportT) -> dict[str, float]:
-        """Names what EarlyStopping and ModelCheckpoint can monitor; without a slash, which would make folders."""
+        """Gives every one of ``metrics`` its number; their names have no slash, which would make folders."""
 
     @abstractmethod
     def histograms(self, report: ReportT) -> dict[str, Histogram]:

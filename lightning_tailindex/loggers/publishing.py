@@ -49,7 +49,6 @@ class Publisher(Generic[ReportT]):
         schedule: When is measured and at what cost, in a sentence.
         guard: What keeps an error inside from ending training, and says what failed.
         tell: Says a sentence to the user.
-        all: The publishers of all monitors of the run, this one among them.
         charts: Its charts; none before the first report.
     """
 
@@ -60,7 +59,6 @@ class Publisher(Generic[ReportT]):
     schedule: str
     guard: Callable[[str], AbstractContextManager[None]]
     tell: Callable[[str], None]
-    all: Callable[[], Iterable[Publisher[Any]]]
     charts: tuple[Lines | Band, ...] = field(init=False, default=())
     _sinks: list[Sink] = field(init=False, default_factory=list)
     _count: int = field(init=False, default=0)
@@ -73,11 +71,12 @@ class Publisher(Generic[ReportT]):
         for name, left_out in {sink.name: sink.left_out for sink in self._sinks if sink.left_out}.items():
             self.tell(f"{self.who}: {name} takes everything but {left_out}.")
 
-    def publish(self, reports: Sequence[ReportT]) -> None:
+    def publish(self, reports: Sequence[ReportT], publishers: Sequence[Publisher[Any]]) -> None:
         """Writes the last report and says what holds of all of it; adds figures of all where it is time for them.
 
         Args:
             reports: The reports of the run, oldest first, at least one.
+            publishers: Those of all monitors of the run, this one among them.
         """
         report = reports[-1]
         if report.note and report.note not in self._told:
@@ -85,7 +84,7 @@ class Publisher(Generic[ReportT]):
             self.tell(f"{self.who}: {report.note}.")
         for sink in self._sinks:
             with self.guard(f"{sink.name} could not log the report of step {report.step}"):
-                self._write(sink, report)
+                self._write(sink, report, publishers)
         self._count += 1
         self._is_drawn = (self._count - 1) % self.presentation.figures_every == 0
         if self._is_drawn:
@@ -101,7 +100,7 @@ class Publisher(Generic[ReportT]):
             self._is_drawn = True
             self._draw(reports)
 
-    def _write(self, sink: Sink, report: ReportT) -> None:
+    def _write(self, sink: Sink, report: ReportT, publishers: Sequence[Publisher[Any]]) -> None:
         shown, step = self.presentation, report.step
         sink.scalars(shown.scalars(report), step)
         sink.histograms(shown.histograms(report), step)
@@ -109,18 +108,9 @@ class Publisher(Generic[ReportT]):
             table = setup(shown.setup(report), self.arguments, self.schedule)
             sink.tables({**shown.tables(report), shown.setup_tag: table}, step)
             self.charts = shown.charts(report)
-            sink.begin(self._start(), step)
+            sink.begin(_start(publishers), step)
         else:
             sink.tables(shown.tables(report), step)
-
-    def _start(self) -> Start:
-        """Tells of all monitors what is known so far, for a run has one page of charts and one of hyperparameters."""
-        publishers = list(self.all())
-        return Start(
-            {each.who: hyperparameters(each.arguments) for each in publishers},
-            tuple(tag for each in publishers for tag in each.presentation.compared),
-            {each.presentation.title: each.charts for each in publishers if each.charts},
-        )
 
     def _draw(self, reports: Sequence[ReportT]) -> None:
         step, drawn = reports[-1].step, dict[str, Picture]()
@@ -131,3 +121,12 @@ class Publisher(Generic[ReportT]):
         for sink in sinks if drawn else ():
             with self.guard(f"{sink.name} could not log the figures of step {step}"):
                 sink.pictures(drawn, step)
+
+
+def _start(publishers: Sequence[Publisher[Any]]) -> Start:
+    """Tells of all monitors what is known so far, for a run has one page of charts and one of hyperparameters."""
+    return Start(
+        {each.who: hyperparameters(each.arguments) for each in publishers},
+        tuple(tag for each in publishers for tag in each.presentation.compared),
+        {each.presentation.title: each.charts for each in publishers if each.charts},
+    )

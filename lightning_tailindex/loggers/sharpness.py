@@ -43,6 +43,7 @@ class SharpnessPresentation(Presentation[SharpnessReport]):
 
     title: ClassVar[str] = "Sharpness of the training loss"
     setup_tag: ClassVar[str] = "sharpness_setup"
+    metrics: ClassVar[tuple[str, ...]] = ("sharpness",)  # type: ignore[misc]
     compared: ClassVar[tuple[str, ...]] = (_LARGEST,)
 
     def scalars(self, report: SharpnessReport) -> dict[str, float]:

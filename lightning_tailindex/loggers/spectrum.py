@@ -56,6 +56,7 @@ class SpectrumPresentation(Presentation[SpectrumReport]):
 
     title: ClassVar[str] = "Spectra of the weight matrices"
     setup_tag: ClassVar[str] = "weight_spectrum_setup"
+    metrics: ClassVar[tuple[str, ...]] = (_EXPONENT,)  # type: ignore[misc]
     compared: ClassVar[tuple[str, ...]] = (f"{_EXPONENT}/{WHOLE_MODEL}",)
 
     def scalars(self, report: SpectrumReport) -> dict[str, float]:

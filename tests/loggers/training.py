@@ -48,16 +48,8 @@ def fit(logger: Any, *callbacks: Callback, module: LightningModule | None = None
     """Trains for 40 steps."""
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(160, 4, generator=generator), torch.randint(2, (160,), generator=generator)
-    trainer = Trainer(
-        max_epochs=1,
-        accelerator="cpu",
-        logger=logger,
-        callbacks=list(callbacks),
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **options,
-    )
+    quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(max_epochs=1, accelerator="cpu", logger=logger, callbacks=list(callbacks), **{**quiet, **options})
     data = DataLoader(TensorDataset(x, y), batch_size=4, shuffle=True, generator=generator)
     trainer.fit(TwoLayers() if module is None else module, data)
     return trainer
