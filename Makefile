@@ -1,4 +1,4 @@
-# `make lint`, `make test` and `make demo` each build the environment they need and run in it.
+# `make lint`, `make test`, `make docs` and `make demo` each build the environment they need and run in it.
 # Another Python: make test PYTHON=python3.12
 
 PYTHON ?= python3
@@ -8,6 +8,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 LOGGERS_READY := .venv/.ready-loggers
 BROWSER_READY := .venv/.ready-browser
+DOCS_READY := .venv/.ready-docs
 OLDEST_BIN := .venv-oldest/bin
 OLDEST_READY := .venv-oldest/.ready
 
@@ -18,7 +19,7 @@ test test-long test-loggers test-oldest test-browser pictures: export MKL_NUM_TH
 PYTEST := python -m pytest -n $(PROCESSES) -rs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-loggers test-oldest test-browser pictures lint format clean
+.PHONY: help demo test test-long test-loggers test-oldest test-browser pictures docs lint format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +48,10 @@ test-browser: $(BROWSER_READY) ## look at the demo's run in TensorBoard with chr
 pictures: $(BROWSER_READY) ## the same, and keep what is seen as the pictures of the documentation
 	$(BIN)/python -m pytest -rs -m browser tests/browser --pictures docs/dashboard
 
+docs: $(DOCS_READY) ## build the documentation into site/; a warning is an error
+	rm -rf site
+	$(BIN)/python -m sphinx -b html -c docs -d build/doctrees -W --keep-going -q . site
+
 lint: $(READY) ## check style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -57,7 +62,7 @@ format: $(READY) ## let ruff mend style and format
 	$(BIN)/ruff format .
 
 clean: ## remove what builds, tests and demos leave behind; the environments stay
-	rm -rf build dist lightning_logs runs .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist site lightning_logs runs .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find lightning_tailindex tests examples -name __pycache__ -prune -exec rm -rf {} +
 
 # What builds the package comes first, and from the pins: a build in isolation would take whichever is newest.
@@ -73,6 +78,10 @@ $(LOGGERS_READY): $(READY)
 
 $(BROWSER_READY): $(READY)
 	$(BIN)/$(PIP) -c constraints.txt --no-build-isolation -e '.[browser]'
+	touch $@
+
+$(DOCS_READY): $(READY)
+	$(BIN)/$(PIP) -c constraints.txt --no-build-isolation -e '.[docs]'
 	touch $@
 
 $(OLDEST_READY): pyproject.toml constraints-oldest.txt

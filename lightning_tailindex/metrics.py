@@ -100,7 +100,7 @@ class TailIndex(Metric):
 
     @property
     def full_state_update(self) -> bool:  # type: ignore[override]
-        """Whether an update needs the state before it: draws are dropped as others come, counts only add."""
+        """Whether an update needs the state before it; draws are dropped as others come, counts only add."""
         return self._state_name != "counts"
 
     def update(self, x: Tensor) -> None:

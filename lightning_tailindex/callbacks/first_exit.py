@@ -30,7 +30,7 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
 
     .. math::
         \tau(r) = \min\{k : \lVert w_k - w_\mathrm{ref}\rVert > r\}, \qquad
-        \max_i \lVert\Delta w_i\rVert \big/ \operatorname{median}_i \lVert\Delta w_i\rVert
+        \max_i \lVert\Delta w_i\rVert \bigl/ \operatorname{median}_i \lVert\Delta w_i\rVert
 
     Where noise of tail index :math:`\alpha` drives the weights out of a basin, :math:`\tau(r) \sim r^\alpha`: with
     several radii the slope of log exit time against log radius is about :math:`\alpha`. Gaussian noise needs a time

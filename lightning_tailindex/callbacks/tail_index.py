@@ -57,7 +57,8 @@ class TailIndexMonitor(Monitor[Report]):
         max_coordinates: Coordinates sampled in each group, at least 1, the same throughout a run; None for every one
             of them in pairs of draws, in at most 40 bytes of memory a parameter, and a sample of 1024.
         estimators: Name of an estimator in lightning_tailindex.functional, a NamedEstimator (name and arguments), or a
-            function (x, *, pooled) from draws [n, d] to a TailIndexEstimate; of several, the first is the headline.
+            function of draws [n, d] and the keyword pooled that returns a TailIndexEstimate; of several, the first is
+            the headline.
         noise_unit: What a minibatch is: "step" for what an optimizer step consumes, loader batch × accumulation ×
             ranks; "loader" for one loader batch of one rank, in which case the ranks divide the draws among them.
         dataloader: What the minibatches are taken from instead of the training data: a DataLoader, which is shuffled,

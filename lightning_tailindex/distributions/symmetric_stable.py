@@ -85,12 +85,12 @@ class SymmetricStable(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """The mean: ``loc`` for ``alpha`` above 1, NaN otherwise."""
+        """The mean, ``loc`` for ``alpha`` above 1, NaN otherwise."""
         return torch.where(self.alpha > 1, self.loc, math.nan)
 
     @property
     def variance(self) -> Tensor:
-        """The variance: ``2 * scale ** 2`` at ``alpha = 2``, infinite below, NaN where there is no mean."""
+        """The variance, ``2 * scale ** 2`` at ``alpha = 2``, infinite below, NaN where there is no mean."""
         finite = torch.where(self.alpha == 2, 2 * self.scale.square(), math.inf)
         return torch.where(self.alpha > 1, finite, math.nan)
 
@@ -108,7 +108,7 @@ class SymmetricStable(Distribution):
         return self._like(evaluate(z.abs(), alpha, False) - _double(self.scale).log())
 
     def log_survival(self, value: Tensor) -> Tensor:
-        """Returns log P(|X - loc| > ``value``) for ``value`` >= 0: of both tails together, however far out."""
+        """Returns the log of ``P(|X - loc| > value)`` for ``value`` >= 0: of both tails together, however far out."""
         scaled, alpha = _double(value) / _double(self.scale), _double(self.alpha)
         return self._like(evaluate(scaled, alpha, True))
 

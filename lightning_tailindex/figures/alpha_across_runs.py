@@ -50,7 +50,7 @@ def alpha_across_runs(
         ax: Axes to draw to; None makes a new figure.
 
     Returns:
-        The figure and the axes: x is the hyperparameter, y the tail index without a unit.
+        The figure and its axes; x is the hyperparameter, y the tail index without a unit.
 
     Raises:
         ValueError: If there is no run, one without a report, not one value or rest for each, or ``last`` is below 1.

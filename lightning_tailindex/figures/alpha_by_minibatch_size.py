@@ -28,7 +28,7 @@ def alpha_by_minibatch_size(report: Report, group: str | None = None, *, ax: Axe
         ax: Axes to draw to; None makes a new figure.
 
     Returns:
-        The figure and the axes: x is the minibatch size in samples, or in draws where the report does not know it, on a
+        The figure and its axes; x is the minibatch size in samples, or in draws where the report does not know it, on a
         logarithmic scale; y is the tail index without a unit.
 
     Raises:

@@ -33,7 +33,7 @@ def alpha_heatmap(reports: Report | Sequence[Report], *, ax: Axes | None = None)
         ax: Axes to draw to; None makes a new figure.
 
     Returns:
-        The figure and the axes: x is the optimizer step, y the group.
+        The figure and its axes; x is the optimizer step, y the group.
 
     Raises:
         ValueError: If there is no report.

@@ -35,7 +35,7 @@ def alpha_over_steps(
         ax: Axes to draw to; None makes a new figure.
 
     Returns:
-        The figure and the axes: x is the optimizer step, y the tail index without a unit.
+        The figure and its axes; x is the optimizer step, y the tail index without a unit.
 
     Raises:
         ValueError: If there is no report, no such group, or ``most`` is below 1.

@@ -30,7 +30,7 @@ def coordinate_alphas(
         ax: Axes to draw to; None makes a new figure.
 
     Returns:
-        The figure and the axes: x is the tail index without a unit, y the share of the coordinates in a bin in percent.
+        The figure and its axes; x is the tail index without a unit, y the share of the coordinates in a bin in percent.
 
     Raises:
         ValueError: If there is no report, no such group, ``most`` is below 1, or no coordinate has a tail index.

@@ -37,7 +37,7 @@ def iterate_alphas(
         ax: Axes to draw to; None makes a new figure.
 
     Returns:
-        The figure and the axes: x is the optimizer step at the end of a window, y the tail index without a unit.
+        The figure and its axes; x is the optimizer step at the end of a window, y the tail index without a unit.
 
     Raises:
         ValueError: If there is no report, none of them has such a tail index, or ``most`` is below 1.

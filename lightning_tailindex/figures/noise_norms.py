@@ -39,7 +39,7 @@ def noise_norms(
         ax: Axes to draw to; None makes a new figure.
 
     Returns:
-        The figure and the axes: x is the draw's number, y the norm over the d coordinates in the unit of the gradient.
+        The figure and its axes; x is the draw's number, y the norm over the d coordinates in the unit of the gradient.
 
     Raises:
         ValueError: If draws are not ``[n, d]``, all norms are gaps or a report has none, there are not n indices, or

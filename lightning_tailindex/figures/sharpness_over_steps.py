@@ -28,7 +28,7 @@ def sharpness_over_steps(
         ax: Axes to draw to; None makes a new figure.
 
     Returns:
-        The figure and the axes: x is the optimizer step, y an eigenvalue in the unit of the loss over that of the
+        The figure and its axes; x is the optimizer step, y an eigenvalue in the unit of the loss over that of the
         parameters squared.
 
     Raises:

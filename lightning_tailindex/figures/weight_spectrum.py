@@ -33,7 +33,7 @@ def weight_spectrum(
         ax: Axes to draw to; None makes a new figure.
 
     Returns:
-        The figure and the axes: x is the eigenvalue, y its density, in the inverse unit.
+        The figure and its axes; x is the eigenvalue, y its density, in the inverse unit.
 
     Raises:
         ValueError: If a report has no such matrix, or the matrix has no eigenvalue above rounding.

@@ -22,7 +22,7 @@ def hill(x: Tensor, *, k: int | None = None, pooled: bool = False) -> TailIndexE
 
     .. math::
         \frac{1}{\hat\alpha} = \frac{1}{k} \sum_{i=1}^k \log \frac{|x|_{(i)}}{|x|_{(k+1)}}, \qquad
-        |x|_{(1)} \ge |x|_{(2)} \ge \dots
+        |x|_{(1)} \ge |x|_{(2)} \ge \ldots
 
     For quantities whose tails are power laws: iterates, norms, spectra. It is no estimator of the index of a
     stable law above about 1.5, whose tail becomes a power law only far out: samples then read far above the index,

@@ -133,7 +133,7 @@ def projection_acceptance(
         generator: Source of randomness on the device of ``noise``; None takes torch's default one.
 
     Returns:
-        Shares of accepted projections, scalars: one by each test, on the same projections. NaN, with a note, where a
+        Shares of accepted projections, scalars, one by each test, on the same projections. NaN, with a note, where a
         test gives no p-value.
 
     Raises:

@@ -20,7 +20,7 @@ def power_law(x: Tensor, *, x_min: float | None = None, pooled: bool = False) ->
     r"""Estimates the tail index of a power law from the absolute values of at least x_min.
 
     .. math::
-        \hat\alpha = m \Big/ \sum_{|x_i| \ge x_\mathrm{min}} \log \frac{|x_i|}{x_\mathrm{min}}, \qquad
+        \hat\alpha = m \Bigl/ \sum_{|x_i| \ge x_\mathrm{min}} \log \frac{|x_i|}{x_\mathrm{min}}, \qquad
         m = \#\{i : |x_i| \ge x_\mathrm{min}\}
 
     This is the tail index, P(\|X\| > x) ~ x^-alpha: one less than the exponent of the density, which Clauset,

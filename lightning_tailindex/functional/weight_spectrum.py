@@ -69,7 +69,7 @@ def weight_spectrum(
         max_dim: The largest M that is decomposed, at least 1; None for any.
 
     Returns:
-        The numbers of this matrix: NaN, with a note, where there are no such. With fewer eigenvalues than
+        The numbers of this matrix; NaN, with a note, where there are no such. With fewer eigenvalues than
         ``min_tail``, it still has norms and stable rank; with NaN or infinite weights, or a matrix larger than
         ``max_dim``, nothing.
 

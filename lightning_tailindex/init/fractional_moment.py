@@ -91,8 +91,8 @@ def fractional_moment_(
     A layer y = phi(W x) from d to d' coordinates then has, exactly and for every x,
 
     .. math::
-        E \Bigl( \frac{\|y\|}{\sqrt{d'}} \Bigr)^s = \Bigl( \frac{\|x\|}{\sqrt d} \Bigr)^s \text{ (fan\_in)}, \qquad
-        E \|y\|^s = \|x\|^s \text{ (fan\_out)}.
+        E \Bigl( \frac{\|y\|}{\sqrt{d'}} \Bigr)^s = \Bigl( \frac{\|x\|}{\sqrt d} \Bigr)^s \text{ (fan-in)}, \qquad
+        E \|y\|^s = \|x\|^s \text{ (fan-out)}.
 
     So ``"fan_in"`` preserves the size of a coordinate through layers of any widths, ``"fan_out"`` the norm. Where d =
     d', the case of the reference, they are one. s = 2 is He's initialization, ``kaiming_normal_`` of the same mode, or

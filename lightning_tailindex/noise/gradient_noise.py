@@ -43,7 +43,7 @@ def gradient_noise(
 ) -> dict[str, Tensor]:
     r"""Computes the stochastic gradient noise of a module over given minibatches.
 
-    .. math:: U_i = \nabla L_i(w) - \nabla L(w), \qquad i = 1, \dots, n,
+    .. math:: U_i = \nabla L_i(w) - \nabla L(w), \qquad i = 1, \ldots, n,
 
     where :math:`\nabla L` is the average of the minibatches' gradients, weighted by their sizes. The module, its
     buffers, its gradients and all random states are left as they were.

@@ -47,5 +47,5 @@ class FirstExitReport:
 
     @property
     def largest_over_median(self) -> float:
-        """Largest step over the median: near 1 where steps are alike, large where some are jumps."""
+        """Largest step over the median, near 1 where steps are alike, large where some are jumps."""
         return self.largest_step / self.median_step if self.median_step > 0 else math.nan

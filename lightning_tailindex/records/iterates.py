@@ -53,7 +53,7 @@ class IterateMeasurement:
 
     @property
     def alpha(self) -> float:
-        """The headline: the tail index of the ergodic averages."""
+        """The tail index of the ergodic averages, which is the headline."""
         return self.estimates[0].alpha
 
     def of(self, what: str) -> IterateEstimate:

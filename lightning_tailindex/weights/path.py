@@ -20,7 +20,7 @@ class WeightPath:
 
     .. math::
         \lVert w_k - w_\mathrm{ref}\rVert, \qquad \tau(r) = \min\{k : \lVert w_k - w_\mathrm{ref}\rVert > r\}, \qquad
-        \max_i \lVert\Delta w_i\rVert \big/ \operatorname{median}_i \lVert\Delta w_i\rVert
+        \max_i \lVert\Delta w_i\rVert \bigl/ \operatorname{median}_i \lVert\Delta w_i\rVert
 
     It keeps a copy of the reference, and one of the last weights if it follows their steps.
 

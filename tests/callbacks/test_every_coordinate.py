@@ -17,7 +17,7 @@ from .test_training_source import Regression, data, train
 
 ROOT = Path(__file__).parents[2]
 MEGABYTE = 2.0**20
-# Bytes a parameter that measuring takes beside the weights, in single precision; the README says the same.
+# Bytes a parameter that measuring takes beside the weights, in single precision; docs/cost.md says the same.
 BYTES = 40
 
 # Prints what a process had at most in memory, in megabytes, with measurements or without.

@@ -108,7 +108,7 @@ def tail_index(step_size: float, batch_size: int, dim: int, scale: float = 1.0) 
         scale: Standard deviation :math:`\sigma` of the inputs, positive.
 
     Returns:
-        The tail index. NaN where the Lyapunov exponent is 0 or above: there is no stationary law, though estimators
+        The tail index. NaN where the Lyapunov exponent is 0 or above; there is no stationary law, though estimators
         would still read some number from the iterates.
 
     Raises:
