@@ -48,9 +48,10 @@ test-browser: $(BROWSER_READY) ## look at the demo's run in TensorBoard with chr
 pictures: $(BROWSER_READY) ## the same, and keep what is seen as the pictures of the documentation
 	$(BIN)/python -m pytest -rs -m browser tests/browser --pictures docs/dashboard
 
+# Read anew each time: of pages that did not change there would be no warnings.
 docs: $(DOCS_READY) ## build the documentation into site/; a warning is an error
 	rm -rf site
-	$(BIN)/python -m sphinx -b html -c docs -d build/doctrees -W --keep-going -q . site
+	$(BIN)/python -m sphinx -b html -c docs -d build/doctrees -E -W --keep-going -q . site
 
 lint: $(READY) ## check style, format and types
 	$(BIN)/ruff check .
