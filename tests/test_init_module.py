@@ -189,3 +189,14 @@ def test_what_cannot_be_filled_is_named_and_nothing_is_changed() -> None:
 def test_bad_arguments_are_named_even_where_no_layer_needs_them(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         init_module_(nn.Sequential(nn.Linear(2, 2)), **arguments)
+
+
+def test_attention_stays_as_it_is_with_the_layer_in_it() -> None:
+    net = nn.ModuleDict({"attention": nn.MultiheadAttention(8, 2), "head": nn.Linear(8, 3)})
+    nn.init.ones_(net["head"].bias)
+    before = {name: weight.clone() for name, weight in net.state_dict().items()}
+    with pytest.raises(ValueError, match="what follows head, got None"):
+        init_module_(net, s=1.0)
+    init_module_(net, s=1.0, nonlinearity="linear")
+    changed = [name for name, weight in net.state_dict().items() if not torch.equal(weight, before[name])]
+    assert changed == ["head.weight", "head.bias"]

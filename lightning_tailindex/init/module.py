@@ -59,8 +59,8 @@ def init_module_(
 
     What stands elsewhere, or before a module that is none of these, is as ``nonlinearity``, ``a`` and ``keep_prob``
     say. An activation called in ``forward`` cannot be seen: a Sequential whose result goes through one ends linear.
-    Other parameters, of attention, recurrence, embedding or normalization, stay as they are. Of transposed
-    convolutions fan_in is what one output sees on average: channels times kernel size over stride.
+    Other parameters, of attention with the layers in it, of recurrence, embedding or normalization, stay as they are.
+    Of transposed convolutions fan_in is what one output sees on average: channels times kernel size over stride.
 
     Args:
         module: The module, such as a LightningModule in its ``__init__`` or ``configure_model``.
@@ -85,7 +85,7 @@ def init_module_(
         >>> net = init_module_(net, s=1.0)  # the first layer for its ReLU, the last one linear
     """
     told = dict(_told(module))
-    named = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, _WEIGHTED)]
+    named = list(_layers(module))
     untold = [name or "the module" for name, layer in named if told.get(layer) is None]
     if untold and nonlinearity is None:
         raise ValueError(f"init_module_ needs nonlinearity for what follows {', '.join(untold)}, got None.")
@@ -97,6 +97,15 @@ def init_module_(
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
     return module
+
+
+def _layers(module: nn.Module) -> Iterator[tuple[str, Weighted]]:
+    """The layers by name, but for those of attention: its ``out_proj`` is a linear layer that it starts by itself."""
+    attention = (part for part in module.modules() if isinstance(part, nn.MultiheadAttention))
+    others = {layer for part in attention for layer in part.modules()}
+    for name, layer in module.named_modules():
+        if isinstance(layer, _WEIGHTED) and layer not in others:
+            yield name, layer
 
 
 def _told(module: nn.Module) -> Iterator[tuple[nn.Module, _Follower | None]]:
