@@ -10,11 +10,13 @@ from lightning_tailindex.functional.weight_spectrum import Convolutions
 from lightning_tailindex.loggers import SpectrumPresentation
 from lightning_tailindex.noise.groups import check_patterns, compile_patterns
 from lightning_tailindex.records import SpectrumReport
-from lightning_tailindex.trainer import check_weights, processes, settle_shards
+from lightning_tailindex.trainer import check_weights, note_on_replicas, processes, settle_shards
 from lightning_tailindex.trainer.flavour import LightningModule, Trainer
 from lightning_tailindex.weights import (
     SpectrumSettings,
     decomposition_cost,
+    lazy_parameters,
+    shaped_parameters,
     spectra,
     weight_matrices,
     without_exponent,
@@ -33,15 +35,21 @@ class WeightSpectrumMonitor(Monitor[SpectrumReport]):
 
     .. math:: W^\top W, \qquad p(\lambda) \sim \lambda^{-e}, \quad \lambda \ge x_\mathrm{min}
 
-    of every trainable parameter of two dimensions and every kernel of a convolution, and with Clauset's
+    of every trainable weight of two dimensions and every kernel of a convolution, and with Clauset's
     :math:`x_\mathrm{min}` the *density exponent* e, which WeightWatcher calls alpha. It is no tail index of the
     gradient noise. Training itself is bit for bit what it is without the callback. All processes of DDP measure the
     same; of weights sharded by FSDP2 one matrix at a time is gathered. On one CPU core a matrix of 3072 × 768 takes
     0.4 s, one of 50257 × 768 takes 4 s.
 
+    A parametrized weight, such as that of ``weight_norm``, is measured as the layer computes with it in evaluation. A
+    kernel of a convolution with groups is the matrix of all their rows, [out, in / groups × positions]. Of transposed
+    convolutions a row is an output too. Of lazy modules what has a shape is measured, and the reports say what has
+    none. Where the processes' weights differ, each measures its own, and the reports say so.
+
     Args:
         every_n_steps: Optimizer steps between measurements, at least 1.
-        parameters: Regular expressions of the names of the parameters to measure; None for all.
+        parameters: Regular expressions of the names of the parameters to measure, of a parametrized weight the names of
+            what it is made of; None for all.
         convolutions: Which matrix a kernel is: "flattened", [out, in × positions]; "slices", the matrices [out, in] of
             all positions, with their eigenvalues pooled, as WeightWatcher does it.
         normalize: Whether eigenvalues are divided by the larger dimension, as in the theory of random matrices. It
@@ -119,15 +127,20 @@ class WeightSpectrumMonitor(Monitor[SpectrumReport]):
         )
 
     def _is_ready(self, trainer: Trainer) -> bool:
-        return True
+        module, patterns = trainer.lightning_module, self.settings.patterns
+        return not lazy_parameters(module, patterns) or bool(weight_matrices(module, patterns))
 
     def _report(self, trainer: Trainer, module: LightningModule, step: int) -> SpectrumReport:
         start = time.perf_counter()
         settle_shards(trainer, module)
-        matrices = weight_matrices(module, self.settings.patterns)
-        found = spectra(matrices, self.settings, processes(trainer))
-        note = without_exponent(found, self.settings.min_tail)
-        return SpectrumReport(step, found, time.perf_counter() - start, note)
+        patterns, together = self.settings.patterns, processes(trainer)
+        matrices = together.all_or_none(lambda: weight_matrices(module, patterns))
+        differences = note_on_replicas(together, lambda: shaped_parameters(module, patterns).values())
+        found = spectra(matrices, self.settings, together)
+        lazy = lazy_parameters(module, patterns)
+        waiting = f"{len(lazy)} lazy parameters have no shape yet and are not measured" if lazy else ""
+        notes = (without_exponent(found, self.settings.min_tail), waiting, differences)
+        return SpectrumReport(step, found, time.perf_counter() - start, "; ".join(filter(None, notes)))
 
 
 def _check(arguments: dict[str, Any]) -> None:

@@ -18,8 +18,8 @@ class SpectrumMeasurement:
     tail index of gradient noise.
 
     Attributes:
-        matrix: Name of the parameter.
-        shape: Shape of the parameter.
+        matrix: Name of the weight.
+        shape: Shape of the weight, its first dimension that of outputs, of transposed convolutions too.
         num_eigenvalues: Eigenvalues that the matrix has, zeros included: its smaller dimension, for each slice.
         rank: Eigenvalues above rounding; the others are taken for zeros.
         density_exponent: Exponent of the power law of the eigenvalues' density; NaN where there is none.

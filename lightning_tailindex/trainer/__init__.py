@@ -5,6 +5,7 @@ from .extra_minibatches import ExtraMinibatches
 from .fixed_minibatches import FixedMinibatches
 from .iterates import IterateSettings, IterateWatch, Replicas
 from .optimizer import step_sizes
+from .replicas import note_on_replicas
 from .sharpness import SharpnessSettings, SharpnessSource, check_sharpness
 from .source import NoiseSettings, NoiseSource
 from .stability import stability_limit
@@ -41,6 +42,7 @@ __all__ = [
     "check_weights",
     "is_stepping",
     "last_step",
+    "note_on_replicas",
     "optimizer_steps",
     "processes",
     "settle_shards",

@@ -1,6 +1,18 @@
 """The weights themselves, in training: their matrices and the way that they go."""
 
-from .matrices import SpectrumSettings, decomposition_cost, spectra, weight_matrices, without_exponent
+from .lazy import lazy_parameters, shaped_parameters
+from .listing import WeightMatrix, weight_matrices
+from .matrices import SpectrumSettings, decomposition_cost, spectra, without_exponent
 from .path import WeightPath
 
-__all__ = ["SpectrumSettings", "WeightPath", "decomposition_cost", "spectra", "weight_matrices", "without_exponent"]
+__all__ = [
+    "SpectrumSettings",
+    "WeightMatrix",
+    "WeightPath",
+    "decomposition_cost",
+    "lazy_parameters",
+    "shaped_parameters",
+    "spectra",
+    "weight_matrices",
+    "without_exponent",
+]

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
+from torch import Tensor
 
 from lightning_tailindex.functional import weight_spectrum
 from lightning_tailindex.functional.weight_spectrum import Convolutions
-from lightning_tailindex.noise.groups import measured_parameters
 from lightning_tailindex.noise.processes import Processes
-from lightning_tailindex.noise.sharded import is_sharded
 from lightning_tailindex.records import SpectrumMeasurement
 
-__all__ = ["SpectrumSettings", "decomposition_cost", "spectra", "weight_matrices", "without_exponent"]
+from .listing import WeightMatrix
+
+__all__ = ["SpectrumSettings", "decomposition_cost", "spectra", "without_exponent"]
 
 _NAMED = 3
 
@@ -40,48 +40,22 @@ class SpectrumSettings:
     max_dim: int | None
 
 
-def weight_matrices(module: nn.Module, patterns: Iterable[re.Pattern[str]] = ()) -> dict[str, nn.Parameter]:
-    """Lists the trainable parameters that are matrices: of two dimensions, or kernels of convolutions.
-
-    Other parameters of more dimensions, such as embeddings of positions, are no matrices. The packed projection of an
-    attention, ``in_proj_weight``, is one matrix ``[3 embed, embed]``.
-
-    Args:
-        module: The module.
-        patterns: Expressions, one of which has to be found in a parameter's name; none for every matrix.
-
-    Returns:
-        The parameters by name, in the order of the module.
-
-    Raises:
-        ValueError: If there are none.
-    """
-    kernels = {id(part.weight) for part in module.modules() if isinstance(part, _ConvNd)}
-    parameters = measured_parameters(module, patterns)
-    found = {name: p for name, p in parameters.items() if p.ndim == 2 or (p.ndim > 2 and id(p) in kernels)}
-    if not found:
-        raise ValueError(
-            f"{type(module).__name__} has no weight matrices among its trainable parameters {list(parameters)[:8]}."
-        )
-    return found
-
-
-def decomposition_cost(matrices: Mapping[str, Tensor], settings: SpectrumSettings) -> float:
+def decomposition_cost(matrices: Mapping[str, WeightMatrix], settings: SpectrumSettings) -> float:
     """Estimates the floating point operations of the singular values, 4 N M² - 4 M³ / 3 of each matrix.
 
     Args:
-        matrices: The parameters by name.
+        matrices: The matrices by name.
         settings: Which matrix a kernel is, and which are decomposed.
 
     Returns:
         Their sum.
     """
     total = 0.0
-    for weight in matrices.values():
-        rows, positions = len(weight), weight[:1, :1].numel()
-        columns, count = weight[:1].numel(), 1
+    for matrix in matrices.values():
+        rows, *others = matrix.shape
+        columns, count = math.prod(others), 1
         if settings.convolutions == "slices":
-            columns, count = columns // max(positions, 1), positions
+            columns, count = math.prod(others[:1]), math.prod(others[1:])
         small, large = sorted((rows, columns))
         if settings.max_dim is None or small <= settings.max_dim:
             total += count * (4 * large * small**2 - 4 * small**3 / 3)
@@ -89,12 +63,12 @@ def decomposition_cost(matrices: Mapping[str, Tensor], settings: SpectrumSetting
 
 
 def spectra(
-    matrices: Mapping[str, Tensor], settings: SpectrumSettings, processes: Processes
+    matrices: Mapping[str, WeightMatrix], settings: SpectrumSettings, processes: Processes
 ) -> tuple[SpectrumMeasurement, ...]:
     """Measures weight matrices; of sharded ones, one at a time is whole.
 
     Args:
-        matrices: The parameters by name, the same in every process.
+        matrices: The matrices by name, the same in every process.
         settings: How they are measured.
         processes: The processes that train together.
 
@@ -106,20 +80,14 @@ def spectra(
         OtherProcessError: If another process failed.
     """
     found, failure = [], None
-    for name, weight in matrices.items():
-        whole = _whole(weight)  # waits for the other processes, so what fails in one of them may not end this loop
+    for name, matrix in matrices.items():
+        sources = matrix.gather()  # waits for the other processes, so what fails in one of them may not end this loop
         try:
-            found.append(_spectrum(name, whole, settings))
+            found.append(_spectrum(name, matrix.compute(sources), settings))
         except Exception as error:
             failure = failure or error
     processes.agree(failure, 0)
     return tuple(found)
-
-
-def _whole(weight: Tensor) -> Tensor:
-    """The numbers of a parameter, gathered where processes have shards of it: all processes ask in the same order."""
-    own = weight.detach()
-    return own.full_tensor() if is_sharded(own) else own  # type: ignore[attr-defined]
 
 
 def _spectrum(name: str, weight: Tensor, settings: SpectrumSettings) -> SpectrumMeasurement:

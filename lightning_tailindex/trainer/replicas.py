@@ -1,0 +1,59 @@
+"""Whether processes that train together have the same weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from lightning_tailindex.noise.processes import OtherProcessError, Processes
+
+__all__ = ["note_on_replicas"]
+
+_DIFFERENCE = 1e-9
+"""Relative difference of sums of the same weights; processes of other processors may round otherwise."""
+
+
+def note_on_replicas(together: Processes, weights: Callable[[], Iterable[Tensor]]) -> str:
+    """Says if processes have different weights, as where a strategy averages them only now and then.
+
+    It asks the other processes once, for the norm and the sum of all weights; every process has to call it, and none
+    waits for one that failed. Shards are no replicas: of them it says nothing.
+
+    Args:
+        together: The processes that train together.
+        weights: Lists the weights of this process.
+
+    Returns:
+        A sentence, the same in every process; empty where the weights are the same.
+
+    Raises:
+        Exception: What went wrong in this process.
+        OtherProcessError: If another process failed.
+    """
+    if together.count == 1 or together.total is not None:
+        return ""
+    own, failure = torch.zeros(3, dtype=torch.float64, device=together.device), None
+    try:
+        norm, total = _sums(weights())
+        own = torch.stack([torch.ones_like(norm), norm, total]).to(together.device)
+    except Exception as error:
+        failure = error
+    every = together.gather(own)
+    if failure is not None:
+        raise failure
+    if bool((every[:, 0] == 0).any()):
+        raise OtherProcessError("another process could not look at its weights.")
+    if torch.allclose(every, every[:1].expand_as(every), rtol=_DIFFERENCE, atol=0.0, equal_nan=True):
+        return ""
+    return "weights differ between processes: each measures its own, and loggers have those of the first"
+
+
+def _sums(weights: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Norm and sum of all weights."""
+    real = [torch.view_as_real(each.detach()) if each.is_complex() else each.detach() for each in weights]
+    zero = torch.zeros((), dtype=torch.float64, device=real[0].device if real else None)
+    norms = [torch.linalg.vector_norm(each, dtype=torch.float64).to(zero) for each in real]
+    sums = [each.sum(dtype=torch.float64).to(zero) for each in real]
+    return torch.linalg.vector_norm(torch.stack([zero, *norms])), torch.stack([zero, *sums]).sum()
