@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_tailindex.loggers import FirstExitPresentation
-from lightning_tailindex.noise.groups import measured_parameters
 from lightning_tailindex.records import FirstExitReport
-from lightning_tailindex.trainer import check_weights, optimizer_steps, weights_of_checkpoint
+from lightning_tailindex.trainer import (
+    check_weights,
+    is_stepping,
+    note_on_replicas,
+    optimizer_steps,
+    processes,
+    weights_of_checkpoint,
+)
 from lightning_tailindex.trainer.flavour import LightningModule, Trainer
-from lightning_tailindex.weights import WeightPath
+from lightning_tailindex.weights import WeightPath, shaped_parameters
 
 from .arguments import check_at_least, check_choice, check_positive, given
 from .monitor import Monitor
@@ -25,8 +31,8 @@ __all__ = ["FirstExitMonitor"]
 class FirstExitMonitor(Monitor[FirstExitReport]):
     r"""Follows the weights, and says when they first left a ball around a reference and how large their jumps are.
 
-    After every optimizer step it compares the weights, those that are trainable when training starts, with the
-    reference and with the step before:
+    After every optimizer step it compares the weights with the reference and with the step before. They are those that
+    are trainable and have a shape when the reference is taken; reports count the others:
 
     .. math::
         \tau(r) = \min\{k : \lVert w_k - w_\mathrm{ref}\rVert > r\}, \qquad
@@ -35,12 +41,14 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
     Where noise of tail index :math:`\alpha` drives the weights out of a basin, :math:`\tau(r) \sim r^\alpha`: with
     several radii the slope of log exit time against log radius is about :math:`\alpha`. Gaussian noise needs a time
     exponential in r. One run has one exit from each ball: the slope takes many runs. Training itself is bit for bit
-    what it is without the callback; all processes of DDP see the same.
+    what it is without the callback; all processes of DDP see the same, and where their weights differ reports say so.
+    Weights that are NaN are outside of every ball. Weights that stochastic weight averaging puts in place are no step.
 
     It keeps two copies of the trainable weights on their device, the reference and those of the last step: 8 bytes a
-    parameter in float32, 4 with window=None. Checkpoints hold the reference, so that a resumed run goes on from it,
-    unless it is read from a file. Looking takes two differences and a copy of all weights after every step, 0.12 s for
-    11 million parameters on one CPU core, which an accelerator does without waiting.
+    parameter in float32, 4 with window=None. Checkpoints hold the reference, unless it is read from a file, and the
+    exits, so that a resumed run with the same argument goes on from them. With another one, both are dropped: there is
+    no distance from weights that this run has not seen. Looking takes two differences and a copy of all weights after
+    every step, 0.12 s for 11 million parameters on one CPU core, which an accelerator does without waiting.
 
     Args:
         radii: Radii of the balls in the unit of the weights, above 0, or one of them; None for no exits.
@@ -90,29 +98,39 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
         self.on_error = on_error
         self._path = WeightPath(self.radii, window)
         self._kept: dict[str, Tensor] = {}
-        self._names: tuple[str, ...] = ()
+        self._is_stepping = True
         self._seconds = 0.0
+
+    @property
+    def _is_read(self) -> bool:
+        """Whether the reference is in a file."""
+        return isinstance(self.reference, str) and self.reference != "start"
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what a resumed run goes on from, the reference among it unless it is read from a file."""
-        is_read = isinstance(self.reference, str) and self.reference != "start"
         exits = [[radius, step] for radius, step in self._path.exits.items()]
-        return {**super().state_dict(), "exits": exits, "reference": {} if is_read else dict(self._path.reference)}
+        reference = {} if self._is_read else dict(self._path.reference)
+        return {**super().state_dict(), "exits": exits, "reference": reference, "reference_is": self.reference}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes what :meth:`state_dict` returned."""
+        """Takes what :meth:`state_dict` returned; of another reference, neither its weights nor its exits."""
         super().load_state_dict(state_dict)
-        self._kept = dict(state_dict.get("reference", {}))
-        self._path = WeightPath(self.radii, self.window, dict(state_dict.get("exits", ())))
+        is_same = state_dict.get("reference_is", self.reference) == self.reference
+        self._kept = dict(state_dict.get("reference", {})) if is_same else {}
+        self._path = WeightPath(self.radii, self.window, dict(state_dict.get("exits", ())) if is_same else {})
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Looks at the weights, and reports if this step is one to report at."""
+        self._is_stepping = is_stepping(trainer)
         self._look(trainer, pl_module)
         self._measure_if_due(trainer, pl_module)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Looks at the weights that training ends with, and reports them."""
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Looks at the weights that the epoch's last step left, before the next epoch's start may change them."""
         self._look(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Reports the weights that the last step left."""
         self._measure_last(trainer, pl_module)
         super().on_train_end(trainer, pl_module)
 
@@ -122,15 +140,11 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
     def _begin(self, trainer: Trainer, module: LightningModule) -> tuple[int, str, str]:
         if trainer.global_step == 0:
             self._path, self._kept = WeightPath(self.radii, self.window), {}
-        self._names = tuple(self._kept or self._path.reference or measured_parameters(module))
+        self._is_stepping = True
         weights = self._weights(module)
-        if isinstance(self.reference, str) and self.reference != "start":
-            self._path.leave_from(weights_of_checkpoint(self.reference, weights))
-        elif self._kept:
-            self._path.leave_from({name: self._kept[name].to(weight.device) for name, weight in weights.items()})
+        if not self._path.reference:
+            self._leave_from(self._first_reference(trainer, weights))
             self._kept = {}
-        elif self.reference == "start" and not self._path.reference:
-            self._path.leave_from(weights)
         self._seconds = 0.0
         copies = 1 if self.window is None else 2
         size = copies * sum(weight.numel() * weight.element_size() for weight in weights.values())
@@ -139,22 +153,51 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
     def _is_ready(self, trainer: Trainer) -> bool:
         return True
 
+    def _first_reference(self, trainer: Trainer, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The reference that is known when a run begins; empty if none is."""
+        if self._is_read:
+            return weights_of_checkpoint(str(self.reference), weights)
+        if self._kept:
+            return {name: self._kept[name].to(weight.device) for name, weight in weights.items()}
+        return weights if self.reference == "start" and trainer.global_step == 0 else {}
+
+    def _leave_from(self, weights: Mapping[str, Tensor]) -> None:
+        if weights:  # or all are lazy
+            self._path.leave_from(weights)
+
     def _look(self, trainer: Trainer, module: LightningModule) -> None:
+        if not self._is_stepping:
+            return
         step, start = optimizer_steps(trainer), time.perf_counter()
         with self._failures.told(f"the weights of step {step} could not be looked at"):
             weights = self._weights(module)
             if step == self.reference and not self._path.reference:
-                self._path.leave_from(weights)
+                self._leave_from(weights)
             self._path.see(weights, step)
         self._seconds += time.perf_counter() - start
 
-    def _weights(self, module: LightningModule) -> dict[str, Tensor]:
-        parameters = dict(module.named_parameters())
-        return {name: parameters[name] for name in self._names}
+    def _weights(self, module: nn.Module) -> dict[str, Tensor]:
+        """The weights that are followed: those of the reference, or all that could be one."""
+        names = self._kept or self._path.reference
+        parameters = dict(module.named_parameters()) if names else shaped_parameters(module)
+        return {name: parameters[name] for name in names or parameters}
 
     def _report(self, trainer: Trainer, module: LightningModule, step: int) -> FirstExitReport:
+        differences = note_on_replicas(processes(trainer), lambda: self._weights(module).values())
         seconds, self._seconds = self._seconds, 0.0
-        return self._path.report(step, seconds)
+        followed = self._weights(module)
+        trainable = [name for name, each in module.named_parameters() if each.requires_grad]
+        left = sum(name not in followed for name in trainable)
+        others = f"{left} of {len(trainable)} trainable parameters are not followed: they were frozen or lazy"
+        return self._path.report(step, seconds, (self._without_reference(step), others if left else "", differences))
+
+    def _without_reference(self, step: int) -> str:
+        """Says why there is none, if there is none."""
+        if self._path.reference:
+            return ""
+        if isinstance(self.reference, int) and step < self.reference:
+            return "no distance: the step of the reference is not reached yet"
+        return f"no distance: the {_in_words(self.reference)}, the reference, were not seen"
 
 
 def _check_reference(reference: int | str) -> None:

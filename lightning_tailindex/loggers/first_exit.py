@@ -44,7 +44,7 @@ class FirstExitPresentation(Presentation[FirstExitReport]):
                 "first_exit/largest_step": report.largest_step,
                 "first_exit/median_step": report.median_step,
             }
-        left = {f"first_exit/step/{each.radius:g}": each.step for each in report.exits}
+        left = {f"first_exit/step/{each.radius!r}": each.step for each in report.exits}
         return values | {tag: float(step) for tag, step in left.items() if step is not None}
 
     @property
@@ -75,7 +75,7 @@ class FirstExitPresentation(Presentation[FirstExitReport]):
     def setup(self, report: FirstExitReport) -> Mapping[str, str]:
         """Says what distances are from."""
         return {
-            "distance": f"from the {self.reference}, over all trainable weights",
+            "distance": f"from the {self.reference}, over the weights that could be trained when it was taken",
             "first exit": "the first optimizer step with a distance above the radius",
         }
 

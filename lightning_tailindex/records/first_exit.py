@@ -14,7 +14,7 @@ class FirstExit:
 
     Attributes:
         radius: The radius, in the unit of the weights.
-        step: Optimizer steps taken by then; None as long as the weights stay within it.
+        step: Optimizer steps taken by then; None as long as the weights stay within it. Weights that are NaN are not.
     """
 
     radius: float
@@ -27,10 +27,12 @@ class FirstExitReport:
 
     Attributes:
         step: Optimizer steps taken before it.
-        distance: Distance of the weights from the reference, over all trainable weights; NaN before there is one.
+        distance: Distance of the weights from the reference, over those that could be trained when it was
+            taken; NaN before there is one.
         exits: For each radius, the smallest first, when the weights left it.
-        largest_step: Norm of the largest change of the weights by one of the last optimizer steps; NaN before any.
-        median_step: Median of these norms; NaN before any.
+        largest_step: Norm of the largest change of the weights by one of the last optimizer steps; NaN before any, and
+            where one of the norms is NaN.
+        median_step: Median of these norms; NaN where the largest is.
         num_steps: Optimizer steps that these two are of.
         seconds: Wall time that following the weights took since the report before.
         note: What holds of these numbers, in words; empty where nothing is special.

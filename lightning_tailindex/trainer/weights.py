@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 
 import torch
@@ -47,6 +48,9 @@ def settle_shards(trainer: Trainer, module: nn.Module) -> None:
 def weights_of_checkpoint(path: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Reads weights from a checkpoint of Lightning, or a file that holds a module's state.
 
+    A file may run whatever it likes while objects in it are loaded, so none are: of a checkpoint whose hyperparameters
+    are more than numbers, texts and their lists, the weights have to be saved alone.
+
     Args:
         path: Path of the file.
         weights: The weights that are wanted, by name.
@@ -55,9 +59,15 @@ def weights_of_checkpoint(path: str, weights: Mapping[str, Tensor]) -> dict[str,
         Weights of the same names and shapes, on the same devices.
 
     Raises:
-        ValueError: If some are missing or of another shape.
+        ValueError: If the file holds other objects than tensors and plain values, or some weights are missing or of
+            another shape.
     """
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        rule = "a file of tensors and plain values, for safety no other objects are loaded"
+        advice = 'Save the weights alone: torch.save(module.state_dict(), "weights.pt")'
+        raise ValueError(f"reference must be {rule}, got {path!r}. {advice}.") from error
     state = content.get("state_dict", content)
     wrong = [name for name, weight in weights.items() if name not in state or state[name].shape != weight.shape]
     if wrong:

@@ -55,28 +55,28 @@ class WeightPath:
         return {r: step for r, step in zip(self._radii, self._exits.tolist(), strict=True) if step >= 0}
 
     def leave_from(self, reference: Mapping[str, Tensor]) -> None:
-        """Takes a copy of weights as the reference.
+        """Takes a copy of weights as the reference; radii that were left stay so.
 
         Args:
             reference: The weights by name, on the device on which they are trained.
         """
         self._reference = {name: weight.detach().clone() for name, weight in reference.items()}
-        device = next(iter(self._reference.values())).device
+        exits, device = self.exits, next(iter(self._reference.values())).device
         self._limits = torch.tensor(self._radii, dtype=torch.float32, device=device)
         # -1 stands for a radius that was not left, in a tensor that only the device looks at
-        self._exits = torch.tensor([self._before.get(r, -1) for r in self._radii], dtype=torch.long, device=device)
+        self._exits = torch.tensor([exits.get(r, -1) for r in self._radii], dtype=torch.long, device=device)
 
     def see(self, weights: Mapping[str, Tensor], step: int) -> None:
         """Looks at the weights after an optimizer step; a second look at the same step is none.
 
         Args:
-            weights: The weights by name.
+            weights: The weights by name, those of the reference if there is one. A step to other weights is not kept.
             step: Optimizer steps taken.
         """
         if step == self._seen:
             return
         if self._window is not None:
-            if self._last and self._seen == step - 1:
+            if weights and self._last.keys() == weights.keys() and self._seen == step - 1:
                 self._moves.append(_norm(weights, self._last))
             self._last = _copied(weights, self._last)
         self._seen = step
@@ -84,15 +84,16 @@ class WeightPath:
             self._distance = _norm(weights, self._reference)
             assert self._exits is not None
             assert self._limits is not None
-            left = (self._distance > self._limits) & (self._exits < 0)
+            left = ~(self._distance <= self._limits) & (self._exits < 0)  # NaN is within no radius
             self._exits = torch.where(left, step, self._exits)
 
-    def report(self, step: int, seconds: float) -> FirstExitReport:
+    def report(self, step: int, seconds: float, notes: Sequence[str] = ()) -> FirstExitReport:
         """Says where the weights are; this is when the device is waited for.
 
         Args:
             step: Optimizer steps taken.
             seconds: Wall time that following the weights took since the last report.
+            notes: What else a reader has to know, in words.
 
         Returns:
             The report.
@@ -100,26 +101,23 @@ class WeightPath:
         moves = torch.stack(tuple(self._moves)).tolist() if self._moves else []
         exits = self.exits
         distance = math.nan if self._distance is None else float(self._distance)
+        is_known = bool(moves) and not any(map(math.isnan, moves))  # NaN has no place in an order
+        words = "the distance is not finite: weights are NaN or infinite"
+        own = words if self._reference and not math.isfinite(distance) else ""
         return FirstExitReport(
             step=step,
             distance=distance,
             exits=tuple(FirstExit(radius, exits.get(radius)) for radius in self._radii),
-            largest_step=max(moves, default=math.nan),
-            median_step=statistics.median(moves) if moves else math.nan,
+            largest_step=max(moves) if is_known else math.nan,
+            median_step=statistics.median(moves) if is_known else math.nan,
             num_steps=len(moves),
             seconds=seconds,
-            note=_note(bool(self._reference), distance),
+            note="; ".join(filter(None, (own, *notes))),
         )
 
 
-def _note(has_reference: bool, distance: float) -> str:
-    if not has_reference:
-        return "no distance: the step of the reference is not reached yet"
-    return "" if math.isfinite(distance) else "the distance is not finite: weights are NaN or infinite"
-
-
 def _copied(weights: Mapping[str, Tensor], into: dict[str, Tensor]) -> dict[str, Tensor]:
-    if not into:
+    if into.keys() != weights.keys():
         return {name: weight.detach().clone() for name, weight in weights.items()}
     for name, weight in weights.items():
         into[name].copy_(weight.detach())

@@ -30,6 +30,13 @@ class FailsOnOneRank(Net):
         return self.training_step(batch, batch_idx)
 
 
+class Apart(DDPStrategy):
+    """Averages nothing: the processes' weights go ways of their own."""
+
+    def configure_ddp(self) -> None:
+        """Leaves out DDP's wrapper, which is what averages gradients."""
+
+
 def shuffled() -> DataLoader[Any]:
     return DataLoader(NoisyData(80), batch_size=4, shuffle=True)
 
@@ -39,6 +46,7 @@ def train(
     accumulation: int = 1,
     module: Callable[[], Net] = Net,
     data: Callable[[], DataLoader[Any]] = shuffled,
+    strategy: type[DDPStrategy] = DDPStrategy,
 ) -> dict[str, object]:
     seed_everything()
     net, recorder = module(), Recorder()
@@ -46,7 +54,7 @@ def train(
         max_epochs=2,
         accelerator="cpu",
         devices=2,
-        strategy=DDPStrategy(process_group_backend="gloo"),
+        strategy=strategy(process_group_backend="gloo"),
         accumulate_grad_batches=accumulation,
         callbacks=[*measuring, recorder],
         logger=False,
@@ -82,6 +90,7 @@ def main() -> None:
     without = results[1][0]
     results["failing"] = [without, train(failing, module=FailsOnOneRank)]
     results["weights"] = [without, train(*monitors())]
+    results["apart"] = [train(*monitors(), strategy=Apart)]
     results["naive"] = [without, train(NaiveMeasurement())]
     torch.save(results, Path(sys.argv[1]) / f"rank{os.environ.get('LOCAL_RANK', '0')}.pt")
 

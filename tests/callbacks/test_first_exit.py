@@ -192,7 +192,9 @@ def test_weights_that_are_not_finite_give_a_note() -> None:
     trainer = Trainer(**QUIET, max_steps=6, callbacks=[watcher])
     trainer.fit(Ruined(), DataLoader(torch.zeros(20, 1)))
     assert watcher.reports[-1].note == "the distance is not finite: weights are NaN or infinite"
-    assert left(watcher.reports[-1]) == [3, 3, None, None]
+    assert left(watcher.reports[-1]) == [3, 3, 4, 4]
+    assert watcher.reports[-1].num_steps == 6
+    assert all(math.isnan(size) for size in (watcher.reports[-1].largest_step, watcher.reports[-1].median_step))
 
 
 def test_what_stands_in_a_tensorboard_file(tmp_path: Path) -> None:

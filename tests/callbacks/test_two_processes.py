@@ -66,3 +66,12 @@ def test_every_rank_sees_the_same_weights(ranks: list[Any]) -> None:
     first, second, third = (exit["step"] for exit in own[-1]["exits"])
     assert 0 < first <= second <= 20
     assert third is None
+
+
+def test_weights_that_differ_between_processes_are_told_of(ranks: list[Any]) -> None:
+    note = "weights differ between processes: each measures its own, and loggers have those of the first"
+    for results in ranks:
+        (apart,), (_, same) = results["apart"], results["weights"]
+        # both begin with the same weights; steps 0, 4, 8, 12, 16, 20 of one monitor and 0, 5, 10, 15, 20 of the other
+        assert [note in report["note"] for report in apart["reports"]] == [False, *[True] * 5, False, *[True] * 4]
+        assert not any(note in report["note"] for report in same["reports"])

@@ -1,0 +1,125 @@
+"""First exits where a run is not one simple training: several fits, other references, averages, lazy modules."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import StochasticWeightAveraging
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from lightning_tailindex import FirstExitMonitor
+from lightning_tailindex.loggers import FirstExitPresentation
+from lightning_tailindex.records import FirstExit, FirstExitReport
+
+from .test_first_exit import EXACT, Walk, left, monitor
+from .weight_training import QUIET
+
+
+def run(module: LightningModule, *callbacks: Callback, size: int = 200, **options: Any) -> Trainer:
+    ckpt_path = options.pop("ckpt_path", None)
+    trainer = Trainer(**QUIET, callbacks=list(callbacks), **options)
+    trainer.fit(module, DataLoader(torch.zeros(size, 1), batch_size=2), ckpt_path=ckpt_path)
+    return trainer
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+def test_a_second_fit_that_goes_on_keeps_its_exits(is_read: bool, tmp_path: Path) -> None:
+    net, path = Walk(), str(tmp_path / "start.pt")
+    torch.save(net.state_dict(), path)
+    watcher = monitor(reference=path if is_read else "start")
+    trainer = run(net, watcher, max_steps=6)
+    trainer.fit_loop.epoch_loop.max_steps = 12
+    trainer.fit(net, DataLoader(torch.zeros(200, 1), batch_size=2))
+    assert left(watcher.reports[-1]) == [3, 3, 8, None]
+    assert watcher.reports[-1].distance == 3.75
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`", "ignore:You're resuming from a checkpoint")
+def test_a_run_that_resumes_with_another_reference_drops_the_old_one(tmp_path: Path) -> None:
+    first, path = monitor(), tmp_path / "step=8.ckpt"
+    run(Walk(), first, max_steps=8).save_checkpoint(path)
+    assert left(first.reports[-1]) == [3, 3, 8, None]
+    found = {}
+    for reference in (5, 10, "start"):
+        watcher = monitor(reference=reference)
+        run(Walk(), watcher, max_steps=12, ckpt_path=path)
+        found[reference] = watcher.reports[-1]
+    assert (found["start"].distance, left(found["start"])) == (3.75, [3, 3, 8, None])  # the same: it goes on
+    assert (found[10].distance, left(found[10])) == (2 * EXACT, [None] * 4)
+    assert math.isnan(found[5].distance)
+    assert left(found[5]) == [None] * 4
+    assert found[5].note == "no distance: the weights after 5 optimizer steps, the reference, were not seen"
+    content = torch.load(path, weights_only=True)
+    content["callbacks"] = {}
+    torch.save(content, path)
+    watcher = monitor()
+    run(Walk(), watcher, max_steps=12, ckpt_path=path)
+    expected = "no distance: the weights at the start of training, the reference, were not seen"
+    assert watcher.reports[-1].note == expected
+
+
+class Normalized(Walk):
+    """The same steps always, and a layer for whose statistics averaging takes another epoch."""
+
+    def __init__(self, is_normalized: bool) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(1) if is_normalized else nn.Identity()
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        return -self.w[0] + 0 * self.norm(batch).sum()
+
+
+@pytest.mark.parametrize("is_normalized", [False, True])
+@pytest.mark.parametrize("is_first", [False, True])
+def test_weights_that_averaging_puts_in_place_are_no_step(is_normalized: bool, is_first: bool) -> None:
+    watcher, net = monitor(window=50), Normalized(is_normalized)
+    averaging = StochasticWeightAveraging(EXACT, swa_epoch_start=1, annealing_epochs=1)
+    run(net, *((watcher, averaging) if is_first else (averaging, watcher)), size=8, max_epochs=4)
+    assert net.w[0] < 16 * EXACT  # they are in place
+    assert (watcher.reports[-1].distance, watcher.reports[-1].num_steps) == (16 * EXACT, 16)
+    assert (watcher.reports[-1].largest_step, watcher.reports[-1].median_step) == (EXACT, EXACT)
+
+
+class Lazy(Walk):
+    def __init__(self, is_all: bool) -> None:
+        super().__init__()
+        self.w.requires_grad_(not is_all)
+        self.lazy = nn.LazyLinear(2)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        return self.lazy(batch + 1).sum() - self.w[0]
+
+
+def test_lazy_weights_are_counted_as_long_as_they_are_not_followed() -> None:
+    watcher = monitor()
+    run(Lazy(False), watcher, max_steps=6)
+    note = "2 of 3 trainable parameters are not followed: they were frozen or lazy"
+    assert {report.note for report in watcher.reports} == {note}
+    assert [report.distance for report in watcher.reports] == [0, 5 * EXACT, 6 * EXACT]
+    watcher = monitor(reference=2)
+    run(Lazy(True), watcher, max_steps=6)
+    assert watcher.reports[0].note.endswith("2 of 2 trainable parameters are not followed: they were frozen or lazy")
+    assert watcher.reports[-1].note == ""
+    assert watcher.reports[-1].distance == pytest.approx(4 * EXACT * 4)  # four numbers, each by 2 × 0.25 a step
+    assert watcher.reports[-1].num_steps == 5
+
+
+def test_a_checkpoint_with_objects_is_refused_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "objects.ckpt"
+    torch.save({"state_dict": Walk().state_dict(), "hyper_parameters": {"data": Path("here")}}, path)
+    with pytest.raises(ValueError, match=r"no other objects are loaded, got .*objects.ckpt.*module.state_dict\(\)"):
+        run(Walk(), monitor(reference=str(path)), max_steps=2)
+
+
+def test_each_radius_has_a_tag_of_its_own() -> None:
+    radii = FirstExitMonitor([1.0000001, 1.0000002]).radii
+    exits = tuple(FirstExit(radius, step) for step, radius in enumerate(radii))
+    report = FirstExitReport(2, 2.0, exits, 1.0, 1.0, 2, 0.0)
+    scalars = FirstExitPresentation("start", False).scalars(report)
+    assert (scalars["first_exit/step/1.0000001"], scalars["first_exit/step/1.0000002"]) == (0, 1)
