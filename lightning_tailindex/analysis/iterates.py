@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lightning_tailindex.functional import gaussian_surrogate, group_sum, grouped_mle, hill
 from lightning_tailindex.functional.grouped_mle import pooled_groups
+from lightning_tailindex.functional.median import nonzero_median
 from lightning_tailindex.iterates import GroupIterates, IterateObservation
 from lightning_tailindex.records import IterateEstimate, IterateMeasurement, IterateReport, ParameterGroup
 from lightning_tailindex.records import TailIndexEstimate as Estimate
@@ -38,9 +39,35 @@ def _sizes(num_values: int) -> list[int]:
     return [size for size in _SIZES if num_values // size >= _FEWEST_SUMS] or [2]
 
 
-def _published(average: Tensor) -> Estimate:
-    """The published arrangement: the mean over coordinates subtracted, the median over several sizes of sums."""
-    return group_sum(average - average.mean(), group_size=_sizes(len(average)))
+def _side_by_side(parts: Sequence[Tensor], generator: torch.Generator) -> Tensor:
+    """Makes each part a series, ``[n, parts]``: centred, with zeros where it is shorter, which estimators leave out.
+
+    Values go to random rows: in the same few rows, short series would seem to depend on each other.
+    """
+    rows = parts[0].new_zeros(max(map(len, parts)), len(parts))
+    for i, part in enumerate(parts):
+        places = torch.randperm(len(rows), generator=generator, device=part.device)[: len(part)]
+        rows[places, i] = torch.where(part == 0, part, part - nonzero_median(part))
+    return rows
+
+
+def _across(parts: Sequence[Tensor], generator: torch.Generator) -> Estimate:
+    """Coordinates as draws, of each part with a centre and a scale of its own: mixed scales are no heavy tail."""
+    if len(parts) == 1:
+        return grouped_mle(parts[0])
+    return pooled_groups([_side_by_side(parts, generator)], center="none")[0]
+
+
+def _gaussian(part: Tensor, generator: torch.Generator) -> Tensor:
+    """As many Gaussian draws, of the part's own scale."""
+    draws = torch.randn(len(part), generator=generator, dtype=part.dtype, device=part.device)
+    return torch.where(part == 0, part, draws * part.std(correction=0))
+
+
+def _published(parts: Sequence[Tensor]) -> Estimate:
+    """The published arrangement: the mean of each part subtracted, the median over several sizes of sums."""
+    centred = torch.cat([part - part.mean() for part in parts])
+    return group_sum(centred, group_size=_sizes(len(centred)))
 
 
 def _of_rows(deviations: Tensor) -> Estimate:
@@ -66,11 +93,14 @@ def _samples(group: GroupIterates, generator: torch.Generator) -> list[Tensor]:
     return [repetitions, thinned(gaussian_surrogate(deviations[0], generator)), *deviations]
 
 
-def _estimates(group: GroupIterates, pooled: Sequence[Estimate]) -> Iterator[_Named]:
+def _estimates(
+    group: GroupIterates, parts: Sequence[GroupIterates], pooled: Sequence[Estimate], generator: torch.Generator
+) -> Iterator[_Named]:
     repetitions, gaussian, deviation, *workers = pooled
-    own = group.deviations[0]
-    yield _named("ergodic_average", grouped_mle(group.averages[0]))
-    yield _named("ergodic_average_published", _published(group.averages[0]))
+    own, averages = group.deviations[0], [part.averages[0] for part in parts]
+    yield _named("ergodic_average", _across(averages, generator))
+    yield _named("ergodic_average_gaussian", _across([_gaussian(x, generator) for x in averages], generator))
+    yield _named("ergodic_average_published", _published(averages))
     few = _few(group.repetitions)
     yield _Named("repetitions", repetitions, few) if few else _named("repetitions", repetitions)
     yield _named("deviation", deviation)
@@ -78,8 +108,14 @@ def _estimates(group: GroupIterates, pooled: Sequence[Estimate]) -> Iterator[_Na
     yield _named("deviation_rows", _of_rows(own))
     yield _named("deviation_norm", hill(torch.linalg.vector_norm(own, dim=1)))
     for i, worker in enumerate(workers):
-        yield _named(f"worker_{i}", grouped_mle(group.averages[1 + i]))
+        yield _named(f"worker_{i}", _across([part.averages[1 + i] for part in parts], generator))
         yield _named(f"worker_{i}_deviation", worker)
+
+
+def _parts(groups: Sequence[GroupIterates]) -> list[Sequence[GroupIterates]]:
+    """Of what each group consists: the whole model, which is the last, of the others, and these of themselves."""
+    *others, whole = groups
+    return [*([group] for group in others), others or [whole]]
 
 
 def _norm(group: GroupIterates) -> Tensor:
@@ -127,8 +163,8 @@ def analyse_iterates(
         wanted = [place != 1 for sample in samples for place in range(len(sample))]  # of surrogates, no interval
         pooled = iter(pooled_groups([x for sample in samples for x in sample], intervals=wanted))
         named = [
-            list(_estimates(group, [next(pooled) for _ in sample]))
-            for group, sample in zip(groups, samples, strict=True)
+            list(_estimates(group, parts, [next(pooled) for _ in sample], generator))
+            for group, parts, sample in zip(groups, _parts(groups), samples, strict=True)
         ]
         numbers = [
             torch.stack([_norm(group), *(v for e in own for v in _ends(e.estimate))]).cpu()

@@ -17,10 +17,11 @@ from lightning_tailindex.trainer import (
     IterateSettings,
     IterateWatch,
     Replicas,
+    Window,
     check_parameters,
     check_weights,
+    last_step,
     optimizer_steps,
-    processes,
     steps_after_batch,
 )
 from lightning_tailindex.trainer.flavour import LightningModule, Trainer
@@ -148,7 +149,8 @@ class IterateTailIndexMonitor(Monitor[IterateReport]):
         check_parameters(trainer, module, self.settings.patterns)
         self._found = None if trainer.global_step == 0 else self._burn_in
         self._watch = IterateWatch(trainer, self.settings, self._found)
-        work = "a running mean and snapshots of sampled weights; windows begin " + self.settings.beginning(self._found)
+        windows = self.settings.beginning(self._found, optimizer_steps(trainer), last_step(trainer, module))
+        work = f"a running mean and snapshots of sampled weights; windows begin {windows}"
         return self.settings.window, "the tail index of the iterates", work
 
     def _is_ready(self, trainer: Trainer) -> bool:
@@ -182,17 +184,16 @@ class IterateTailIndexMonitor(Monitor[IterateReport]):
     def _report(self, trainer: Trainer, module: LightningModule, step: int) -> IterateReport:
         start, watch = time.perf_counter(), self._watch
         assert watch is not None
-        observation, parameter_groups, minibatch_size = watch.observe(trainer, step)
 
-        def analysis() -> IterateReport:
+        def analysis(window: Window) -> IterateReport:
             return analyse_iterates(
-                observation,
+                window.iterates,
                 step=step,
-                parameter_groups=parameter_groups,
-                minibatch_size=minibatch_size,
+                parameter_groups=window.parameter_groups,
+                minibatch_size=window.minibatch_size,
                 replicas=self.settings.replicas,
                 seed=derived_seed(self.settings.seed, step),
                 clock=lambda: time.perf_counter() - start,
             )
 
-        return processes(trainer).all_or_none(analysis)
+        return watch.observe(trainer, step, analysis)

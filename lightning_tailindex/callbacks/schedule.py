@@ -43,7 +43,7 @@ class Schedule:
         return 0 if self.is_waiting else self.interval - step % self.interval
 
     def announcement(self, start: int, end: float) -> str:
-        """Says how often will be measured.
+        """Says how often will be measured: at most, where something has to be ready for it.
 
         Args:
             start: Optimizer steps taken.
@@ -55,5 +55,6 @@ class Schedule:
         count = ""
         if end < math.inf:
             times = math.ceil(end / self.interval) - math.ceil(start / self.interval)
-            count = f" ({times} measurement{'' if times == 1 else 's'} from step {start} to the end at step {end})"
+            several = f"{times} measurement{'' if times == 1 else 's'}"
+            count = f" (at most {several} from step {start} to the end at step {end})"
         return f"every {self.interval} optimizer steps{count}"

@@ -159,8 +159,8 @@ class SharpnessMonitor(Monitor[SharpnessReport]):
     def _report(self, trainer: Trainer, pl_module: LightningModule, step: int) -> SharpnessReport:
         assert self._source is not None
         start = time.perf_counter()
+        sizes, (limit, limit_note) = step_sizes(trainer), stability_limit(trainer)  # first, should they fail
         found = self._source.observe(trainer, pl_module)
-        limit, limit_note = stability_limit(trainer)
         return SharpnessReport(
             step=step,
             eigenvalues=found.eigenvalues.values,
@@ -169,7 +169,7 @@ class SharpnessMonitor(Monitor[SharpnessReport]):
             trace_error=found.trace.error,
             loss=found.loss,
             trace_samples=self.settings.trace_samples or 0,
-            step_sizes=step_sizes(trainer),
+            step_sizes=sizes,
             stability_limit=limit,
             num_parameters=found.num_parameters,
             num_minibatches=found.num_minibatches,

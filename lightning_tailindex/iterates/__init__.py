@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .observation import GroupIterates, IterateObservation
 from .recorder import IterateRecorder
+from .repetitions import Repetitions
 from .settling import Settling
 
-__all__ = ["GroupIterates", "IterateObservation", "IterateRecorder", "Settling"]
+__all__ = ["GroupIterates", "IterateObservation", "IterateRecorder", "Repetitions", "Settling"]

@@ -50,10 +50,11 @@ class IterateObservation:
     @property
     def note(self) -> str:
         """Says in words what a reader has to know of all groups."""
-        found = "where the loss had settled" if self.is_found else "as given"
+        found = "where no fall of the loss could be told" if self.is_found else "as given"
         snapshots = "every step" if self.stride == 1 else f"one in {self.stride} steps"
         return (
-            "the α of ergodic averages takes coordinates for draws, which are neither independent nor of one scale;"
+            "the α of ergodic averages takes coordinates for draws, which are neither independent nor of one scale"
+            " within a group;"
             f" that of deviations takes snapshots, {snapshots}, which depend on each other in time;"
             f" the burn-in was of {self.burn_in} steps, {found}"
         )

@@ -20,7 +20,7 @@ def led(
     is_leader: bool,
     work: Callable[[Callable[[Tensor], Tensor]], T],
     answer: Callable[[Tensor], Tensor],
-    question: Tensor,
+    question: Callable[[], Tensor],
     share: Callable[[Any], T],
 ) -> T:
     """Lets one process ask questions, each of which all processes answer together, and tells all what it made of them.
@@ -32,10 +32,11 @@ def led(
     Args:
         together: The processes; each of them has to call this.
         is_leader: Whether this is the one that asks.
-        work: What to do, given what answers a question; called in the leader alone.
+        work: What to do, given what answers a question; called in the leader alone, which may fail at any time.
         answer: From a question to its answer. Called in every process with the same question; it returns in every
-            process, or raises in each.
-        question: A tensor as questions are: shape, type and device.
+            process, or raises in each. What may fail in one alone, such as what the leader makes of the answer, belongs
+            into ``work`` or into an agreement of its own.
+        question: Makes a tensor as questions are: shape, type and device.
         share: Returns in every process what the leader gives it; the others give None.
 
     Returns:
@@ -48,20 +49,30 @@ def led(
     if together.count == 1:
         return work(answer)
 
+    # memory is asked for once, by agreement: a process that had none left later would leave the others waiting
+    like, own = together.all_or_none(lambda: _memory(question()))
+
     def spread(asked: Tensor | None) -> Tensor:
         """The question that the leader asks; the number behind it is 0 where it has no more."""
-        own = question.new_zeros(question.numel() + 1)
+        own.zero_()
         if asked is not None:
-            own = torch.cat([asked.reshape(-1), asked.new_ones(1)]) * together.count
+            own[:-1].copy_(asked.reshape(-1)).mul_(together.count)
+            own[-1] = together.count
         return together.mean(own)
 
     if is_leader:
-        result = _leads(together, work, answer, spread)
+        result = _leads(together, work, lambda message: answer(message[:-1].view_as(like)), spread)
         return share(result)
     while (message := spread(None))[-1] > 0:
-        answer(message[:-1].view_as(question))
+        answer(message[:-1].view_as(like))
     together.agree(None, 0)
     return share(None)
+
+
+def _memory(question: Tensor) -> tuple[Tensor, Tensor]:
+    """What questions are like, without values of its own, and a message that has room for one."""
+    message = torch.empty(question.numel() + 1, dtype=question.dtype, device=question.device)
+    return message[:-1].view_as(question), message
 
 
 def _leads(
@@ -74,8 +85,9 @@ def _leads(
 
     def ask(asked: Tensor) -> Tensor:
         nonlocal is_known_to_all
-        is_known_to_all = True  # whatever fails in here fails in every process
-        answered = answer(spread(asked)[:-1].view_as(asked))
+        message = spread(asked)  # if it fails, then before the others have heard of it
+        is_known_to_all = True  # whatever fails in an answer fails in every process
+        answered = answer(message)
         is_known_to_all = False
         return answered
 

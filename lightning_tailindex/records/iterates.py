@@ -37,8 +37,10 @@ class IterateMeasurement:
         group_size: Coordinates that the group has.
         deviation_norm: Root mean square of ‖w_k − mean‖ over the snapshots, scaled up to all coordinates of the group.
         estimates: Tail indices, the headline first: "ergodic_average" (the averages over the window, coordinates as
-            draws, by grouped maximum likelihood), "ergodic_average_published" (the same values in the published
-            arrangement of group sums), "repetitions" (ergodic averages of 16 windows or more as draws, pooled over
+            draws, by grouped maximum likelihood; of the whole model the groups' coordinates, the centre and the scale
+            of each group left free), "ergodic_average_gaussian" (the same of as many Gaussian values of the groups'
+            scales), "ergodic_average_published" (the same values in the published arrangement of group sums, the mean
+            of each group subtracted), "repetitions" (ergodic averages of 16 windows or more as draws, pooled over
             coordinates; NaN before), "deviation" (w_k − mean, pooled over coordinates), "deviation_gaussian" (its
             Gaussian surrogate's), "deviation_rows" (growth of norms of sums of w_k − mean), "deviation_norm" (Hill's
             of ‖w_k − mean‖). Where each replica is asked for, "worker_0" and "worker_0_deviation" and so on are the

@@ -3,9 +3,10 @@
 from .data import Batches, check_dataloader
 from .extra_minibatches import ExtraMinibatches
 from .fixed_minibatches import FixedMinibatches
-from .iterates import IterateSettings, IterateWatch, Replicas
+from .iterates import IterateWatch, Window
 from .optimizer import step_sizes
 from .replicas import note_on_replicas
+from .sampled_weights import IterateSettings, Replicas
 from .sharpness import SharpnessSettings, SharpnessSource, check_sharpness
 from .source import NoiseSettings, NoiseSource
 from .stability import stability_limit
@@ -34,6 +35,7 @@ __all__ = [
     "SharpnessSettings",
     "SharpnessSource",
     "TrainingGradients",
+    "Window",
     "check_alone",
     "check_dataloader",
     "check_measurable",

@@ -19,6 +19,7 @@ class FixedMinibatches:
     """Reads the same minibatches again and again: by a seeded order, or those of a stream that training first saw.
 
     A minibatch is what an optimizer step consumes: loader batch × accumulation × ranks, each process having its share.
+    Accumulation is the trainer's when this is made: if a callback changes it during training, they stay what they are.
 
     Args:
         trainer: The trainer, whose data decide.
@@ -32,10 +33,11 @@ class FixedMinibatches:
 
     def __init__(self, trainer: Trainer, count: int | None, dataloader: Iterable[object] | None, seed: int) -> None:
         self._count, self._dataloader, self._seed = count, dataloader, seed
+        self._accumulation = trainer.accumulate_grad_batches
         is_stream = dataloader is None and not can_read_again(trainer)
         if count is None and (is_stream or (dataloader is not None and self._data(trainer, None).sweep_length is None)):
             raise MisconfigurationException("num_minibatches must be a number for data without a length, got None.")
-        self._replay = Replay((count or 1) * trainer.accumulate_grad_batches) if is_stream else None
+        self._replay = Replay((count or 1) * self._accumulation) if is_stream else None
 
     @property
     def is_replayed(self) -> bool:
@@ -53,19 +55,18 @@ class FixedMinibatches:
 
     def count(self, trainer: Trainer) -> int:
         """Counts them."""
-        return self._plan(trainer, self._data(trainer, self._replay)).num_full
+        return self._plan(self._data(trainer, self._replay)).num_full
 
     def read(self, trainer: Trainer) -> list[Minibatch]:
         """Reads this process's share of them; its order draws from random states that the caller has seeded."""
         data = self._data(trainer, self._replay)
-        return list(plan_minibatches(data.read((self._seed,)), self._plan(trainer, data)))
+        return list(plan_minibatches(data.read((self._seed,)), self._plan(data)))
 
     def _data(self, trainer: Trainer, replay: Replay | None) -> Data:
         if self._dataloader is not None:
             return own_data(self._dataloader, trainer)
         return training_data(trainer) if replay is None else replay.data()
 
-    def _plan(self, trainer: Trainer, data: Data) -> SweepPlan:
-        accumulation = trainer.accumulate_grad_batches
-        length = (self._count or 1) * accumulation if data.sweep_length is None else data.sweep_length
-        return SweepPlan(0, self._count, length, accumulation, data.batch_size)
+    def _plan(self, data: Data) -> SweepPlan:
+        length = (self._count or 1) * self._accumulation if data.sweep_length is None else data.sweep_length
+        return SweepPlan(0, self._count, length, self._accumulation, data.batch_size)

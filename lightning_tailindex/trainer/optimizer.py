@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch.optim import Optimizer
 
@@ -16,8 +16,9 @@ __all__ = ["StepSizes", "step_sizes"]
 
 
 def step_sizes(trainer: Trainer) -> tuple[float, ...]:
-    """Returns the step size of each parameter group of each optimizer, in their order, for the next step."""
-    return tuple(float(group["lr"]) for optimizer in trainer.optimizers for group in optimizer.param_groups)
+    """Returns the step size of each parameter group of each optimizer, in their order, for the next step; or NaN."""
+    groups = (group for optimizer in trainer.optimizers for group in optimizer.param_groups)
+    return tuple(float(group.get("lr", math.nan)) for group in groups)
 
 
 def _class_names(optimizers: Sequence[Optimizer]) -> list[str]:
@@ -40,10 +41,20 @@ def _momentum(group: Mapping[str, Any]) -> tuple[float, str]:
     return float(group.get("momentum", 0.0)), "momentum"
 
 
+class _Seen(NamedTuple):
+    """Mean, number and last of a parameter group's step sizes, and the momentum of the last step with its name."""
+
+    mean: float
+    steps: int
+    last: float
+    momentum: tuple[float, str]
+
+
 class StepSizes:
     """Averages the step sizes that optimizers take, whatever schedules, and however many optimizers there are.
 
-    They are read when a step is about to be made: a schedule that moves at every step has moved on after it.
+    They and the momenta are read when a step is about to be made: a schedule that moves at every step, as
+    ``OneCycleLR`` moves both, has moved on after it.
 
     Args:
         optimizers: The optimizers.
@@ -51,7 +62,7 @@ class StepSizes:
 
     def __init__(self, optimizers: Sequence[Optimizer]) -> None:
         self._optimizers = list(optimizers)
-        self._seen: dict[tuple[int, int], tuple[float, int, float]] = {}  # mean, number and last of the step sizes
+        self._seen: dict[tuple[int, int], _Seen] = {}
 
     def see(self, optimizer: Optimizer) -> None:
         """Takes the step sizes of an optimizer that is about to step."""
@@ -60,9 +71,9 @@ class StepSizes:
             self._optimizers.append(optimizer)
             place = len(self._optimizers) - 1
         for i, group in enumerate(optimizer.param_groups):
-            mean, count, _ = self._seen.get((place, i), (0.0, 0, math.nan))
-            last = float(group["lr"])
-            self._seen[place, i] = (mean + (last - mean) / (count + 1), count + 1, last)
+            before, last = self._seen.get((place, i), _Seen(0.0, 0, math.nan, (0.0, ""))), float(group["lr"])
+            count = before.steps + 1
+            self._seen[place, i] = _Seen(before.mean + (last - before.mean) / count, count, last, _momentum(group))
 
     def read(self) -> tuple[ParameterGroup, ...]:
         """Returns what was seen of each parameter group."""
@@ -73,5 +84,7 @@ class StepSizes:
         )
 
     def _read(self, place: int, i: int, name: str) -> ParameterGroup:
-        mean, _, last = self._seen.get((place, i), (math.nan, 0, math.nan))
-        return ParameterGroup(name, mean, last, *_momentum(self._optimizers[place].param_groups[i]))
+        known = self._seen.get((place, i))
+        if known is None:
+            return ParameterGroup(name, math.nan, math.nan, *_momentum(self._optimizers[place].param_groups[i]))
+        return ParameterGroup(name, known.mean, known.last, *known.momentum)

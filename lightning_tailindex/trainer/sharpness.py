@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import final
@@ -110,18 +110,16 @@ class _Answers:
 
     hessian: Hessian
     together: Processes
-    advance: Callable[[], object]
     losses: list[float] = field(default_factory=list)
 
     def __call__(self, vector: Tensor) -> Tensor:
+        """Returns the sum over minibatches, and behind it their loss and their weight; fails in all or in none."""
         total = self.together.mean(self.together.all_or_none(lambda: self.hessian.product(vector)))
         loss, weight = total[-2:].tolist()
         if weight == 0:
             raise ValueError("no minibatch has a loss.")  # in every process
         self.losses.append(loss / weight)
-        self.advance()
-        product: Tensor = total[:-2] / weight
-        return product
+        return total
 
     @property
     def note(self) -> str:
@@ -155,15 +153,15 @@ class SharpnessSource:
             hessian, size, number = together.all_or_none(
                 lambda: stack.enter_context(self._hessian(trainer, module)), lambda own: own[2]
             )
-            bar = stack.enter_context(closing(self._bar.over(count(), trainer, self._settings.most_products)))
-            answers = _Answers(hessian, together, lambda: next(bar))
-            question = torch.zeros(hessian.size, dtype=hessian.dtype, device=hessian.device)
+            bar = self._bar.over(count(), trainer, self._settings.most_products)
+            stack.callback(_quietly, bar.close)
+            answers = _Answers(hessian, together)
             found: tuple[Eigenvalues, Trace] = led(
                 together,
                 trainer.is_global_zero,
-                lambda ask: self._analysis(ask, hessian),
+                lambda ask: self._analysis(lambda vector: _product(ask(vector), bar), hessian),
                 answers,
-                question,
+                lambda: torch.empty(hessian.size, dtype=hessian.dtype, device=hessian.device),
                 lambda found: trainer.strategy.broadcast(found),
             )
             eigenvalues, trace = found
@@ -209,6 +207,19 @@ class SharpnessSource:
             parameters = measured_parameters(shadow, self._settings.patterns).values()
             losses = list(_losses(minibatches, loss, Restored(shadow), seed, trainer.strategy.root_device))
             yield Hessian(parameters, losses), minibatches[0].weight, len(minibatches)
+
+
+def _product(total: Tensor, bar: Iterator[object]) -> Tensor:
+    """Makes the product of an answer, and shows that there is one more: what the asking process does by itself."""
+    _quietly(lambda: next(bar))
+    product: Tensor = total[:-2] / total[-1]
+    return product
+
+
+def _quietly(shows: Callable[[], object]) -> None:
+    """Shows something; a bar that cannot be drawn, as where the terminal is gone, spoils no measurement."""
+    with suppress(Exception):
+        shows()
 
 
 def _losses(

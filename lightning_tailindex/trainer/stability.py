@@ -23,13 +23,14 @@ def stability_limit(trainer: Trainer) -> tuple[float, str]:
         \eta (\lambda + \mu) < \frac{2 (1 + \beta)}{1 + 2 \beta}
 
     without momentum, with it, and with Nesterov's. What is returned is the right side minus :math:`\eta \mu`, the least
-    of all parameter groups.
+    of all parameter groups; infinity for a dampening of 1, by which gradients move nothing after the first step.
 
     Args:
         trainer: The trainer.
 
     Returns:
-        The limit, and a note: NaN for optimizers that rescale gradients, whose limit is not of the loss's own Hessian.
+        The limit, and a note: NaN for optimizers that rescale gradients, whose limit is not of the loss's own Hessian,
+        and for a dampening above 1 or a group without a step size, for which there is none.
 
     References:
         Cohen, Kaur, Li, Kolter, Talwalkar (2021). Gradient Descent on Neural Networks Typically Occurs at the Edge of
@@ -39,14 +40,19 @@ def stability_limit(trainer: Trainer) -> tuple[float, str]:
     if others:
         name = ", ".join(dict.fromkeys(others))
         return math.nan, f"there is no limit of stability for the step size of {name}, which rescales gradients"
-    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
-    return min(map(_limit, groups), default=math.nan), ""
+    limits = [_limit(group) for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    if any(map(math.isnan, limits)):
+        return math.nan, "there is no limit of stability for an SGD that dampens by more than 1 or has no step size"
+    return min(limits, default=math.nan), ""
 
 
 def _limit(group: Mapping[str, Any]) -> float:
-    momentum, limit = float(group["momentum"]), 2.0
-    if group["nesterov"]:
+    """The limit of one group, which of another class named SGD need not have all that torch's has."""
+    momentum, passed, limit = float(group.get("momentum", 0)), 1 - float(group.get("dampening", 0)), 2.0
+    if group.get("nesterov", False):
         limit *= (1 + momentum) / (1 + 2 * momentum)
+    elif momentum and passed > 0:
+        limit *= (1 + momentum) / passed
     elif momentum:
-        limit *= (1 + momentum) / (1 - float(group["dampening"]))
-    return limit - float(group["lr"]) * float(group["weight_decay"])
+        limit = math.inf if passed == 0 else math.nan
+    return limit - float(group.get("lr", math.nan)) * float(group.get("weight_decay", 0))

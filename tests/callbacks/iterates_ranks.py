@@ -54,6 +54,26 @@ class FailsOnOneRank(Net):
         self.requires_grad_(True)
 
 
+class Name:
+    """Of a parameter group: cannot be told in the second process after step 32."""
+
+    def __init__(self, net: LightningModule) -> None:
+        self.net = net
+
+    def __str__(self) -> str:
+        if (self.net.global_rank, self.net.global_step) == (1, 32):
+            raise MemoryError("broken on purpose")
+        return "part"
+
+
+class FailsLate(Net):
+    """Fails in the second process once the window has been exchanged."""
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        parts: list[Any] = [{"params": part.parameters(), "name": Name(self)} for part in (self.body, self.head)]
+        return torch.optim.SGD(parts, lr=0.1)
+
+
 def fit(strategy: DDPStrategy, *monitors: IterateTailIndexMonitor, module: type[Net] = Net) -> dict[str, Any]:
     torch.manual_seed(0)
     net, generator = module(), torch.Generator().manual_seed(0)
@@ -100,6 +120,7 @@ def main() -> None:
         "same": fit(ddp(), monitor(on_error="raise")),
         "settling": fit(ddp(), monitor(burn_in=None, on_error="raise")),
         "failing": fit(ddp(), monitor(), module=FailsOnOneRank),
+        "failing late": fit(ddp(), monitor(), module=FailsLate),
         "local without": fit(LocalSGD(4)),
         "each": fit(LocalSGD(4), monitor(replicas="each", on_error="raise")),
         "average": fit(LocalSGD(4), monitor(replicas="average", on_error="raise")),

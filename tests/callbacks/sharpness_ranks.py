@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -26,6 +28,25 @@ class FailsOnOneRank(Classifier):
         if (self.trainer.global_rank, self.trainer.global_step) in {(0, 1), (1, 2)}:
             raise ValueError("broken on purpose")
         return self.training_step(batch, batch_idx)
+
+
+class BrokenTqdm(Tqdm):
+    """Can be made and not be moved, as where standard output is closed."""
+
+    failed = 0
+
+    def update(self, n: float | None = 1) -> bool | None:
+        if self.desc.startswith("Sharpness"):
+            BrokenTqdm.failed += 1
+            raise OSError("no terminal")
+        return super().update(n)
+
+
+class BrokenBar(TQDMProgressBar):
+    def init_train_tqdm(self) -> Any:
+        bar = super().init_train_tqdm()
+        bar.__class__ = BrokenTqdm
+        return bar
 
 
 class FailsToAnalyse(SharpnessMonitor):
@@ -62,7 +83,9 @@ def train(*measuring: Callback, module: type[Classifier] = Classifier, devices: 
     strategy: Any = DDPStrategy(process_group_backend="gloo", find_unused_parameters=True) if devices > 1 else "auto"
     # the whole of the data in each process: two of them take the steps that one takes
     data = DataLoader(samples(24), 24)
+    shows = any(isinstance(callback, BrokenBar) for callback in measuring)
     options = {"devices": devices, "strategy": strategy, "max_epochs": 5, "use_distributed_sampler": False}
+    options |= {"enable_progress_bar": shows}
     trainer = fit(net, *measuring, recorder, data=data, **options)
     return {
         "state": net.state_dict(),
@@ -87,8 +110,10 @@ def main() -> None:
         "naive": train(NaiveMeasurement()),
         "failing": train(
             FailsToAnalyse(1, num_minibatches=1, trace_samples=None, dataloader=batches(), parameters="0.weight"),
+            BrokenBar(),
             module=FailsOnOneRank,
         ),
+        "failed bars": BrokenTqdm.failed,
     }
     torch.save(results, Path(sys.argv[1]) / f"rank{os.environ.get('LOCAL_RANK', '0')}.pt")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
@@ -24,11 +24,27 @@ from .test_cli import LIGHTNINGS, start, write
 from .training_trace import NaiveMeasurement, NoisyData, train
 
 
-def test_windows_follow_the_burn_in_and_each_other() -> None:
+def test_windows_follow_the_burn_in_and_each_other(caplog: pytest.LogCaptureFixture) -> None:
     watcher = monitor(burn_in=10)
-    fit(Chains(0.1), watcher, max_steps=60)
+    with caplog.at_level("INFO"):
+        fit(Chains(0.1), watcher, max_steps=60)
+    assert "after a burn-in of 10 steps: 3 windows will be full when training ends" in caplog.text
     assert [report.step for report in watcher.reports] == [26, 42, 58]
     assert all((report.burn_in, report.window, report.num_snapshots) == (10, 16, 16) for report in watcher.reports)
+
+
+@pytest.mark.parametrize(
+    ("burn_in", "found", "end", "said"),
+    [
+        (45, None, 60, "after a burn-in of 45 steps: not one window will be full when training ends"),
+        (0, None, 21, "after a burn-in of 0 steps: 1 window will be full when training ends"),
+        (45, None, math.inf, "after a burn-in of 45 steps"),
+        (None, 20, 60, "after the burn-in of 20 steps that was found before: 2 windows will be full"),
+        (None, None, 60, "from one 16 steps to the next: at most 1 window will be full when training ends"),
+    ],
+)
+def test_the_start_says_how_many_windows_fit(burn_in: int | None, found: int | None, end: float, said: str) -> None:
+    assert said in monitor(burn_in=burn_in).settings.beginning(found, 5, end)
 
 
 def test_the_average_is_that_of_the_window() -> None:
@@ -53,7 +69,8 @@ def test_the_burn_in_is_found_by_the_loss() -> None:
     assert near.reports[0].burn_in < 100 < far.reports[0].burn_in
     assert far.reports[0].step == far.reports[0].burn_in + 16
     assert far.reports[0].burn_in % 16 == 0
-    assert f"the burn-in was of {far.reports[0].burn_in} steps, where the loss had settled" in far.reports[0].note
+    told = f"the burn-in was of {far.reports[0].burn_in} steps, where no fall of the loss could be told"
+    assert told in far.reports[0].note
     assert "neither independent nor of one scale" in far.reports[0].note
 
 
@@ -63,6 +80,10 @@ class Scheduled(Chains):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        scheduler.step()
+        scheduler.optimizer.param_groups[0]["momentum"] += 0.01  # as OneCycleLR moves it
+
 
 def test_step_sizes_are_those_that_the_steps_took() -> None:
     watcher = monitor()
@@ -70,7 +91,7 @@ def test_step_sizes_are_those_that_the_steps_took() -> None:
     (report,) = watcher.reports
     taken = [0.4 / (1 + step) for step in range(16)]
     (group,) = report.parameter_groups
-    assert (group.name, group.momentum, group.momentum_kind) == ("SGD", 0.5, "momentum")
+    assert (group.name, group.momentum, group.momentum_kind) == ("SGD", pytest.approx(0.65), "momentum")
     assert group.step_size == pytest.approx(sum(taken) / 16)
     assert group.last_step_size == pytest.approx(taken[-1])
     assert report.minibatch_size == 8 * 4
@@ -108,6 +129,39 @@ def test_several_optimizers_and_parameter_groups_are_told_apart() -> None:
         ("Adam_group0", 0.01, 0.9, "beta1"),
         ("Adam_group1", 0.02, 0.9, "beta1"),
     ]
+
+
+class Thaws(Chains):
+    """Trains one parameter, and from step 16 on another one of the same size."""
+
+    def __init__(self) -> None:
+        super().__init__(0.1)
+        self.other = nn.Parameter(torch.zeros_like(self.weight), requires_grad=False)
+
+    def on_train_batch_start(self, *rest: Any) -> None:
+        self.weight.requires_grad_(self.global_step < 16)
+        self.other.requires_grad_(self.global_step >= 16)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        return super().training_step(batch, batch_idx) + (self.other - 1).square().sum()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD([self.weight, self.other], lr=0.1)
+
+
+def test_repetitions_are_of_the_same_parameters() -> None:
+    watcher = monitor(figures=None)
+    fit(Thaws(), watcher, max_steps=48)
+    assert [report.num_repetitions for report in watcher.reports] == [1, 1, 2]
+
+
+@pytest.mark.filterwarnings("ignore:.*swa", "ignore:Swapping scheduler")
+def test_the_swap_of_weights_in_the_end_of_their_averaging_is_no_step() -> None:
+    watcher, steps = monitor(burn_in=None), monitor(burn_in=None)
+    trainer = fit(Chains(0.05), watcher, StochasticWeightAveraging(0.05, swa_epoch_start=0.0), batches=31)
+    assert (trainer.global_step, watcher.state_dict()["burn_in"]) == (32, None)
+    fit(Chains(0.05), steps, batches=32)
+    assert steps.state_dict()["burn_in"] == 32  # what a step would have been
 
 
 class Silent(ByHand):

@@ -51,6 +51,9 @@ def test_every_rank_holds_the_same_reports(ranks: list[Any], case: str) -> None:
 def test_a_window_that_fails_on_one_rank_is_dropped_on_all(ranks: list[Any]) -> None:
     for results in ranks:
         assert [report["step"] for report in results["failing"]["reports"]] == [16, 48]
+        late = results["failing late"]
+        assert [(report["step"], report["num_repetitions"]) for report in late["reports"]] == [(16, 1), (48, 2)]
+        assert "step 32 failed and was dropped" in late["warnings"][0]
 
 
 def test_of_replicas_that_differ_each_and_their_average_are_measured(ranks: list[Any]) -> None:

@@ -126,6 +126,38 @@ def test_step_sizes_are_those_of_the_next_step() -> None:
     assert [report.stability_limit for report in monitor.reports] == [2, 2, 2]
 
 
+class SGD(torch.optim.Optimizer):
+    """Of the name alone, with step sizes and nothing else of torch's."""
+
+    def __init__(self, parameters: Any, lr: float) -> None:
+        super().__init__(parameters, {"lr": lr})
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        closure()
+
+
+class Still(Quadratic):
+    def configure_optimizers(self) -> Any:
+        return SGD(self.parameters(), 0.1)
+
+
+@pytest.mark.parametrize(
+    ("module", "limit"),
+    [
+        (Quadratic(lr=0.1, momentum=0.9, dampening=1.0), math.inf),
+        (Quadratic(lr=0.01, momentum=0.9, dampening=1.5), math.nan),
+        (Still(), 2.0),
+    ],
+)
+def test_unusual_gradient_descent_is_measured(module: Quadratic, limit: float) -> None:
+    monitor = watch(every_n_steps=100)
+    fit(module, monitor)
+    (report,) = monitor.reports
+    assert report.eigenvalues[0] == pytest.approx(EIGENVALUES[0])
+    assert report.stability_limit == pytest.approx(limit, nan_ok=True)
+    assert ("dampens by more than 1" in report.note) is math.isnan(limit)
+
+
 def test_other_optimizers_have_no_limit() -> None:
     monitor = watch(every_n_steps=100)
     fit(Classifier(optimizer=torch.optim.AdamW), monitor)

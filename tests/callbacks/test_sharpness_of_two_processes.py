@@ -62,3 +62,4 @@ def test_they_are_those_of_one_process_with_all_minibatches(ranks: list[Any]) ->
 def test_a_measurement_that_fails_on_one_rank_is_dropped_on_all(ranks: list[Any]) -> None:
     for results in ranks:
         assert [report["step"] for report in results["failing"]["reports"]] == [0, 4]
+    assert ranks[0]["failed bars"] > 0  # a bar that cannot be drawn was no failure

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
@@ -67,6 +67,7 @@ SAME: dict[str, dict[str, Any]] = {
     "a stream": {"data": lambda: DataLoader(Stream(), 4)},
     "a dataloader of its own": {"dataloader": DataLoader(samples(20), 5)},
     "accumulation": {"accumulate_grad_batches": 2, "max_epochs": 2},
+    "accumulation that changes": {"others": [GradientAccumulationScheduler({1: 2})], "max_epochs": 2},
 }
 
 
@@ -78,7 +79,7 @@ def test_the_loss_is_the_same_function_at_every_measurement(name: str) -> None:
     options = dict(SAME[name])
     monitor = watch(dataloader=options.pop("dataloader", None))
     module, data = options.pop("module", Frozen)(), options.pop("data", lambda: None)()
-    fit(module, monitor, data=data, **options)
+    fit(module, monitor, *options.pop("others", ()), data=data, **options)
     first, *others = (replace(report, step=0, seconds=0.0) for report in monitor.reports)
     assert others
     assert all(other == first for other in others)

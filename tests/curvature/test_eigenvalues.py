@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,6 +147,24 @@ def test_the_trace_of_what_is_not_finite_is_nan_with_a_note() -> None:
     found = hutchinson_trace(lambda vector: vector * math.inf, 4, 2)
     assert math.isnan(found.value)
     assert found.note == "products of the Hessian with random vectors are not finite"
+
+
+class Coarse(Tensor):
+    """On a device without double precision, as Apple's GPUs are."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.double:
+            raise TypeError("no float64 here")
+        found = super().__torch_function__(func, types, args, kwargs or {})
+        return found.as_subclass(Tensor) if func is Tensor.cpu else found
+
+
+def test_the_trace_needs_no_double_precision_of_the_device() -> None:
+    coarse = torch.ones(3).as_subclass(Coarse)
+    with pytest.raises(TypeError, match="no float64"):
+        coarse.double()
+    assert hutchinson_trace(lambda vector: coarse * vector, 3, 2).value == 3
 
 
 def test_one_random_vector_has_no_standard_error() -> None:

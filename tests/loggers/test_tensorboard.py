@@ -102,7 +102,7 @@ def test_a_text_says_what_was_measured_and_how(run: tuple[TailIndexMonitor, Even
     assert said["full gradient"] == "40 minibatches"
     assert said["estimators"] == "grouped_mle"
     assert said["data"] == watcher.reports[0].note or "no two draws share data"
-    assert "every 10 optimizer steps (4 measurements" in said["schedule"]
+    assert "every 10 optimizer steps (at most 4 measurements" in said["schedule"]
     assert re.search(r"Python 3\.\d+.*torch \d.*lightning \d", said["versions"])
     assert (said["num_minibatches"], said["dataloader"]) == ("32", "None")
     assert text(events, "tail_index_law").count("\n") == 4
