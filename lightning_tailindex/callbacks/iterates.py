@@ -48,16 +48,17 @@ class IterateTailIndexMonitor(Monitor[IterateReport]):
     memory it keeps a running mean and at most 256 snapshots, whatever the window. Theory says that the iterates' tails
     grow heavier with the step size η over the minibatch size b, which are logged beside. The headline is that of the
     ergodic averages by grouped maximum likelihood: iterates have power-law tails and no stable law, while averages of
-    many of them tend to a stable law of the same α, which is what such an estimator is for. Nothing is computed but
-    what training computes anyway, and training is bit for bit what it is without the callback.
+    many of them tend to a stable law of the same α, which is what such an estimator is for. In the whole model, each
+    group has a centre and a scale of its own: mixed scales would seem a heavy tail. Nothing is computed but what
+    training computes anyway, and training is bit for bit what it is without the callback.
 
     Args:
         window: Optimizer steps in a window, and between measurements, at least 16.
-        burn_in: Optimizer steps before the first window, at least 0; None to wait until training's own loss has
-            settled: until its mean over one window's steps is no longer below that over the window before by more than
-            two standard errors.
+        burn_in: Optimizer steps before the first window, at least 0; None to wait until no fall of training's own
+            loss can be told: until its mean over one window's steps is no longer below that over the window before by
+            more than two standard errors.
         group_by: Parameters analysed together: "module" (those of one submodule), "parameter", "model" (nothing finer
-            than the whole model), or a function from a parameter's name to its group's.
+            than the whole model, whose scales are then mixed), or a function from a parameter's name to its group's.
         parameters: Regular expressions of the names of the parameters to follow; None for all.
         max_coordinates: Coordinates sampled in each group, at least 1, the same throughout a run.
         replicas: Whose weights, of several processes: "same" for one of them where training keeps them the same, as

@@ -155,12 +155,22 @@ def test_repetitions_are_of_the_same_parameters() -> None:
     assert [report.num_repetitions for report in watcher.reports] == [1, 1, 2]
 
 
-@pytest.mark.filterwarnings("ignore:.*swa", "ignore:Swapping scheduler")
+class Normalized(Chains):
+    """Has settled, and has running averages, for which the averaging of weights makes an epoch of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(0.1)
+        self.norm = nn.BatchNorm1d(2)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        return 0 * (self.weight.sum() + self.norm(torch.zeros(4, 2)).sum())
+
+
 def test_the_swap_of_weights_in_the_end_of_their_averaging_is_no_step() -> None:
     watcher, steps = monitor(burn_in=None), monitor(burn_in=None)
-    trainer = fit(Chains(0.05), watcher, StochasticWeightAveraging(0.05, swa_epoch_start=0.0), batches=31)
+    trainer = fit(Normalized(), watcher, StochasticWeightAveraging(0.1, swa_epoch_start=0.0), batches=31)
     assert (trainer.global_step, watcher.state_dict()["burn_in"]) == (32, None)
-    fit(Chains(0.05), steps, batches=32)
+    fit(Normalized(), steps, batches=32)
     assert steps.state_dict()["burn_in"] == 32  # what a step would have been
 
 
