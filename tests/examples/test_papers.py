@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,12 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from examples.papers.draw import drawn, main, table
 from examples.papers.nets import Classifier, FullyConnected, LeNet, linear_hinge
 from examples.papers.published import Pooled
 from lightning_tailindex.functional import group_sum
 from lightning_tailindex.functional.surrogate import gaussian_surrogate
+from lightning_tailindex.report.runs import Run, read_runs
 from tests.examples.test_cifar10 import write_cifar10
 from tests.examples.test_data import write_idx
 
@@ -99,6 +102,35 @@ def test_an_experiment_logs_what_its_paper_speaks_of(experiment: str, runs: Path
     assert {"train/loss", "test/loss", "test/accuracy", *FURTHER[experiment]} <= set(events.Tags()["scalars"])
     hparams = yaml.safe_load((folder / "hparams.yaml").read_text())
     assert (hparams["data"], hparams["seed"]) == (DATA[experiment][0], 0)
+
+
+def of_seed(run: Run, seed: int, alpha: float) -> Run:
+    """The run again, as another seed's, with another number at its end."""
+    last = run.reports[-1]
+    measurements = (*last.measurements[:-1], replace(last.measurements[-1], alpha=alpha))
+    reports = (*run.reports[:-1], replace(last, measurements=measurements))
+    return replace(run, reports=reports, hparams={**run.hparams, "seed": seed})
+
+
+def test_seeds_are_summed_up_with_the_name_of_their_data(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([str(runs / "1901.06053"), "-o", str(tmp_path / "new" / "1901.png")])
+    assert (tmp_path / "new" / "1901.png").read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out.startswith("digits, 1 seeds")
+    (run,) = read_runs([runs / "1910.09626"])[0]
+    several = [of_seed(run, seed, alpha) for seed, alpha in enumerate((1.1, 1.9, 1.4))]
+    heading, *_, row = table(several).splitlines()
+    assert heading == "MNIST-10k, 3 seeds"
+    assert "| 32 | whole_model | grouped_mle | 1.40 (1.10 to 1.90) |" in row
+    figure = drawn(several)
+    assert "MNIST-10k: median and range of 3 seeds" in figure.get_suptitle()
+    (panel,) = figure.axes
+    labels = panel.get_legend_handles_labels()[1]
+    assert labels == ["conv1", "conv2", "fc1", "fc2", "whole_model"]
+    assert panel.get_lines()[2 * labels.index("whole_model")].get_ydata()[-1] == 1.4
+    several[0] = replace(several[0], hparams={**several[0].hparams, "batch_size": 8})
+    assert [ax.get_title() for ax in drawn(several).axes] == ["batch_size 8", "batch_size 32"]
 
 
 def test_data_that_are_not_there_end_with_a_message(tmp_path: Path) -> None:
