@@ -1,11 +1,13 @@
 """What the seeds of a sweep say together: a table in Markdown, and a figure that says of which data it is.
 
 python examples/papers/draw.py sweeps/galkin_2021_lenet -o docs/papers/galkin_2021_lenet.png
+python examples/papers/draw.py sweeps/2006.04740 --scalars iterate_tail_index/whole_model iterate_tail_index/fc1
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,9 +18,10 @@ from matplotlib.figure import Figure
 
 from lightning_tailindex import Measurement, Report
 from lightning_tailindex.report.compare import varied
+from lightning_tailindex.report.events import Events, read_events
 from lightning_tailindex.report.runs import Run, read_runs
 
-__all__ = ["drawn", "lines_of", "table"]
+__all__ = ["drawn", "lines_of", "scalars", "table"]
 
 # Okabe and Ito's, which colour-blind readers can tell apart
 _COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000")
@@ -59,8 +62,10 @@ def _values(runs: Sequence[Run], field: str) -> dict[Line, dict[int, list[float]
 
 def _spread(values: Sequence[float]) -> str:
     """The median over seeds and, where there are several, the least and the largest."""
-    ends = f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""
-    return f"{median(values):.2f}{ends}"
+    if not values:
+        return "not measured"
+    middle, low, high = (f"{choose(values):.3g}" for choose in (median, min, max))
+    return middle if low == high else f"{middle} ({low} to {high})"
 
 
 def table(runs: Sequence[Run]) -> str:
@@ -85,6 +90,34 @@ def table(runs: Sequence[Run]) -> str:
     return "\n".join(rows)
 
 
+def _logged(run: Run) -> dict[str, dict[int, float]]:
+    """Every scalar of a run by tag and step."""
+    events = Events()
+    for file in sorted(Path(run.name).glob("*tfevents*")):
+        read_events(file, events)
+    return events.scalars
+
+
+def scalars(runs: Sequence[Run], tags: Sequence[str], steps: Sequence[int]) -> str:
+    """Writes scalars of every setting, such as those of the iterates: medians over seeds, their least and largest.
+
+    Args:
+        runs: The runs.
+        tags: Tags of the scalars.
+        steps: Where, each at the last step up to it; none for the end of the run.
+    """
+    rows = [f"| setting | {'step | ' * bool(steps)}{' | '.join(tags)} |", "|---" * (1 + bool(steps) + len(tags)) + "|"]
+    for name, own in settings(runs).items():
+        logged = [_logged(run) for run in own]
+        for last in steps or [sys.maxsize]:
+            cells = [name, str(last)] if steps else [name]
+            for tag in tags:
+                found = [{step: v for step, v in run.get(tag, {}).items() if step <= last} for run in logged]
+                cells.append(_spread([by_step[max(by_step)] for by_step in found if by_step]))
+            rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
 def _panel(ax: Axes, runs: Sequence[Run], title: str) -> None:
     alphas, surrogates = _values(runs, "alpha"), _values(runs, "gaussian_alpha")
     for place, (line, by_step) in enumerate(alphas.items()):
@@ -93,8 +126,8 @@ def _panel(ax: Axes, runs: Sequence[Run], title: str) -> None:
         ax.plot(
             steps, middle, color=color, marker=marker, markersize=4, markerfacecolor="none", label=line[1] or line[0]
         )
-        ends = [[choose(by_step[step]) for step in steps] for choose in (min, max)]
-        ax.fill_between(steps, *ends, color=color, alpha=0.2, linewidth=0)
+        low, high = ([choose(by_step[step]) for step in steps] for choose in (min, max))
+        ax.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)
         if not line[1]:
             gaussian = [median(surrogates[line][step]) for step in steps]
             ax.plot(steps, gaussian, color=color, linestyle=":", linewidth=1)
@@ -127,14 +160,17 @@ def drawn(runs: Sequence[Run]) -> Figure:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder of a sweep, or of runs of one experiment")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="where the figure goes")
+    parser.add_argument("-o", "--output", type=Path, help="where the figure goes; none without it")
+    parser.add_argument("--scalars", nargs="+", metavar="TAG", help="tell of these scalars instead")
+    parser.add_argument("--steps", nargs="+", type=int, default=[], help="at these steps; at the last without it")
     options = parser.parse_args(arguments)
     runs, problems = read_runs([options.folder])
     if not runs:
         parser.error(f"folder must hold runs with reports, got {options.folder}: {'; '.join(problems)}")
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    drawn(runs).savefig(options.output, dpi=100)
-    print(table(runs))
+    if options.output:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        drawn(runs).savefig(options.output, dpi=100)
+    print(scalars(runs, options.scalars, options.steps) if options.scalars else table(runs))
 
 
 if __name__ == "__main__":

@@ -122,13 +122,19 @@ def test_seeds_are_summed_up_with_the_name_of_their_data(
     several = [of_seed(run, seed, alpha) for seed, alpha in enumerate((1.1, 1.9, 1.4))]
     heading, *_, row = table(several).splitlines()
     assert heading == "MNIST-10k, 3 seeds"
-    assert "| 32 | whole_model | grouped_mle | 1.40 (1.10 to 1.90) |" in row
+    assert "| 32 | whole_model | grouped_mle | 1.4 (1.1 to 1.9) |" in row
     figure = drawn(several)
     assert "MNIST-10k: median and range of 3 seeds" in figure.get_suptitle()
     (panel,) = figure.axes
     labels = panel.get_legend_handles_labels()[1]
     assert labels == ["conv1", "conv2", "fc1", "fc2", "whole_model"]
     assert panel.get_lines()[2 * labels.index("whole_model")].get_ydata()[-1] == 1.4
+    main([str(runs / "2006.04740"), "--scalars", "iterate_tail_index/fc3", "no/such", "--steps", "16", "40"])
+    logged = EventAccumulator(str(runs / "2006.04740" / "version_0")).Reload().Scalars("iterate_tail_index/fc3")
+    told = [
+        f"| all | {step} | {event.value:.3g} | not measured |" for step, event in zip((16, 40), logged, strict=True)
+    ]
+    assert capsys.readouterr().out.splitlines()[2:] == told
     several[0] = replace(several[0], hparams={**several[0].hparams, "batch_size": 8})
     assert [ax.get_title() for ax in drawn(several).axes] == ["batch_size 8", "batch_size 32"]
 
