@@ -17,7 +17,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from examples.papers.draw import drawn, main, table
 from examples.papers.nets import Classifier, FullyConnected, LeNet, linear_hinge
 from examples.papers.published import Pooled
-from lightning_tailindex.functional import group_sum
+from lightning_tailindex.distributions import SymmetricStable
+from lightning_tailindex.functional import group_sum, grouped_mle
 from lightning_tailindex.functional.surrogate import gaussian_surrogate
 from lightning_tailindex.report.runs import Run, read_runs
 from tests.examples.test_cifar10 import write_cifar10
@@ -201,3 +202,13 @@ def test_the_published_surrogate_keeps_every_coordinate_in_its_place() -> None:
     surrogate = gaussian_surrogate(noise(2.0), torch.Generator().manual_seed(0))
     assert Pooled(surrogate=True)(noise(2.0), pooled=True).alpha == group_sum(surrogate.flatten()).alpha
     assert Pooled().__name__ != Pooled(surrogate=True).__name__
+
+
+def test_the_term_paper_s_estimator_ends_at_1_where_the_mean_is_subtracted() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        draws = SymmetricStable(torch.tensor(0.45)).sample((160, 500)).double()
+    noise = (draws - draws.mean(0))[:64]  # as the full gradient of 160 minibatches is subtracted from 64 of them
+    assert group_sum(draws[:64], pooled=True).alpha == pytest.approx(0.45, abs=0.03)
+    assert group_sum(noise, pooled=True).alpha == pytest.approx(0.93, abs=0.05)
+    assert grouped_mle(noise, pooled=True).alpha == pytest.approx(0.45, abs=0.03)
