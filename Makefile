@@ -16,7 +16,8 @@ PIP := python -m pip --disable-pip-version-check --no-input install --quiet
 # The tests run in several processes: one thread each, or they fight over the cores.
 test test-long test-loggers test-oldest test-browser pictures: export OMP_NUM_THREADS := 1
 test test-long test-loggers test-oldest test-browser pictures: export MKL_NUM_THREADS := 1
-PYTEST := python -m pytest -n $(PROCESSES) -rs
+# What a file of tests trains for all of them is trained once: a file stays with one process.
+PYTEST := python -m pytest -n $(PROCESSES) --dist loadfile -rs
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long test-loggers test-oldest test-browser pictures docs lint format clean

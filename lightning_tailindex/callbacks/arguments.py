@@ -41,7 +41,6 @@ def checked(names: Mapping[str, Any]) -> dict[str, Any]:
     check_positive("max_overhead", arguments["max_overhead"])
     check_choice("noise_unit", arguments["noise_unit"], ("step", "loader"))
     check_choice("engine", arguments["engine"], ("auto", "loop", "vectorized"))
-    check_choice("on_error", arguments["on_error"], ("warn", "raise"))
     check_dataloader(arguments["dataloader"])
     _check_source(arguments["source"], arguments["noise_unit"], arguments["dataloader"])
     return arguments

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 from torch import Tensor, nn
 
@@ -22,12 +22,13 @@ from lightning_tailindex.trainer import (
 from lightning_tailindex.trainer.flavour import LightningModule, Trainer
 from lightning_tailindex.weights import WeightPath, shaped_parameters
 
-from .arguments import check_at_least, check_choice, check_positive, given
+from .arguments import check_at_least, check_positive, given
 from .monitor import Monitor
 
 __all__ = ["FirstExitMonitor"]
 
 
+@final
 class FirstExitMonitor(Monitor[FirstExitReport]):
     r"""Follows the weights, and says when they first left a ball around a reference and how large their jumps are.
 
@@ -87,7 +88,6 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
         arguments = given(locals())
         check_at_least("every_n_steps", every_n_steps, 1)
         check_at_least("window", window, 2, or_none=True)
-        check_choice("on_error", on_error, ("warn", "raise"))
         _check_reference(reference)
         self.radii = _resolved(radii)
         where = _in_words(reference)
@@ -95,7 +95,6 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
         self.every_n_steps = every_n_steps
         self.window = window
         self.reference = reference
-        self.on_error = on_error
         self._path = WeightPath(self.radii, window)
         self._kept: dict[str, Tensor] = {}
         self._is_stepping = True

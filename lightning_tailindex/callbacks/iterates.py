@@ -114,7 +114,6 @@ class IterateTailIndexMonitor(Monitor[IterateReport]):
         for name, minimum in (("max_coordinates", 1), ("figures_every", 1), ("seed", 0)):
             check_at_least(name, arguments[name], minimum)
         check_choice("replicas", replicas, ("same", "average", "each"))
-        check_choice("on_error", on_error, ("warn", "raise"))
         drawn = resolve_figures(figures, get_args(IterateFigureName))
         super().__init__(IterateReport, IteratePresentation(drawn, figures_every, max_detailed_groups), arguments)
         self.settings = IterateSettings(

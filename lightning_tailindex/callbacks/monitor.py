@@ -12,6 +12,7 @@ from lightning_tailindex.records import ReportT, from_plain, to_plain
 from lightning_tailindex.trainer import check_alone, is_stepping, last_step, optimizer_steps
 from lightning_tailindex.trainer.flavour import Callback, LightningModule, Trainer, rank_zero_info
 
+from .arguments import check_choice
 from .failures import Failures
 from .schedule import Schedule
 
@@ -39,6 +40,8 @@ class Monitor(Callback, ABC, Generic[ReportT]):
 
     def __init__(self, kind: type[ReportT], presentation: Presentation[ReportT], arguments: Mapping[str, Any]) -> None:
         super().__init__()
+        self.on_error = arguments["on_error"]
+        check_choice("on_error", self.on_error, ("warn", "raise"))
         self.reports: list[ReportT] = []
         self.logged = presentation
         self._kind = kind
@@ -148,7 +151,7 @@ class Monitor(Callback, ABC, Generic[ReportT]):
         self._publisher.publish(self.reports, list(_publishers(trainer)))
 
     def _new_failures(self) -> Failures:
-        return Failures(type(self).__name__, self._arguments["on_error"] == "raise")
+        return Failures(type(self).__name__, self.on_error == "raise")
 
 
 def _publishers(trainer: Trainer) -> Iterator[Publisher[Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, final, get_args
 
 from lightning_tailindex.curvature import num_lanczos_vectors
 from lightning_tailindex.loggers import SharpnessFigureName, SharpnessPresentation
@@ -24,12 +24,13 @@ from lightning_tailindex.trainer import (
 )
 from lightning_tailindex.trainer.flavour import LightningModule, Trainer
 
-from .arguments import check_at_least, check_choice, check_positive, given, resolve_figures
+from .arguments import check_at_least, check_positive, given, resolve_figures
 from .monitor import Monitor
 
 __all__ = ["SharpnessMonitor"]
 
 
+@final
 class SharpnessMonitor(Monitor[SharpnessReport]):
     r"""Measures how sharply the training loss curves, and logs it beside what the step size allows.
 
@@ -117,7 +118,6 @@ class SharpnessMonitor(Monitor[SharpnessReport]):
         self.every_n_steps = every_n_steps
         self.num_minibatches = num_minibatches
         self.dataloader = dataloader
-        self.on_error = on_error
         self.settings = SharpnessSettings(
             num_eigenvalues=num_eigenvalues,
             trace_samples=trace_samples,
@@ -188,5 +188,4 @@ def _check(arguments: dict[str, Any]) -> None:
     check_at_least("max_products", arguments["max_products"], 2 * num_lanczos_vectors(arguments["num_eigenvalues"]))
     check_at_least("seed", arguments["seed"], 0)
     check_positive("tolerance", arguments["tolerance"])
-    check_choice("on_error", arguments["on_error"], ("warn", "raise"))
     check_dataloader(arguments["dataloader"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, final, get_args
 
 from lightning_tailindex.analysis import Estimators, analyse, resolve_estimators
 from lightning_tailindex.loggers import FigureName, NoisePresentation
@@ -33,6 +33,7 @@ from .monitor import Monitor
 __all__ = ["TailIndexMonitor"]
 
 
+@final
 class TailIndexMonitor(Monitor[Report]):
     r"""Measures how heavy the tails of the stochastic gradient noise are, and logs it.
 
@@ -124,7 +125,6 @@ class TailIndexMonitor(Monitor[Report]):
         )
         self.every_n_steps = every_n_steps
         self.max_overhead = max_overhead
-        self.on_error = on_error
         self.dataloader = dataloader
         self.source = source
         self.settings = NoiseSettings(

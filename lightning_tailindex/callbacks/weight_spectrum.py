@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 from lightning_tailindex.functional.weight_spectrum import Convolutions
 from lightning_tailindex.loggers import SpectrumPresentation
@@ -28,6 +28,7 @@ from .monitor import Monitor
 __all__ = ["WeightSpectrumMonitor"]
 
 
+@final
 class WeightSpectrumMonitor(Monitor[SpectrumReport]):
     r"""Measures the eigenvalues of each weight matrix and the power law of their density, and logs them.
 
@@ -100,7 +101,6 @@ class WeightSpectrumMonitor(Monitor[SpectrumReport]):
         names = ("weight_spectrum",) if figures else ()
         super().__init__(SpectrumReport, SpectrumPresentation(names, figures_every, max_detailed_matrices), arguments)
         self.every_n_steps = every_n_steps
-        self.on_error = on_error
         self.settings = SpectrumSettings(compile_patterns(parameters), convolutions, normalize, min_tail, max_dim)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -149,7 +149,6 @@ def _check(arguments: dict[str, Any]) -> None:
     for name in ("max_dim", "max_detailed_matrices"):
         check_at_least(name, arguments[name], 1, or_none=True)
     check_choice("convolutions", arguments["convolutions"], ("flattened", "slices"))
-    check_choice("on_error", arguments["on_error"], ("warn", "raise"))
     for name in ("normalize", "figures"):
         if not isinstance(arguments[name], bool):
             raise ValueError(f"{name} must be True or False, got {arguments[name]!r}.")
