@@ -53,6 +53,7 @@ def wait_for(sweep: subprocess.Popen[str], run: Path) -> None:
     pytest.fail(f"{run} was not begun")
 
 
+@pytest.mark.long  # four trainings in processes of their own
 def test_a_killed_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
     folder = tmp_path / "galkin_2021_lenet"
     first, second = (named(point) for point in POINTS)
