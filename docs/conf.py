@@ -50,11 +50,9 @@ html_copy_source = False
 html_additional_pages = {"index": "start.html"}
 templates_path = ["_templates"]
 
-PAPERS = "docs/papers" if (Path(__file__).parent / "papers.md").is_file() else ""
+CONTENTS = """
 
-CONTENTS = f"""
-
-```{{toctree}}
+```{toctree}
 :hidden:
 :caption: Use
 
@@ -68,16 +66,16 @@ docs/least_squares
 docs/cost
 ```
 
-```{{toctree}}
+```{toctree}
 :hidden:
 :caption: Understand
 
 docs/methods
-{PAPERS}
+docs/papers
 Measurements <benchmarks/RESULTS>
 ```
 
-```{{toctree}}
+```{toctree}
 :hidden:
 :caption: Look up
 
@@ -90,7 +88,7 @@ docs/api/report
 docs/api/laws
 ```
 
-```{{toctree}}
+```{toctree}
 :hidden:
 :caption: Take part
 
