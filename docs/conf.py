@@ -17,7 +17,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 project = "lightning_tailindex"
 copyright = "the lightning_tailindex authors, Apache-2.0"
 root_doc = "README"
-include_patterns = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/RESULTS.md", "docs/**.md"]
+include_patterns = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "benchmarks/RESULTS.md",
+    "docs/**.md",
+    "examples/papers/README.md",
+]
 exclude_patterns = [".*", "build", "dist", "lightning_logs", "runs", "site"]
 
 extensions = ["mathml", "myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
@@ -72,6 +79,7 @@ docs/cost
 
 docs/methods
 docs/papers
+examples/papers/README
 Measurements <benchmarks/RESULTS>
 ```
 
