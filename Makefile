@@ -33,7 +33,7 @@ test: $(READY) ## run the tests, and ask them to cover 95 % of the package
 
 # Both are large, 190 MB; whoever does not touch the loggers can do without them.
 test-loggers: $(LOGGERS_READY) ## run the tests of MLflow and W&B, on Python 3.11 or later
-	$(BIN)/python -m pytest -rs tests/loggers/test_mlflow.py tests/loggers/test_wandb.py
+	$(BIN)/python -m pytest -rs tests/loggers -k "mlflow or wandb"
 
 test-long: $(READY) ## run the tests that take minutes
 	$(BIN)/$(PYTEST) -m long --timeout 3600
