@@ -18,7 +18,9 @@ from lightning_tailindex.trainer import (
     check_dataloader,
     check_parameters,
     check_sharpness,
+    note_on_replicas,
     optimizer_steps,
+    processes,
     stability_limit,
     step_sizes,
 )
@@ -161,6 +163,8 @@ class SharpnessMonitor(Monitor[SharpnessReport]):
         start = time.perf_counter()
         sizes, (limit, limit_note) = step_sizes(trainer), stability_limit(trainer)  # first, should they fail
         found = self._source.observe(trainer, pl_module)
+        weights = dict(pl_module.named_parameters()).values
+        replicas = note_on_replicas(processes(trainer), weights, "the Hessian is the mean of theirs")
         return SharpnessReport(
             step=step,
             eigenvalues=found.eigenvalues.values,
@@ -176,7 +180,7 @@ class SharpnessMonitor(Monitor[SharpnessReport]):
             minibatch_size=found.minibatch_size,
             num_products=found.num_products,
             seconds=time.perf_counter() - start,
-            note="; ".join(filter(None, [found.note, limit_note])),
+            note="; ".join(filter(None, [found.note, limit_note, replicas])),
         )
 
 

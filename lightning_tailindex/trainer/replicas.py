@@ -15,7 +15,11 @@ _DIFFERENCE = 1e-9
 """Relative difference of sums of the same weights; processes of other processors may round otherwise."""
 
 
-def note_on_replicas(together: Processes, weights: Callable[[], Iterable[Tensor]]) -> str:
+def note_on_replicas(
+    together: Processes,
+    weights: Callable[[], Iterable[Tensor]],
+    then: str = "each measures its own, and loggers have those of the first",
+) -> str:
     """Says if processes have different weights, as where a strategy averages them only now and then.
 
     It asks the other processes once, for the norm and the sum of all weights; every process has to call it, and none
@@ -24,6 +28,7 @@ def note_on_replicas(together: Processes, weights: Callable[[], Iterable[Tensor]
     Args:
         together: The processes that train together.
         weights: Lists the weights of this process.
+        then: What is measured if they differ.
 
     Returns:
         A sentence, the same in every process; empty where the weights are the same.
@@ -47,7 +52,7 @@ def note_on_replicas(together: Processes, weights: Callable[[], Iterable[Tensor]
         raise OtherProcessError("another process could not look at its weights.")
     if torch.allclose(every, every[:1].expand_as(every), rtol=_DIFFERENCE, atol=0.0, equal_nan=True):
         return ""
-    return "weights differ between processes: each measures its own, and loggers have those of the first"
+    return f"weights differ between processes: {then}"
 
 
 def _sums(weights: Iterable[Tensor]) -> tuple[Tensor, Tensor]:

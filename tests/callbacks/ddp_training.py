@@ -15,7 +15,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_tailindex import TailIndexMonitor
+from lightning_tailindex import SharpnessMonitor, TailIndexMonitor
 from lightning_tailindex.callbacks.monitor import Monitor
 from tests.callbacks.training_trace import OURS, NaiveMeasurement, Net, NoisyData, Recorder, seed_everything
 from tests.callbacks.weight_training import monitors
@@ -90,7 +90,8 @@ def main() -> None:
     without = results[1][0]
     results["failing"] = [without, train(failing, module=FailsOnOneRank)]
     results["weights"] = [without, train(*monitors())]
-    results["apart"] = [train(*monitors(), strategy=Apart)]
+    sharpness = SharpnessMonitor(10, num_minibatches=1, trace_samples=None, on_error="raise")
+    results["apart"] = [train(*monitors(), sharpness, strategy=Apart)]
     results["naive"] = [without, train(NaiveMeasurement())]
     torch.save(results, Path(sys.argv[1]) / f"rank{os.environ.get('LOCAL_RANK', '0')}.pt")
 

@@ -69,9 +69,12 @@ def test_every_rank_sees_the_same_weights(ranks: list[Any]) -> None:
 
 
 def test_weights_that_differ_between_processes_are_told_of(ranks: list[Any]) -> None:
-    note = "weights differ between processes: each measures its own, and loggers have those of the first"
+    own = "weights differ between processes: each measures its own, and loggers have those of the first"
+    mean = "weights differ between processes: the Hessian is the mean of theirs"
     for results in ranks:
         (apart,), (_, same) = results["apart"], results["weights"]
-        # both begin with the same weights; steps 0, 4, 8, 12, 16, 20 of one monitor and 0, 5, 10, 15, 20 of the other
-        assert [note in report["note"] for report in apart["reports"]] == [False, *[True] * 5, False, *[True] * 4]
-        assert not any(note in report["note"] for report in same["reports"])
+        # all begin with the same weights; steps 0, 4, 8, 12, 16, 20 of one monitor, 0, 5, 10, 15, 20 of the next, 0, 10
+        *weights, first, last = apart["reports"]
+        assert [own in report["note"] for report in weights] == [False, *[True] * 5, False, *[True] * 4]
+        assert [mean in report["note"] for report in (first, last)] == [False, True]
+        assert not any(own in report["note"] for report in same["reports"])
