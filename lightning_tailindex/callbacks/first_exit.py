@@ -97,6 +97,7 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
         self.reference = reference
         self._path = WeightPath(self.radii, window)
         self._kept: dict[str, Tensor] = {}
+        self._added: tuple[float, ...] = ()
         self._is_stepping = True
         self._seconds = 0.0
 
@@ -109,13 +110,21 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
         """Returns what a resumed run goes on from, the reference among it unless it is read from a file."""
         exits = [[radius, step] for radius, step in self._path.exits.items()]
         reference = {} if self._is_read else dict(self._path.reference)
-        return {**super().state_dict(), "exits": exits, "reference": reference, "reference_is": self.reference}
+        return {
+            **super().state_dict(),
+            "exits": exits,
+            "radii": list(self.radii),
+            "reference": reference,
+            "reference_is": self.reference,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes what :meth:`state_dict` returned; of another reference, neither its weights nor its exits."""
         super().load_state_dict(state_dict)
         is_same = state_dict.get("reference_is", self.reference) == self.reference
         self._kept = dict(state_dict.get("reference", {})) if is_same else {}
+        followed = state_dict.get("radii", self.radii)
+        self._added = tuple(radius for radius in self.radii if radius not in followed) if is_same else ()
         self._path = WeightPath(self.radii, self.window, dict(state_dict.get("exits", ())) if is_same else {})
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -138,7 +147,7 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
 
     def _begin(self, trainer: Trainer, module: LightningModule) -> tuple[int, str, str]:
         if trainer.global_step == 0:
-            self._path, self._kept = WeightPath(self.radii, self.window), {}
+            self._path, self._kept, self._added = WeightPath(self.radii, self.window), {}, ()
         self._is_stepping = True
         weights = self._weights(module)
         if not self._path.reference:
@@ -146,8 +155,13 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
             self._kept = {}
         self._seconds = 0.0
         copies = 1 if self.window is None else 2
+        work = "a copy" if copies == 1 else f"{copies} copies"
         size = copies * sum(weight.numel() * weight.element_size() for weight in weights.values())
-        return self.every_n_steps, "the way of the weights", f"{copies} of their copies, {size} bytes"
+        return (
+            self.every_n_steps,
+            "the distance of the weights from a reference",
+            f"{work} of them, {size} bytes, after every step; and at the end",
+        )
 
     def _is_ready(self, trainer: Trainer) -> bool:
         return True
@@ -188,7 +202,17 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
         trainable = [name for name, each in module.named_parameters() if each.requires_grad]
         left = sum(name not in followed for name in trainable)
         others = f"{left} of {len(trainable)} trainable parameters are not followed: they were frozen or lazy"
-        return self._path.report(step, seconds, (self._without_reference(step), others if left else "", differences))
+        notes = (self._without_reference(step), others if left else "", differences, self._without_history())
+        return self._path.report(step, seconds, notes)
+
+    def _without_history(self) -> str:
+        """Says of which radii nobody knows whether they had been left before a run was resumed."""
+        added = ", ".join(map(repr, self._added))
+        return (
+            f"radii that were not followed before the run was resumed may have been left earlier: {added}"
+            if added
+            else ""
+        )
 
     def _without_reference(self, step: int) -> str:
         """Says why there is none, if there is none."""

@@ -84,11 +84,15 @@ def init_module_(
         >>> net = nn.Sequential(nn.Linear(64, 100), nn.ReLU(), nn.Linear(100, 10))
         >>> net = init_module_(net, s=1.0)  # the first layer for its ReLU, the last one linear
     """
+    fractional_moment_gain(1, s, "linear")  # what is wrong with the order is said first
     told = dict(_told(module))
     named = list(_layers(module))
     untold = [name or "the module" for name, layer in named if told.get(layer) is None]
     if untold and nonlinearity is None:
-        raise ValueError(f"init_module_ needs nonlinearity for what follows {', '.join(untold)}, got None.")
+        unknown = ", ".join(untold)
+        raise ValueError(
+            f"init_module_ needs nonlinearity for what follows {unknown}, got None: only nn.Sequential tells it."
+        )
     otherwise = _Follower(nonlinearity or "linear", a, keep_prob)
     fractional_moment_gain(1, 2.0, otherwise.nonlinearity, a, keep_prob)  # refused even where no layer needs it
     deviations = [_deviation(name, layer, s, told.get(layer) or otherwise) for name, layer in named]

@@ -15,7 +15,9 @@ __all__ = ["main"]
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("lightning-tailindex", description="What TailIndexMonitor has measured.")
+    parser = argparse.ArgumentParser(
+        "lightning-tailindex", description="What TailIndexMonitor has measured of the gradient noise."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     report = commands.add_parser(
         "report",

@@ -10,6 +10,7 @@ from lightning_tailindex.records import AggregatedTailIndex, Measurement, Report
 __all__ = ["said"]
 
 _SIGNIFICANT = 0.05
+_LEAST = 1 / 39  # one in 40 is what 39 surrogates can show
 _SAME = 0.1  # tail indices that differ by less are said to be the same
 _LAWS = {
     "gaussian": "a Gaussian",
@@ -71,12 +72,15 @@ def _gaussian(whole: Measurement) -> Iterator[str]:
     if not math.isnan(whole.gaussian_p_value):
         verdict = "rejects" if whole.gaussian_p_value <= _SIGNIFICANT else "does not reject"
         against = "The sharper test against Gaussian noise of the same covariance"
-        yield f"{against} {verdict} it at 5\N{NO-BREAK SPACE}% (p = {whole.gaussian_p_value:.3f})."
+        least = ", the least that 39 surrogates can show" if whole.gaussian_p_value < _LEAST else ""
+        yield f"{against} {verdict} it at 5\N{NO-BREAK SPACE}% (p = {whole.gaussian_p_value:.3f}){least}."
 
 
 def _fit(whole: Measurement) -> Iterator[str]:
     if whole.law in _LAWS:
-        yield f"Of four laws {_LAWS[whole.law]} fits best."
+        is_slight = whole.law == "gaussian" and whole.gaussian_p_value <= _SIGNIFICANT
+        still = " all the same: what the test sees is slight" if is_slight else ""
+        yield f"Of four laws {_LAWS[whole.law]} fits best{still}."
     if whole.note:
         yield f"But {whole.note}, more than .05 and than chance. α then says that tails are heavy, not by which law."
     elif not math.isnan(whole.kolmogorov_distance):

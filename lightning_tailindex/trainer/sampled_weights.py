@@ -65,7 +65,7 @@ class IterateSettings:
             return where
         number = max(0, (int(end) - first) // self.window)
         several = f"{'at most ' if known is None else ''}{number} window{'' if number == 1 else 's'}"
-        return f"{where}: {several if number else 'not one window'} will be full when training ends"
+        return f"{where}: {several if number else 'not one window'} will be full when training ends (window, burn_in)"
 
 
 class SampledWeights:

@@ -94,8 +94,8 @@ def test_without_a_window_no_step_is_followed(caplog: pytest.LogCaptureFixture) 
     assert "first_exit_largest_step_over_median" not in trainer.callback_metrics
     fit(monitor())
     told = [record.message for record in caplog.records if record.message.startswith("FirstExitMonitor: measures")]
-    assert "1 of their copies, 16 bytes" in told[0]
-    assert "2 of their copies, 32 bytes" in told[1]
+    assert "by a copy of them, 16 bytes" in told[0]
+    assert "by 2 copies of them, 32 bytes" in told[1]
 
 
 @pytest.mark.parametrize("accumulation", [1, 3])
@@ -159,6 +159,16 @@ def test_a_resumed_run_goes_on_from_its_reference(saved: tuple[Path, Any], step:
     )
     report = replace(whole[-1], note="")
     assert from_plain(FirstExitReport, to_plain(report)) == report
+
+
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended", "ignore:The dirpath has changed")
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`", "ignore:The number of training batches")
+def test_a_radius_that_is_added_may_have_been_left_before(saved: tuple[Path, Any]) -> None:
+    words = "radii that were not followed before the run was resumed may have been left earlier: 0.3"
+    for radii, is_told in (((0.3, 0.5), True), ((0.5, 2.5), False)):
+        resumed = monitor(radii)
+        fit(resumed, ckpt_path=saved[0] / "step=8.ckpt")
+        assert (words in resumed.reports[-1].note) is is_told
 
 
 def test_a_second_fit_starts_anew() -> None:

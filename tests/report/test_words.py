@@ -48,6 +48,11 @@ def average(alpha: float, size: int = 4) -> tuple[AggregatedTailIndex, ...]:
         ({"gaussian_alpha": 1.5}, "reads 1.50, which is not above the interval: the estimate is off"),
         ({"gaussian_p_value": 0.025}, "covariance rejects it at 5 % (p = 0.025)"),
         ({"gaussian_p_value": 0.3}, "covariance does not reject it at 5 % (p = 0.300)"),
+        ({"gaussian_p_value": 0.025}, ", the least that 39 surrogates can show."),
+        (
+            {"law": "gaussian", "gaussian_p_value": 0.025},
+            "Of four laws a Gaussian fits best all the same: what the test",
+        ),
         ({"law": "student_t"}, "Of four laws Student's t, which is no stable law, fits best."),
         (
             {"note": "no stable law fits: Kolmogorov distance 0.09"},
