@@ -109,7 +109,7 @@ def same(one: object, other: object) -> bool:
     return one == other
 
 
-@pytest.mark.parametrize("is_alone", [True, False])
+@pytest.mark.parametrize("is_alone", [True, pytest.param(False, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", PACKAGES)
 def test_either_trains_as_if_nobody_measured(name: str, is_alone: bool, tmp_path: Path) -> None:
     pytest.importorskip(name)
@@ -168,7 +168,7 @@ print("measured at", [report.step for report in monitor.reports], monitor.settin
 """
 
 
-@pytest.mark.parametrize("is_alone", [True, False])
+@pytest.mark.parametrize("is_alone", [True, pytest.param(False, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", PACKAGES)
 def test_the_command_line_of_either_takes_it(name: str, is_alone: bool, tmp_path: Path) -> None:
     pytest.importorskip(name)
