@@ -81,6 +81,7 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
         opened(folder, "galkin_2021_lenet", ["quick"])
 
 
+@pytest.mark.long  # a training in a process of its own
 def test_what_fails_is_named_and_tried_again(tmp_path: Path) -> None:
     sweep = start(tmp_path, "--only=batch_size=50", "--model.init_args.width=3")
     told = sweep.communicate(timeout=160)[1]
