@@ -10,6 +10,7 @@ from lightning_tailindex.records import Measurement, Report, ReportT
 
 __all__ = [
     "by_group",
+    "by_step",
     "checked_group",
     "chosen_groups",
     "few_enough",
@@ -22,15 +23,21 @@ _MOST_REPORTS = 100
 """In one figure: drawing time does not grow with the length of training."""
 
 
-def in_order(function: str, reports: Report | Sequence[Report]) -> list[Report]:
-    """Sorts one or several reports by their steps; a report without measurements is none."""
-    several = [reports] if isinstance(reports, Report) else list(reports)
+def by_step(function: str, reports: ReportT | Iterable[ReportT]) -> list[ReportT]:
+    """Sorts one or several reports of any kind by their steps."""
+    several = list(reports) if isinstance(reports, Iterable) else [reports]
     if not several:
         raise ValueError(f"{function} needs at least one report, got {reports!r}.")
+    return sorted(several, key=lambda report: report.step)
+
+
+def in_order(function: str, reports: Report | Sequence[Report]) -> list[Report]:
+    """Sorts one or several reports by their steps; a report without measurements is none."""
+    several = by_step(function, reports)
     empty = [report.step for report in several if not report.measurements]
     if empty:
         raise ValueError(f"{function} needs reports with measurements, got none at step {empty[0]}.")
-    return sorted(several, key=lambda report: report.step)
+    return several
 
 
 def few_enough(reports: Sequence[ReportT]) -> Sequence[ReportT]:

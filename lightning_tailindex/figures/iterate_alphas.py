@@ -13,10 +13,10 @@ from matplotlib.ticker import MaxNLocator
 from lightning_tailindex.records import IterateEstimate, IterateReport
 
 from ._canvas import WHOLE_MODEL, dress, figure_of, legend_outside, look, new_axes, shortened
+from ._choice import by_step
+from ._intervals import draw_intervals, fit_axis
 
 __all__ = ["iterate_alphas"]
-
-_HIGHEST = 2.1
 
 
 def iterate_alphas(
@@ -49,7 +49,7 @@ def iterate_alphas(
         >>> [text.get_text() for text in ax.get_legend().get_texts()]
         ['whole_model']
     """
-    ordered = _in_order(reports)
+    ordered = by_step("iterate_alphas", reports)
     if what not in {estimate.what for estimate in ordered[-1].whole_model.estimates}:
         known = [estimate.what for estimate in ordered[-1].whole_model.estimates]
         raise ValueError(f"iterate_alphas needs what to be among {known}, got {what!r}.")
@@ -65,16 +65,9 @@ def iterate_alphas(
         title += f"\nthe {len(names) - 1} of {len(names) - 1 + left_out} groups with the lowest last α"
     dress(ax, title, "optimizer step at the end of the window", "tail index α (2: Gaussian)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_ylim(0, max(_HIGHEST, ax.dataLim.y1))
+    fit_axis(ax)
     legend_outside(ax)
     return figure_of(ax), ax
-
-
-def _in_order(reports: IterateReport | Sequence[IterateReport]) -> list[IterateReport]:
-    several = [reports] if isinstance(reports, IterateReport) else list(reports)
-    if not several:
-        raise ValueError(f"iterate_alphas needs at least one report, got {reports!r}.")
-    return sorted(several, key=lambda report: report.step)
 
 
 def _chosen(report: IterateReport, what: str, most: int) -> list[str]:
@@ -90,10 +83,5 @@ def _draw(ax: Axes, reports: Sequence[IterateReport], group: str, what: str, lab
         next((m.of(what) for m in report.measurements if m.group == group), None) for report in reports
     ]
     rows = [(math.nan,) * 3 if each is None else (each.alpha, each.low, each.high) for each in found]
-    alpha, low, high = ([row[i] if math.isfinite(row[i]) else math.nan for row in rows] for i in range(3))
-    errors = [
-        [max(a - lowest, 0.0) for a, lowest in zip(alpha, low, strict=True)],
-        [max(highest - a, 0.0) for a, highest in zip(alpha, high, strict=True)],
-    ]
-    steps = [report.step for report in reports]
-    ax.errorbar(steps, alpha, yerr=errors, capsize=2.5, elinewidth=1, markersize=6, label=label, **style)
+    columns = [[row[i] if math.isfinite(row[i]) else math.nan for row in rows] for i in range(3)]
+    draw_intervals(ax, [report.step for report in reports], columns, label, style)

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from lightning_tailindex.records import SharpnessReport
 
 from ._canvas import WHOLE_MODEL, dress, figure_of, legend_outside, look, new_axes
+from ._choice import by_step
 
 __all__ = ["sharpness_over_steps"]
 
@@ -39,10 +40,7 @@ def sharpness_over_steps(
         >>> [text.get_text() for text in ax.get_legend().get_texts()]
         ['largest eigenvalue', 'eigenvalue 2', 'stable below this\n(limit / step size)']
     """
-    several = (reports,) if isinstance(reports, SharpnessReport) else reports
-    ordered = sorted(several, key=lambda report: report.step)
-    if not ordered:
-        raise ValueError(f"sharpness_over_steps needs at least one report, got {reports!r}.")
+    ordered = by_step("sharpness_over_steps", reports)
     ax = new_axes(8.4, 4)[0] if ax is None else ax
     steps = [report.step for report in ordered]
     for place in range(max(len(report.eigenvalues) for report in ordered)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from statistics import median
 
 from .measurements import Histogram
 
@@ -80,9 +81,8 @@ class SpectrumReport:
     @property
     def median_density_exponent(self) -> float:
         """Median of the density exponents of the matrices that have one; NaN where none has."""
-        found = sorted(m.density_exponent for m in self.matrices if not math.isnan(m.density_exponent))
-        middle = len(found) // 2
-        return (found[middle] + found[~middle]) / 2 if found else math.nan
+        found = [m.density_exponent for m in self.matrices if not math.isnan(m.density_exponent)]
+        return median(found) if found else math.nan
 
     def largest(self, most: int | None) -> tuple[SpectrumMeasurement, ...]:
         """Returns what was found of the largest matrices, in the order of the module.
