@@ -30,7 +30,7 @@ SLOTS = {
     "init": (1, {"torch", "scipy"}),
     "metrics": (2, {"torch", "torchmetrics"}),
     "noise": (2, {"torch", "numpy"}),  # numpy for its global random state, which a measurement has to give back
-    "curvature": (2, {"torch", "numpy", "scipy"}),
+    "curvature": (3, {"torch", "numpy", "scipy"}),
     "iterates": (2, {"torch"}),
     "analysis": (3, {"torch"}),
     "weights": (3, {"torch"}),

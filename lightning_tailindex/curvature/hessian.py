@@ -9,20 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from lightning_tailindex.noise.coordinates import kept_dtype, real_coordinates
+from lightning_tailindex.noise.recorder import flat_gradient
+
 __all__ = ["Hessian", "WeightedLoss"]
 
 WeightedLoss = tuple[float, Callable[[], Any]]
 """A weight, and what computes a loss: None where there is none, and anything where a user's code is wrong."""
-
-_DOUBLE = (torch.float64, torch.complex128)
-
-
-def _flat(tensor: Tensor) -> Tensor:
-    return (torch.view_as_real(tensor) if tensor.is_complex() else tensor).reshape(-1)
-
-
-def _num_real(parameter: Tensor) -> int:
-    return parameter.numel() * (2 if parameter.is_complex() else 1)
 
 
 def _like(flat: Tensor, parameter: Tensor) -> Tensor:
@@ -48,11 +41,10 @@ class Hessian:
 
     def __init__(self, parameters: Iterable[Tensor], losses: Sequence[WeightedLoss]) -> None:
         self.parameters, self._losses = tuple(parameters), tuple(losses)
-        self._sizes = [_num_real(parameter) for parameter in self.parameters]
+        self._sizes = [real_coordinates(parameter) for parameter in self.parameters]
         self.size = sum(self._sizes)
         """Rows of the matrix; a complex number counts as two."""
-        is_double = any(parameter.dtype in _DOUBLE for parameter in self.parameters)
-        self.dtype = torch.float64 if is_double else torch.float32
+        self.dtype = kept_dtype(self.parameters)
         """Type of the vectors."""
         self.device = self.parameters[0].device
         """Device of the vectors."""
@@ -83,7 +75,7 @@ class Hessian:
                     total[-1] += weight
                     for row, product in zip(rows, _products(loss, self.parameters, pieces), strict=True):
                         if product is not None:
-                            row.add_(_flat(product).to(row.dtype), alpha=weight)
+                            row.add_(flat_gradient(product).to(row.dtype), alpha=weight)
         return total
 
 
