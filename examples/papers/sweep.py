@@ -16,18 +16,20 @@ import itertools
 import logging
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+sys.path.insert(0, str(Path(__file__).parent))  # for its neighbour, wherever it is imported from
+
 import optuna
 import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from worker import preload, train
 
 from lightning_tailindex.report.cli import main as report
 from lightning_tailindex.report.runs import read_runs
@@ -88,7 +90,6 @@ class Sweep:
     Attributes:
         experiment: Name of the experiment.
         folder: Where the runs lie.
-        threads: Threads of each training.
         quick: Whether the quick settings are laid over the experiment's.
         more: Further arguments of every training.
         lock: A locked file. Trainings inherit it, so that it stays locked as long as one of them lives.
@@ -96,7 +97,6 @@ class Sweep:
 
     experiment: str
     folder: Path
-    threads: int
     quick: bool
     more: tuple[str, ...]
     lock: IO[str]
@@ -110,28 +110,20 @@ class Sweep:
         Raises:
             RuntimeError: If training failed or nothing was measured.
         """
-        run = self.folder / named(setting)
+        run, output = self.folder / named(setting), self.folder / "output.txt"
         shutil.rmtree(run, ignore_errors=True)
-        with (self.folder / "output.txt").open("a", encoding="utf-8") as output:
-            done = subprocess.run(
-                self._command(setting),
-                env={**os.environ, "OMP_NUM_THREADS": str(self.threads)},
-                stdout=output,
-                stderr=output,
-                pass_fds=[self.lock.fileno()],
-                check=False,
-            )
+        status = train(self._arguments(setting), output, self.lock.fileno())
         runs, problems = read_runs([run])
-        if done.returncode or not runs:
-            raise RuntimeError(f"{named(setting)} ended with {done.returncode}: {problems}; see {output.name}")
+        if status or not runs:
+            raise RuntimeError(f"{named(setting)} ended with {status}: {problems}; see {output}")
         logging.info("complete: %s", named(setting))
         return len(runs[0].reports)
 
-    def _command(self, setting: Setting) -> list[str]:
+    def _arguments(self, setting: Setting) -> list[str]:
         overlay = ["--config", str(CONFIG / "quick.yaml")] if self.quick else []
         logger = {"save_dir": self.folder, "name": named(setting), "version": ""}
         return [
-            *(sys.executable, str(PAPERS / "run.py"), "fit", "--config", str(CONFIG / f"{self.experiment}.yaml")),
+            *("fit", "--config", str(CONFIG / f"{self.experiment}.yaml")),
             *overlay,
             "--trainer.enable_progress_bar=false",
             *(f"--trainer.logger.init_args.{name}={value}" for name, value in logger.items()),
@@ -200,8 +192,8 @@ def sweep(options: argparse.Namespace, more: list[str]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder) as lock:
         study = opened(folder, options.experiment, ["quick"] * options.quick + more)
-        threads = max(1, (os.cpu_count() or 1) // options.workers)
-        runs = Sweep(options.experiment, folder, threads, options.quick, tuple(more), lock)
+        preload(threads=max(1, (os.cpu_count() or 1) // options.workers))
+        runs = Sweep(options.experiment, folder, options.quick, tuple(more), lock)
         waiting = enqueue(study, points)
         if waiting:  # Optuna takes 0 trials for no limit on them
             study.optimize(
