@@ -22,13 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-sys.path.insert(0, str(Path(__file__).parent))  # for its neighbour, wherever it is imported from
-
 import optuna
 import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from results import has
 from worker import preload, train
 
 from lightning_tailindex.report.cli import main as report
@@ -69,10 +68,7 @@ def kept(points: list[Setting], only: list[str]) -> list[Setting]:
     Raises:
         ValueError: If nothing is left.
     """
-    for rule in only:
-        name, _, values = rule.partition("=")
-        short = [{key.rpartition(".")[2]: str(value) for key, value in point.items()} for point in points]
-        points = [point for point, own in zip(points, short, strict=True) if own.get(name) in values.split(",")]
+    points = [point for point in points if has(point, only)]
     if not points:
         raise ValueError(f"only must leave some of the settings in the experiment's sweep.yaml, got {only}")
     return points

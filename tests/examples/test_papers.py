@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,13 +13,14 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from examples.papers.draw import drawn, main, table
+from examples.papers.averages import main as averages
+from examples.papers.draw import main as draw
 from examples.papers.nets import Classifier, FullyConnected, LeNet, linear_hinge
 from examples.papers.published import Pooled
+from examples.papers.term_paper import main as term_paper
 from lightning_tailindex.distributions import SymmetricStable
 from lightning_tailindex.functional import group_sum, grouped_mle
 from lightning_tailindex.functional.surrogate import gaussian_surrogate
-from lightning_tailindex.report.runs import Run, read_runs
 from tests.examples.test_cifar10 import write_cifar10
 from tests.examples.test_data import write_idx
 
@@ -105,39 +105,46 @@ def test_an_experiment_logs_what_its_paper_speaks_of(experiment: str, runs: Path
     assert (hparams["data"], hparams["seed"]) == (DATA[experiment][0], 0)
 
 
-def of_seed(run: Run, seed: int, alpha: float) -> Run:
-    """The run again, as another seed's, with another number at its end."""
-    last = run.reports[-1]
-    measurements = (*last.measurements[:-1], replace(last.measurements[-1], alpha=alpha))
-    reports = (*run.reports[:-1], replace(last, measurements=measurements))
-    return replace(run, reports=reports, hparams={**run.hparams, "seed": seed})
-
-
-def test_seeds_are_summed_up_with_the_name_of_their_data(
+def test_tables_and_figures_are_made_of_real_runs(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main([str(runs / "1901.06053"), "-o", str(tmp_path / "new" / "1901.png")])
-    assert (tmp_path / "new" / "1901.png").read_bytes().startswith(b"\x89PNG")
+    draw([str(runs / "1901.06053"), "-o", str(tmp_path / "new" / "1901.png")])
     assert capsys.readouterr().out.startswith("digits, 1 seeds")
-    (run,) = read_runs([runs / "1910.09626"])[0]
-    several = [of_seed(run, seed, alpha) for seed, alpha in enumerate((1.1, 1.9, 1.4))]
-    heading, *_, row = table(several).splitlines()
-    assert heading == "MNIST-10k, 3 seeds"
-    assert "| 32 | whole_model | grouped_mle | 1.4 (1.1 to 1.9) |" in row
-    figure = drawn(several)
-    assert "MNIST-10k: median and range of 3 seeds" in figure.get_suptitle()
-    (panel,) = figure.axes
-    labels = panel.get_legend_handles_labels()[1]
-    assert labels == ["conv1", "conv2", "fc1", "fc2", "whole_model"]
-    assert panel.get_lines()[2 * labels.index("whole_model")].get_ydata()[-1] == 1.4
-    main([str(runs / "2006.04740"), "--scalars", "iterate_tail_index/fc3", "no/such", "--steps", "16", "40"])
+    draw([str(runs / "2006.04740"), "--scalars", "iterate_tail_index/fc3", "no/such", "--steps", "16", "40"])
     logged = EventAccumulator(str(runs / "2006.04740" / "version_0")).Reload().Scalars("iterate_tail_index/fc3")
     told = [
         f"| all | {step} | {event.value:.3g} | not measured |" for step, event in zip((16, 40), logged, strict=True)
     ]
     assert capsys.readouterr().out.splitlines()[2:] == told
-    several[0] = replace(several[0], hparams={**several[0].hparams, "batch_size": 8})
-    assert [ax.get_title() for ax in drawn(several).axes] == ["batch_size 8", "batch_size 32"]
+    against = ["--against", "sgd/step_size_over_minibatch_size/SGD", "--scalars", "iterate_tail_index/fc3"]
+    draw([str(runs / "2006.04740"), *against, "-o", str(tmp_path / "new" / "2006.png")])
+    assert "| sgd/step_size_over_minibatch_size/SGD 0.01 |" in capsys.readouterr().out
+    averages([str(runs / "1910.09626"), str(runs / "2006.04740"), "-o", str(tmp_path / "new" / "averages.png")])
+    assert "| 1910.09626 | " in capsys.readouterr().out
+    sweeps = {"nets": "galkin_2021", "net": "galkin_2021", "lenet": "galkin_2021_lenet"}
+    with pytest.raises(ValueError, match="no runs with batch_size 150"):
+        term_paper([*(f"--{name}={runs / folder}" for name, folder in sweeps.items()), f"--folder={tmp_path}"])
+    pictures = sorted((tmp_path / "new").glob("*.png"))
+    assert [file.stem for file in pictures] == ["1901", "2006", "averages"]
+    assert all(file.read_bytes().startswith(b"\x89PNG") for file in pictures)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["no/such"], "folder must hold runs with reports"),
+        (["runs", "--only", "width=7"], "folder must hold runs with reports and width=7"),
+        (["runs", "--against", "width"], "against needs scalars"),
+        (["runs", "--against", "heads", "--scalars", "a/b"], "against, lines and panels must be known"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said(
+    arguments: list[str], told: str, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, *more = arguments
+    with pytest.raises(SystemExit, match="2"):
+        draw([str(runs / "galkin_2021") if folder == "runs" else folder, *more])
+    assert told in capsys.readouterr().err
 
 
 def test_data_that_are_not_there_end_with_a_message(tmp_path: Path) -> None:

@@ -1,0 +1,81 @@
+"""What the runs of a sweep logged, and what its seeds say together."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+
+from lightning_tailindex.report.compare import varied
+from lightning_tailindex.report.events import Events, read_events
+from lightning_tailindex.report.runs import Run, read_runs
+
+__all__ = ["data_of", "has", "read", "scalars_of", "settings", "spread"]
+
+
+def has(values: Mapping[str, object], rules: Sequence[str]) -> bool:
+    """Says whether settings have one of the values asked for.
+
+    Args:
+        values: The settings, by names of which only what stands behind the last dot counts.
+        rules: ``NAME=VALUE,VALUE`` each.
+    """
+    short = {name.rpartition(".")[2]: str(value) for name, value in values.items()}
+    parted = [rule.partition("=") for rule in rules]
+    return all(short.get(name) in several.split(",") for name, _, several in parted)
+
+
+def read(folder: Path, only: Sequence[str] = ()) -> list[Run]:
+    """Reads the runs of a sweep.
+
+    Args:
+        folder: Folder of the sweep, or of runs of one experiment.
+        only: Hyperparameters that they have to have, as :func:`has` takes them.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    found, problems = read_runs([folder])
+    runs = [run for run in found if has(run.hparams, only)]
+    if not runs:
+        raise ValueError(
+            f"folder must hold runs with reports{' and ' * bool(only)}{' '.join(only)}, got {folder}: "
+            f"{len(found)} runs; {'; '.join(problems)}"
+        )
+    return runs
+
+
+def settings(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Puts the runs together that differ in nothing but the seed, by what they differ in from the others, in order."""
+    differing = {name: values for name, values in varied(runs).items() if name != "seed"}
+    together = defaultdict(list)
+    for place, run in enumerate(runs):
+        together[tuple(values[place] for values in differing.values())].append(run)
+    ordered = sorted(together, key=lambda key: [(isinstance(value, str), value) for value in key])
+    return {_named(differing, key): together[key] for key in ordered}
+
+
+def _named(names: Iterable[str], values: Iterable[object]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True)) or "all"
+
+
+def scalars_of(run: Run) -> dict[str, dict[int, float]]:
+    """Every scalar of a run by tag and step."""
+    events = Events()
+    for file in sorted(Path(run.name).glob("*tfevents*")):
+        read_events(file, events)
+    return events.scalars
+
+
+def spread(values: Sequence[float]) -> str:
+    """The median over seeds and, where there are several, the least and the largest."""
+    if not values:
+        return "not measured"
+    middle, low, high = (f"{choose(values):.3g}" for choose in (median, min, max))
+    return middle if low == high else f"{middle} ({low} to {high})"
+
+
+def data_of(runs: Sequence[Run]) -> str:
+    """Names the data, and how many seeds there are."""
+    return f"{runs[0].hparams['data']}, {len({run.hparams['seed'] for run in runs})} seeds"
