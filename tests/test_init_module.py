@@ -191,6 +191,12 @@ def test_bad_arguments_are_named_even_where_no_layer_needs_them(arguments: dict[
         init_module_(nn.Sequential(nn.Linear(2, 2)), **arguments)
 
 
+@pytest.mark.parametrize("module", [nn.Sequential(), nn.MultiheadAttention(8, 2)], ids=["empty", "attention"])
+def test_a_module_without_such_a_layer_is_refused(module: nn.Module) -> None:
+    with pytest.raises(ValueError, match="init_module_ needs a module with a linear or convolutional layer, got"):
+        init_module_(module, s=1.0, nonlinearity="relu")
+
+
 def test_attention_stays_as_it_is_with_the_layer_in_it() -> None:
     net = nn.ModuleDict({"attention": nn.MultiheadAttention(8, 2), "head": nn.Linear(8, 3)})
     nn.init.ones_(net["head"].bias)

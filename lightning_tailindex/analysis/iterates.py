@@ -17,6 +17,7 @@ from lightning_tailindex.records import IterateEstimate, IterateMeasurement, Ite
 from lightning_tailindex.records import TailIndexEstimate as Estimate
 
 from .aggregation import thinned
+from .transfer import on_host
 
 __all__ = ["analyse_iterates"]
 
@@ -167,10 +168,10 @@ def analyse_iterates(
             for group, parts, sample in zip(groups, _parts(groups), samples, strict=True)
         ]
         numbers = [
-            torch.stack([_norm(group), *(v for e in own for v in _ends(e.estimate))]).cpu()
+            torch.stack([_norm(group), *(v for e in own for v in _ends(e.estimate))])
             for group, own in zip(groups, named, strict=True)
         ]
-    rows = zip(groups, named, [own.tolist() for own in numbers], strict=True)
+        rows = zip(groups, named, on_host(numbers), strict=True)
     return IterateReport(
         step=step,
         measurements=tuple(_measurement(*row) for row in rows),

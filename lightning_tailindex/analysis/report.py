@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -25,6 +24,7 @@ from .estimators import Estimator
 from .every_coordinate import every_coordinate, sums_of_groups
 from .groups import Group, observed_groups
 from .notes import group_note, misfit
+from .transfer import on_host
 
 __all__ = ["analyse"]
 
@@ -165,12 +165,6 @@ def _column(groups: list[Group], counted: Groups, name: str, estimator: Estimato
     return [_pending(group, name, *row) for group, *row in rows]
 
 
-def _cut(numbers: list[float], lengths: Sequence[int]) -> list[list[float]]:
-    """Cuts numbers into pieces of some lengths and, last, the rest."""
-    ends = [0, *accumulate(lengths), len(numbers)]
-    return [numbers[start:end] for start, end in pairwise(ends)]
-
-
 def _largest(norms: Sequence[float], samples: Sequence[tuple[int, ...]]) -> tuple[DrawSamples, ...]:
     """The samples of the largest draws, where they are known."""
     known = [draw for draw, own in enumerate(samples) if own and norms[draw] > 0]
@@ -203,8 +197,7 @@ def analyse(
     with torch.no_grad():
         pending = [item for row in _all_pending(observation, estimators, seed) for item in row]
         norms = torch.linalg.vector_norm(observation.groups[-1].noise, dim=1)
-        together = torch.cat([*(item.numbers for item in pending), norms.to(pending[0].numbers)])
-        *rows, draw_norms = _cut(together.tolist(), [len(item.numbers) for item in pending])  # one transfer
+        *rows, draw_norms = on_host([*(item.numbers for item in pending), norms])
     return Report(
         step=step,
         measurements=tuple(

@@ -189,7 +189,9 @@ def _check(arguments: dict[str, Any]) -> None:
         check_at_least(name, arguments[name], 1)
     check_at_least("num_minibatches", arguments["num_minibatches"], 1, or_none=True)
     check_at_least("trace_samples", arguments["trace_samples"], 2, or_none=True)
-    check_at_least("max_products", arguments["max_products"], 2 * num_lanczos_vectors(arguments["num_eigenvalues"]))
+    wanted = arguments["num_eigenvalues"]
+    products = f"max_products for num_eigenvalues={wanted}"
+    check_at_least(products, arguments["max_products"], 2 * num_lanczos_vectors(wanted))
     check_at_least("seed", arguments["seed"], 0)
     check_positive("tolerance", arguments["tolerance"])
     check_dataloader(arguments["dataloader"])

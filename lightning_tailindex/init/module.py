@@ -74,8 +74,9 @@ def init_module_(
         The module itself.
 
     Raises:
-        ValueError: If an argument is out of its range; if ``nonlinearity`` is None and for some layer it cannot be
-            told; if a weight is lazy or parametrized, so that it cannot be filled. Nothing is changed then.
+        ValueError: If an argument is out of its range; if there is no such layer; if ``nonlinearity`` is None and for
+            some layer it cannot be told; if a weight is lazy or parametrized, so that it cannot be filled. Nothing is
+            changed then.
 
     References:
         Gürbüzbalaban, Hu, arXiv:2005.11878.
@@ -87,6 +88,8 @@ def init_module_(
     fractional_moment_gain(1, s, "linear")  # what is wrong with the order is said first
     told = dict(_told(module))
     named = list(_layers(module))
+    if not named:
+        raise ValueError(f"init_module_ needs a module with a linear or convolutional layer, got {module}.")
     untold = [name or "the module" for name, layer in named if told.get(layer) is None]
     if untold and nonlinearity is None:
         unknown = ", ".join(untold)

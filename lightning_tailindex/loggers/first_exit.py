@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from lightning_tailindex.records import FirstExitReport, Histogram
+from lightning_tailindex.records import FirstExitReport
 
 from .presentation import Presentation
-from .sink import Band, Lines, Picture, Table
+from .sink import Band, Lines
 
 __all__ = ["FirstExitPresentation"]
 
@@ -56,14 +56,6 @@ class FirstExitPresentation(Presentation[FirstExitReport]):
         """Gives the distance and the largest step over the median."""
         return dict(zip(self.metrics, (report.distance, report.largest_over_median), strict=False))
 
-    def histograms(self, report: FirstExitReport) -> dict[str, Histogram]:
-        """Names none."""
-        return {}
-
-    def tables(self, report: FirstExitReport) -> dict[str, Table]:
-        """Names none."""
-        return {}
-
     def charts(self, report: FirstExitReport) -> tuple[Lines | Band, ...]:
         """Lays out the distance, and the largest step over the median."""
         jump = Lines("Largest step of the weights over the median", (_JUMP,))
@@ -78,7 +70,3 @@ class FirstExitPresentation(Presentation[FirstExitReport]):
             "distance": f"from the {self.reference}, over the weights that could be trained when it was taken",
             "first exit": "the first optimizer step with a distance above the radius",
         }
-
-    def picture(self, name: str, reports: Sequence[FirstExitReport]) -> dict[str, Picture]:
-        """Draws nothing."""
-        return {}

@@ -10,12 +10,12 @@ from typing import ClassVar, Literal, final
 from lightning_tailindex import figures
 from lightning_tailindex.figures._choice import few_enough
 from lightning_tailindex.noise.groups import WHOLE_MODEL
-from lightning_tailindex.records import Histogram, IterateMeasurement, IterateReport
+from lightning_tailindex.records import IterateMeasurement, IterateReport
 
 from .names import largest
 from .pictures import rendered
 from .presentation import Presentation
-from .sink import MOST_LINES, Band, Lines, Picture, Table
+from .sink import MOST_LINES, Band, Lines, Picture
 
 __all__ = ["IterateFigureName", "IteratePresentation"]
 
@@ -92,14 +92,6 @@ class IteratePresentation(Presentation[IterateReport]):
     def monitored(self, report: IterateReport) -> dict[str, float]:
         """Names the whole model's headline."""
         return {ALPHA: report.whole_model.alpha}
-
-    def histograms(self, report: IterateReport) -> dict[str, Histogram]:
-        """There are none."""
-        return {}
-
-    def tables(self, report: IterateReport) -> dict[str, Table]:
-        """There are none."""
-        return {}
 
     def charts(self, report: IterateReport) -> tuple[Lines | Band, ...]:
         """Lays out α over groups, the whole model's with its interval, and step sizes over the minibatch size."""

@@ -42,13 +42,13 @@ class Presentation(ABC, Generic[ReportT]):
     def monitored(self, report: ReportT) -> dict[str, float]:
         """Gives every one of ``metrics`` its number; their names have no slash, which would make folders."""
 
-    @abstractmethod
     def histograms(self, report: ReportT) -> dict[str, Histogram]:
-        """Names the histograms of a report that have values in them."""
+        """Names the histograms of a report that have values in them; there are none unless a subclass says so."""
+        return {}
 
-    @abstractmethod
     def tables(self, report: ReportT) -> dict[str, Table]:
-        """Names the tables of a report."""
+        """Names the tables of a report; there are none unless a subclass says so."""
+        return {}
 
     @abstractmethod
     def charts(self, report: ReportT) -> tuple[Lines | Band, ...]:
@@ -58,6 +58,6 @@ class Presentation(ABC, Generic[ReportT]):
     def setup(self, report: ReportT) -> Mapping[str, str]:
         """Says what was measured, and how, given the first report of a run."""
 
-    @abstractmethod
     def picture(self, name: str, reports: Sequence[ReportT]) -> dict[str, Picture]:
         """Draws a figure of a run's reports, oldest first: by its tag, or nothing where there is nothing to see."""
+        return {}

@@ -8,11 +8,11 @@ from typing import ClassVar, Literal, final
 
 from lightning_tailindex import figures
 from lightning_tailindex.figures._choice import few_enough
-from lightning_tailindex.records import Histogram, SharpnessReport
+from lightning_tailindex.records import SharpnessReport
 
 from .pictures import rendered
 from .presentation import Presentation
-from .sink import MOST_LINES, Band, Lines, Picture, Table
+from .sink import MOST_LINES, Band, Lines, Picture
 
 __all__ = ["SharpnessFigureName", "SharpnessPresentation"]
 
@@ -63,14 +63,6 @@ class SharpnessPresentation(Presentation[SharpnessReport]):
     def monitored(self, report: SharpnessReport) -> dict[str, float]:
         """Names the largest eigenvalue."""
         return {"sharpness": report.largest_eigenvalue}
-
-    def histograms(self, report: SharpnessReport) -> dict[str, Histogram]:
-        """There are none."""
-        return {}
-
-    def tables(self, report: SharpnessReport) -> dict[str, Table]:
-        """There are none."""
-        return {}
 
     def charts(self, report: SharpnessReport) -> tuple[Lines | Band, ...]:
         """Lays out the eigenvalues, and how near the step size is to where it would be unstable."""

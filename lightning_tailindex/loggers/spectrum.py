@@ -11,6 +11,7 @@ from lightning_tailindex import figures
 from lightning_tailindex.noise.groups import WHOLE_MODEL
 from lightning_tailindex.records import Histogram, SpectrumMeasurement, SpectrumReport
 
+from .names import largest
 from .pictures import rendered
 from .presentation import Presentation
 from .sink import MOST_LINES, Band, Lines, Picture, Table
@@ -96,7 +97,7 @@ class SpectrumPresentation(Presentation[SpectrumReport]):
     def charts(self, report: SpectrumReport) -> tuple[Lines | Band, ...]:
         """Lays out the density exponent and the stable rank over the largest matrices."""
         most = min(MOST_LINES, self.max_detailed_matrices or MOST_LINES)
-        names, total = [m.matrix for m in report.largest(most)], len(report.matrices)
+        names, total = [m.matrix for m in _largest(report, most)], len(report.matrices)
         shown = f"the {len(names)} largest of {total} matrices" if len(names) < total else "the matrices"
         stable_rank = _DETAILS["stable_rank"]
         return (
@@ -116,8 +117,13 @@ class SpectrumPresentation(Presentation[SpectrumReport]):
     def picture(self, name: str, reports: Sequence[SpectrumReport]) -> dict[str, Picture]:
         """Draws the last spectra of the four largest matrices, or of fewer where fewer are logged in detail."""
         most = min(_MOST_PICTURES, self.max_detailed_matrices or _MOST_PICTURES)
-        shown = [m for m in reports[-1].largest(most) if any(m.log_eigenvalues.counts)]
+        shown = [m for m in _largest(reports[-1], most) if any(m.log_eigenvalues.counts)]
         return {f"{_DETAIL}_figures/{m.matrix}": rendered(figures.weight_spectrum(m)[0]) for m in shown}
 
     def _detailed(self, report: SpectrumReport) -> tuple[SpectrumMeasurement, ...]:
-        return report.largest(self.max_detailed_matrices)
+        return _largest(report, self.max_detailed_matrices)
+
+
+def _largest(report: SpectrumReport, most: int | None) -> tuple[SpectrumMeasurement, ...]:
+    chosen = largest({m.matrix: m.size for m in report.matrices}, most)
+    return tuple(m for m in report.matrices if m.matrix in chosen)

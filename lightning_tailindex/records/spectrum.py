@@ -83,15 +83,3 @@ class SpectrumReport:
         """Median of the density exponents of the matrices that have one; NaN where none has."""
         found = [m.density_exponent for m in self.matrices if not math.isnan(m.density_exponent)]
         return median(found) if found else math.nan
-
-    def largest(self, most: int | None) -> tuple[SpectrumMeasurement, ...]:
-        """Returns what was found of the largest matrices, in the order of the module.
-
-        Args:
-            most: Their number; None for all.
-
-        Returns:
-            No more than so many.
-        """
-        names = {m.matrix for m in sorted(self.matrices, key=lambda m: -m.size)[:most]}
-        return tuple(m for m in self.matrices if m.matrix in names)
