@@ -107,17 +107,20 @@ def table_against(runs: Sequence[Run], plan: Plan) -> str:
 
 
 def _title(tag: str) -> str:
-    """A tag in words: tail_index_detail/published/whole_model is "published, whole model"."""
-    return tag.removeprefix("tail_index_detail/").removeprefix("gradient_noise/").replace("/", ", ").replace("_", " ")
+    """A tag in words: tail_index_detail/published/whole_model is "tail index, published, whole model"."""
+    return tag.removeprefix("gradient_noise/").replace("_detail", "").replace("/", ", ").replace("_", " ")
 
 
 def _dress(ax: Axes, tag: str, along: Sequence[float]) -> None:
     if "tail_index" in tag:
         tail_axis(ax)
+        ax.set_ylabel("tail index α (2: Gaussian)", fontsize=8)
     elif "acceptance" in tag:
         ax.set_ylim(-0.03, 1.03)
+        ax.set_ylabel("share that passes for Gaussian", fontsize=8)
     elif "loss" in tag:
         ax.set_yscale("log")
+        ax.set_ylabel("loss", fontsize=8)
     if min(along) > 0 and max(along) / min(along) >= _WIDE:
         ax.set_xscale("log")
     ax.set_xticks(along, [f"{x:g}" for x in along], rotation=90 if len(along) > 6 else 0, fontsize=8)

@@ -8,6 +8,7 @@ A stable law keeps its tail index when minibatches are averaged; noise of finite
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,8 @@ class Averages:
 
 def _numbers(measurement: Measurement) -> dict[int, tuple[float, float]]:
     several = {each.num_minibatches: (each.alpha, each.gaussian_alpha) for each in measurement.aggregated}
-    return {1: (measurement.alpha, measurement.gaussian_alpha), **several}
+    found = {1: (measurement.alpha, measurement.gaussian_alpha), **several}
+    return {size: numbers for size, numbers in found.items() if not any(map(math.isnan, numbers))}
 
 
 def _is_apart(measurement: Measurement) -> bool:
@@ -52,12 +54,14 @@ def _is_apart(measurement: Measurement) -> bool:
 
 
 def averages_of(runs: Sequence[Run]) -> list[Averages]:
-    """What every setting of a sweep says at its last report."""
+    """What every setting of a sweep says at its last report, but for those that diverged."""
     found = []
     for own in settings(runs).values():
         last = [run.reports[-1].whole_model for run in own]
         numbers = [_numbers(measurement) for measurement in last]
         sizes = [size for size in numbers[0] if all(size in each for each in numbers)]
+        if 1 not in sizes:
+            continue
         alphas, surrogates = ({size: median(each[size][i] for each in numbers) for size in sizes} for i in range(2))
         found.append(Averages(alphas, surrogates, all(map(_is_apart, last))))
     return found

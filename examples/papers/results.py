@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -69,11 +70,13 @@ def scalars_of(run: Run) -> dict[str, dict[int, float]]:
 
 
 def spread(values: Sequence[float]) -> str:
-    """The median over seeds and, where there are several, the least and the largest."""
-    if not values:
-        return "not measured"
-    middle, low, high = (f"{choose(values):.3g}" for choose in (median, min, max))
-    return middle if low == high else f"{middle} ({low} to {high})"
+    """The median over seeds and, where there are several, the least and the largest; how many, where one is NaN."""
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return "nan" if values else "not measured"
+    middle, low, high = (f"{choose(known):.3g}" for choose in (median, min, max))
+    told = middle if low == high else f"{middle} ({low} to {high})"
+    return told if len(known) == len(values) else f"{told}, {len(known)} of {len(values)} seeds"
 
 
 def data_of(runs: Sequence[Run]) -> str:

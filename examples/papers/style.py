@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
@@ -27,21 +28,25 @@ def draw_seeds(
 
     Args:
         ax: Where.
-        values: Those of all seeds, by what is along the axis.
+        values: Those of all seeds, by what is along the axis; NaN is left out.
         place: Number of the line, for its colour and marker.
         label: Its name in the legend.
         surrogates: As values; empty for none.
     """
     color, marker = _COLORS[place % len(_COLORS)], _MARKERS[place % len(_MARKERS)]
     line: dict[str, Any] = {"color": color, "marker": marker, "markersize": 4, "markerfacecolor": "none"}
-    along = sorted(values)
-    every = -(-len(along) // _MOST_MARKERS)
-    ax.plot(along, [median(values[x]) for x in along], label=label, markevery=every, **line)
-    low, high = ([choose(values[x]) for x in along] for choose in (min, max))
-    ax.fill_between(along, low, high, color=color, alpha=0.2, linewidth=0)
-    if surrogates:
-        gaussian = [median(surrogates[x]) for x in sorted(surrogates)]
-        ax.plot(sorted(surrogates), gaussian, color=color, linestyle=":", linewidth=1)
+    seeds, gaussian = _numbers(values), _numbers(surrogates)
+    every = max(1, -(-len(seeds) // _MOST_MARKERS))
+    ax.plot(list(seeds), list(map(median, seeds.values())), label=label, markevery=every, **line)
+    low, high = (list(map(choose, seeds.values())) for choose in (min, max))
+    ax.fill_between(list(seeds), low, high, color=color, alpha=0.2, linewidth=0)
+    ax.plot(list(gaussian), list(map(median, gaussian.values())), color=color, linestyle=":", linewidth=1)
+
+
+def _numbers(values: Mapping[float, Sequence[float]]) -> dict[float, list[float]]:
+    """What is not NaN, by what is along the axis, in order."""
+    known = {x: [value for value in values[x] if not math.isnan(value)] for x in sorted(values)}
+    return {x: own for x, own in known.items() if own}
 
 
 def tail_axis(ax: Axes) -> None:

@@ -13,7 +13,7 @@ from examples.papers.against import Plan, drawn_against, table_against
 from examples.papers.averages import averages_of, row
 from examples.papers.averages import drawn as averages_drawn
 from examples.papers.over_steps import drawn, table
-from examples.papers.results import has
+from examples.papers.results import has, spread
 from examples.papers.term_paper import figures_of_lenet, figures_of_net, figures_of_nets
 from lightning_tailindex.records import AggregatedTailIndex
 from lightning_tailindex.report.runs import Run
@@ -54,6 +54,15 @@ def test_runs_are_chosen_by_their_hyperparameters() -> None:
     assert has({"model.init_args.width": 16, "data.batch_size": 5}, ["width=16,64", "batch_size=5"])
     assert not has({"model.init_args.width": 16, "data.batch_size": 5}, ["width=16,64", "batch_size=50"])
     assert not has({"width": 16}, ["depth=2"])
+
+
+def test_a_seed_without_a_number_is_left_out_and_told() -> None:
+    assert spread([1.0, float("nan"), 2.0]) == "1.5 (1 to 2), 2 of 3 seeds"
+    assert spread([float("nan")]) == "nan"
+    assert spread([]) == "not measured"
+    runs = [run(0, 1.2, name="a"), run(1, float("nan"), name="b"), run(2, 1.4, name="c")]
+    (whole,) = (line for line in drawn(runs).axes[0].get_lines() if line.get_label() == "fc1")
+    assert list(whole.get_ydata()) == [2.0, pytest.approx(1.3)]
 
 
 def logged(folder: Path, seed: int, width: int, depth: int, alpha: float) -> Run:
@@ -134,7 +143,8 @@ def test_averages_tell_what_is_stable() -> None:
         averaged(1.5, (1.5, 1.0)),
         averaged(1.95, (2.0, 1.9)),
     )
-    found = averages_of([*climbs, *keeps, *gaussian])
+    diverged = averaged(float("nan"), (2.0, 1.9))
+    found = averages_of([*climbs, *keeps, *gaussian, *diverged])
     assert [each.apart for each in found] == [True, False, False]
     assert found[0].alphas == {1: 1.0, 2: 1.0, 4: pytest.approx(1.7)}
     assert found[0].surrogates == {1: 1.98, 2: 2.0, 4: 1.9}
