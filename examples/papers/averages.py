@@ -12,12 +12,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from results import data_of, read, settings
-from style import tail_axis
+from results import data_of, middle, read, settings, spread
+from style import legend_below, panels, tail_axis
 
 from lightning_tailindex import Measurement
 from lightning_tailindex.report.runs import Run
@@ -25,7 +24,6 @@ from lightning_tailindex.report.runs import Run
 __all__ = ["Averages", "averages_of", "drawn", "main", "row"]
 
 _HEAVY = 1.9  # tail index below which a setting counts as heavy-tailed
-_MOST_COLUMNS = 3
 
 
 @dataclass(frozen=True)
@@ -35,84 +33,89 @@ class Averages:
     Attributes:
         alphas: By the number of minibatches that are averaged, 1 among them.
         surrogates: Those of the Gaussian surrogate.
-        apart: Whether in every seed the interval of averages of some size begins above the end of single minibatches'.
+        rises: Whether averages of four have more than single minibatches in every seed.
+        apart: Whether their interval begins above the end of single minibatches' in every seed.
     """
 
     alphas: dict[int, float]
     surrogates: dict[int, float]
+    rises: bool
     apart: bool
 
 
 def _numbers(measurement: Measurement) -> dict[int, tuple[float, float]]:
     several = {each.num_minibatches: (each.alpha, each.gaussian_alpha) for each in measurement.aggregated}
-    found = {1: (measurement.alpha, measurement.gaussian_alpha), **several}
-    return {size: numbers for size, numbers in found.items() if not any(map(math.isnan, numbers))}
-
-
-def _is_apart(measurement: Measurement) -> bool:
-    return any(each.low > measurement.high for each in measurement.aggregated)
+    return {1: (measurement.alpha, measurement.gaussian_alpha), **several}
 
 
 def averages_of(runs: Sequence[Run]) -> list[Averages]:
-    """What every setting of a sweep says at its last report, but for those that diverged."""
+    """What every setting of a sweep says at its last report, but for those that diverged in all seeds."""
     found = []
     for own in settings(runs).values():
-        last = [run.reports[-1].whole_model for run in own]
-        numbers = [_numbers(measurement) for measurement in last]
-        sizes = [size for size in numbers[0] if all(size in each for each in numbers)]
-        if 1 not in sizes:
-            continue
-        alphas, surrogates = ({size: median(each[size][i] for each in numbers) for size in sizes} for i in range(2))
-        found.append(Averages(alphas, surrogates, all(map(_is_apart, last))))
+        last = [run.reports[-1].whole_model for run in own if not math.isnan(run.reports[-1].whole_model.alpha)]
+        if last:
+            found.append(_averages(last))
     return found
 
 
-def _told(values: Sequence[float]) -> str:
-    return f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+def _averages(seeds: Sequence[Measurement]) -> Averages:
+    numbers = [_numbers(measurement) for measurement in seeds]
+    sizes = sorted({size for each in numbers for size in each})
+    alphas, surrogates = (
+        {size: middle(each[size][i] for each in numbers if size in each) for size in sizes} for i in range(2)
+    )
+    fours = [(m, each) for m in seeds for each in m.aggregated if each.num_minibatches == 4]
+    return Averages(
+        {size: alpha for size, alpha in alphas.items() if not math.isnan(alpha)},
+        {size: alpha for size, alpha in surrogates.items() if not math.isnan(alpha)},
+        rises=len(fours) == len(seeds) and all(each.alpha > m.alpha for m, each in fours),
+        apart=len(fours) == len(seeds) and all(each.low > m.high for m, each in fours),
+    )
 
 
-def row(name: str, found: Sequence[Averages]) -> str:
-    """One line of the table: medians over the settings that are heavy-tailed, the least and the largest."""
+def row(name: str, found: Sequence[Averages], num_settings: int) -> str:
+    """One line of the table: medians over the settings that are heavy-tailed, the least and the largest.
+
+    Args:
+        name: Name of the experiment.
+        found: Its settings, but for those that diverged.
+        num_settings: How many there are with these.
+    """
     heavy = [each for each in found if each.alphas[1] < _HEAVY]
-    cells = [name, f"{len(heavy)} of {len(found)}"]
-    for size in (1, 2, 4):
-        values = [each.alphas[size] for each in heavy if size in each.alphas]
-        cells.append(_told(values) if values else "none")
-    cells.append(str(sum(each.alphas[max(each.alphas)] > each.alphas[1] for each in heavy)))
-    cells.append(str(sum(each.apart for each in heavy)))
+    cells = [name, f"{len(heavy)} of {num_settings}"]
+    cells += [spread([each.alphas.get(size, math.nan) for each in heavy]) for size in (1, 2, 4)]
+    cells.append(spread([each.surrogates.get(4, math.nan) for each in heavy]))
+    cells += [str(sum(each.rises for each in heavy)), str(sum(each.apart for each in heavy))]
     return f"| {' | '.join(cells)} |"
 
 
-def _panel(ax: Axes, name: str, found: Sequence[Averages]) -> None:
+def _panel(ax: Axes, found: Sequence[Averages]) -> None:
     for each in found:
         ax.plot(list(each.alphas), list(each.alphas.values()), color="#0072B2", alpha=0.4, linewidth=1)
-    sizes = sorted(found[0].alphas)
+    sizes = sorted({size for each in found for size in each.alphas})
     lines = (("alphas", "#D55E00", "-", "median of the settings"), ("surrogates", "#000000", ":", "their surrogates"))
     for field, color, style, label in lines:
-        middle = [median(getattr(each, field)[size] for each in found) for size in sizes]
-        ax.plot(sizes, middle, color=color, linestyle=style, linewidth=2, label=label)
-    tail_axis(ax)
+        medians = [middle(getattr(each, field).get(size, math.nan) for each in found) for size in sizes]
+        ax.plot(sizes, medians, color=color, linestyle=style, linewidth=2, label=label)
     ax.set_xscale("log", base=2)
     ax.set_xticks(sizes, [str(size) for size in sizes])
-    ax.set_title(f"{name}, {len(found)} settings", fontsize=9)
-    ax.set_xlabel("minibatches averaged")
+    tail_axis(ax)
 
 
 def drawn(found: dict[str, list[Averages]], data: str) -> Figure:
     """Draws a panel for each experiment with a line for each of its settings."""
-    columns = min(len(found), _MOST_COLUMNS)
-    lines = -(-len(found) // columns)
-    figure = Figure(figsize=(1 + 3.2 * columns, 1.2 + 2.6 * lines), layout="constrained")
-    axes = figure.subplots(lines, columns, sharey=True, squeeze=False)
-    for ax in axes.flat[len(found) :]:
-        ax.remove()
-    for ax, (name, averages) in zip(axes.flat, found.items(), strict=False):
-        _panel(ax, name, averages)
-    for first in axes[:, 0]:
-        first.set_ylabel("tail index α (2: Gaussian)")
-    figure.suptitle(f"{data}: whole model, last report\na line for each setting", size=10)
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+    figure, axes = panels(len(found))
+    for ax, (name, averages) in zip(axes, found.items(), strict=True):
+        _panel(ax, averages)
+        ax.set_title(f"{name}, {len(averages)} settings", fontsize=9)
+        ax.set_xlabel("minibatches averaged")
+    figure.suptitle(f"{data}: whole model, last report\na line for each setting, median of the seeds", size=10)
+    legend_below(figure, axes)
     return figure
+
+
+def _name(folder: Path) -> str:
+    return "/".join(folder.resolve().parts[-2:])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -121,17 +124,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("-o", "--output", type=Path, help="where the figure goes; none without it")
     options = parser.parse_args(arguments)
     try:
-        runs = {folder.name: read(folder) for folder in options.folders}
+        runs = {_name(folder): read(folder) for folder in options.folders}
+        found = {name: averages_of(own) for name, own in runs.items()}
     except ValueError as error:
         parser.error(str(error))
-    found = {name: averages_of(own) for name, own in runs.items()}
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         drawn(found, data_of([run for own in runs.values() for run in own])).savefig(options.output, dpi=100)
-    sizes = "single minibatches | averages of 2 | averages of 4"
-    print(f"| experiment | α < {_HEAVY} | {sizes} | settings that climb | intervals apart |\n{'|---' * 7}|")
+    sizes = "single minibatches | averages of 2 | averages of 4 | their surrogates"
+    print(f"| experiment | settings with α < {_HEAVY} | {sizes} | rises in every seed | intervals apart |")
+    print("|---" * 8 + "|")
     for name, averages in found.items():
-        print(row(name, averages))
+        print(row(name, averages, len(settings(runs[name]))))
 
 
 if __name__ == "__main__":

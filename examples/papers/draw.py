@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from against import Plan, drawn_against, table_against
-from matplotlib.figure import Figure
 from over_steps import drawn, scalars, table
 from results import read
 
@@ -45,24 +44,38 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     options = parser.parse_args(arguments)
-    if options.against and not options.scalars:
-        parser.error("against needs scalars")
+    _check(parser, options)
     try:
         runs = read(options.folder, options.only)
-        told, figure = _told(runs, options)
+        told = _told(runs, options)
+        if options.output:
+            options.output.parent.mkdir(parents=True, exist_ok=True)
+            (drawn_against(runs, _plan(options)) if options.against else drawn(runs)).savefig(options.output, dpi=100)
     except ValueError as error:
         parser.error(str(error))
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(options.output, dpi=100)
     print(told)
 
 
-def _told(runs: Sequence[Run], options: argparse.Namespace) -> tuple[str, Figure]:
+def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Refuses what would be passed over."""
+    if options.against and not options.scalars:
+        parser.error("against needs scalars")
+    if (options.lines or options.panels) and not options.against:
+        parser.error("lines and panels need against")
+    if options.steps and not options.scalars:
+        parser.error("steps need scalars")
+    if options.output and options.scalars and not options.against:
+        parser.error("output of scalars needs against: without it they are a table only")
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    return Plan(options.against, options.lines, options.panels, tuple(options.scalars), tuple(options.steps))
+
+
+def _told(runs: Sequence[Run], options: argparse.Namespace) -> str:
     if options.against:
-        plan = Plan(options.against, options.lines, options.panels, tuple(options.scalars), tuple(options.steps))
-        return table_against(runs, plan), drawn_against(runs, plan)
-    return scalars(runs, options.scalars, options.steps) if options.scalars else table(runs), drawn(runs)
+        return table_against(runs, _plan(options))
+    return scalars(runs, options.scalars, options.steps) if options.scalars else table(runs)
 
 
 if __name__ == "__main__":

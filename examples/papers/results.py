@@ -12,7 +12,7 @@ from lightning_tailindex.report.compare import varied
 from lightning_tailindex.report.events import Events, read_events
 from lightning_tailindex.report.runs import Run, read_runs
 
-__all__ = ["data_of", "has", "read", "scalars_of", "settings", "spread"]
+__all__ = ["data_of", "has", "middle", "read", "scalars_of", "settings", "spread", "up_to"]
 
 
 def has(values: Mapping[str, object], rules: Sequence[str]) -> bool:
@@ -35,24 +35,32 @@ def read(folder: Path, only: Sequence[str] = ()) -> list[Run]:
         only: Hyperparameters that they have to have, as :func:`has` takes them.
 
     Raises:
-        ValueError: If there are none.
+        ValueError: If there are none, or if one does not tell its data and its seed.
     """
     found, problems = read_runs([folder])
     runs = [run for run in found if has(run.hparams, only)]
     if not runs:
-        raise ValueError(
-            f"folder must hold runs with reports{' and ' * bool(only)}{' '.join(only)}, got {folder}: "
-            f"{len(found)} runs; {'; '.join(problems)}"
-        )
+        wanted = " and ".join(["reports", *only])
+        raise ValueError(f"folder must hold runs with {wanted}, got {folder} of {len(found)}: {'; '.join(problems)}")
+    for run in runs:
+        if not {"data", "seed"} <= set(run.hparams):
+            raise ValueError(f"folder must hold runs of run.py, which log data and seed, got {run.name}")
     return runs
 
 
 def settings(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Puts the runs together that differ in nothing but the seed, by what they differ in from the others, in order."""
+    """Puts the runs together that differ in nothing but the seed, by what they differ in from the others, in order.
+
+    Raises:
+        ValueError: If two of them have the same seed.
+    """
     differing = {name: values for name, values in varied(runs).items() if name != "seed"}
     together = defaultdict(list)
     for place, run in enumerate(runs):
         together[tuple(values[place] for values in differing.values())].append(run)
+    for own in together.values():
+        if len({run.hparams["seed"] for run in own}) < len(own):
+            raise ValueError(f"folder must hold one run for each seed, got {', '.join(run.name for run in own)}")
     ordered = sorted(together, key=lambda key: [(isinstance(value, str), value) for value in key])
     return {_named(differing, key): together[key] for key in ordered}
 
@@ -63,22 +71,34 @@ def _named(names: Iterable[str], values: Iterable[object]) -> str:
 
 def scalars_of(run: Run) -> dict[str, dict[int, float]]:
     """Every scalar of a run by tag and step."""
-    events = Events()
-    for file in sorted(Path(run.name).glob("*tfevents*")):
+    events, place = Events(), Path(run.name)
+    for file in sorted(place.glob("*tfevents*")) if place.is_dir() else [place]:
         read_events(file, events)
     return events.scalars
 
 
+def up_to(by_step: Mapping[int, float], step: float) -> float:
+    """The last number up to a step; NaN where there is none."""
+    return by_step[max(before)] if (before := [each for each in by_step if each <= step]) else math.nan
+
+
+def middle(values: Iterable[float]) -> float:
+    """The median of what is not NaN; NaN where there is nothing else."""
+    known = [value for value in values if not math.isnan(value)]
+    return median(known) if known else math.nan
+
+
 def spread(values: Sequence[float]) -> str:
-    """The median over seeds and, where there are several, the least and the largest; how many, where one is NaN."""
+    """The median and, where there are several, the least and the largest; how many, where one is NaN."""
     known = [value for value in values if not math.isnan(value)]
     if not known:
-        return "nan" if values else "not measured"
-    middle, low, high = (f"{choose(known):.3g}" for choose in (median, min, max))
-    told = middle if low == high else f"{middle} ({low} to {high})"
-    return told if len(known) == len(values) else f"{told}, {len(known)} of {len(values)} seeds"
+        return "none"
+    numbers = [f"{choose(known):.3g}" for choose in (median, min, max)]
+    told = numbers[0] if numbers[1] == numbers[2] else "{} ({} to {})".format(*numbers)
+    return told if len(known) == len(values) else f"{told}, {len(known)} of {len(values)}"
 
 
 def data_of(runs: Sequence[Run]) -> str:
     """Names the data, and how many seeds there are."""
-    return f"{runs[0].hparams['data']}, {len({run.hparams['seed'] for run in runs})} seeds"
+    data = " and ".join(sorted({str(run.hparams["data"]) for run in runs}))
+    return f"{data}, {len({run.hparams['seed'] for run in runs})} seeds"

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-__all__ = ["draw_seeds", "tail_axis"]
+__all__ = ["draw_seeds", "legend_below", "panels", "tail_axis"]
 
-# Okabe and Ito's, which colour-blind readers can tell apart
+# Okabe and Ito's, which colour-blind readers can tell apart; with as many markers, line 8 would look like line 1
 _COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 _MOST_MARKERS = 12
+_MOST_COLUMNS = 3
+
+
+def panels(number: int) -> tuple[Figure, list[Axes]]:
+    """Makes a figure of panels in rows of three, with the tail index along y."""
+    columns = min(number, _MOST_COLUMNS)
+    rows = -(-number // columns)
+    figure = Figure(figsize=(1.4 + 3.4 * columns, 1.2 + 2.7 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for row in axes:
+        row[0].set_ylabel("tail index α (2: Gaussian)")
+    for ax in axes.flat[number:]:
+        ax.remove()
+    return figure, list(axes.flat[:number])
 
 
 def draw_seeds(
@@ -50,6 +65,15 @@ def _numbers(values: Mapping[float, Sequence[float]]) -> dict[float, list[float]
 
 
 def tail_axis(ax: Axes) -> None:
-    """Makes y that of a tail index."""
+    """Makes y that of a tail index, once all is drawn: group sums read above 2, too."""
     ax.axhline(2, color="0.7", linewidth=0.8, zorder=0)
-    ax.set_ylim(0, 2.3)
+    ax.set_ylim(0, max(2.3, ax.get_ylim()[1], 1.02 * ax.dataLim.y1))
+
+
+def legend_below(figure: Figure, axes: Iterable[Axes]) -> None:
+    """Names each line once, of whichever panels it is in."""
+    found = {}
+    for ax in axes:
+        handles, labels = ax.get_legend_handles_labels()
+        found.update({label: handle for label, handle in zip(labels, handles, strict=True) if label not in found})
+    figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=4, fontsize=8)

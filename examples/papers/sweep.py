@@ -101,13 +101,14 @@ class Sweep:
         """Trains in a process of its own, in place of what a killed one may have left.
 
         Returns:
-            The number of reports in the run's event files.
+            The number of reports in the run's event files: Optuna wants a number.
 
         Raises:
             RuntimeError: If training failed or nothing was measured.
         """
-        run, output = self.folder / named(setting), self.folder / "output.txt"
+        run, output = self.folder / named(setting), self.folder / named(setting) / "output.txt"
         shutil.rmtree(run, ignore_errors=True)
+        run.mkdir()
         status = train(self._arguments(setting), output, self.lock.fileno())
         runs, problems = read_runs([run])
         if status or not runs:
@@ -128,12 +129,21 @@ class Sweep:
         ]
 
 
+def train_or_put_aside(runs: Sweep, setting: Setting, points: list[Setting]) -> int:
+    """Trains what was asked for; what a larger call left waiting is put aside until it is asked for again."""
+    if setting not in points:
+        raise optuna.TrialPruned
+    return runs.train(setting)
+
+
 def opened(folder: Path, experiment: str, arguments: list[str]) -> optuna.Study:
     """Opens the journal of a folder, or begins one.
 
     Raises:
         ValueError: If its trainings had other arguments.
     """
+    # Whoever was killed while writing leaves this one; the folder's own lock is held by now.
+    (folder / "journal.log.lock").unlink(missing_ok=True)
     storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
     study = optuna.create_study(storage=storage, study_name=experiment, load_if_exists=True)
     before = study.user_attrs.get("arguments", arguments)
@@ -183,7 +193,7 @@ def failures(study: optuna.Study, points: list[Setting]) -> Iterator[str]:
 
 def sweep(options: argparse.Namespace, more: list[str]) -> int:
     """Trains what is missing, and reports."""
-    folder: Path = options.folder / options.experiment
+    folder: Path = options.folder.resolve() / options.experiment
     points = kept(grid(options.experiment, options.seeds, options.quick), options.only)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder) as lock:
@@ -193,7 +203,7 @@ def sweep(options: argparse.Namespace, more: list[str]) -> int:
         waiting = enqueue(study, points)
         if waiting:  # Optuna takes 0 trials for no limit on them
             study.optimize(
-                lambda trial: runs.train(trial.user_attrs["setting"]),
+                lambda trial: train_or_put_aside(runs, trial.user_attrs["setting"], points),
                 n_trials=waiting,
                 n_jobs=options.workers,
                 catch=(RuntimeError,),

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from against import Plan, drawn_against
 from matplotlib.figure import Figure
 from over_steps import FIRST, draw_estimator
-from results import data_of, has, read
+from results import data_of, has, read, settings
+from style import legend_below
 
 from lightning_tailindex import Report
 from lightning_tailindex.figures import coordinate_alphas, noise_density, noise_qq
@@ -24,17 +26,26 @@ from lightning_tailindex.report.runs import Run
 
 __all__ = ["figures_of_lenet", "figures_of_net", "figures_of_nets", "main"]
 
-_TITLES = {FIRST: "across minibatches (grouped_mle)", "group_sum": "as in the term paper (group_sum)"}
+_TITLES = {FIRST: "across minibatches, first estimator", "group_sum": "as in the term paper, group_sum"}
 _TAGS = (
     "tail_index/whole_model:tail_index_gaussian/whole_model",
     "tail_index_detail/group_sum/whole_model:tail_index_detail/group_sum_gaussian/whole_model",
 )
 _NET_STEPS, _LENET_STEPS = (100, 5000, 15000), (100, 5000, 12000)
+_SIZES = (50, 150, 200)
 
 
 def _report(run: Run, step: int) -> Report:
-    """The report at a step, or the last one before it."""
-    return max((report for report in run.reports if report.step <= step), key=lambda report: report.step)
+    """The last report up to a step, and not further from it than one report is from the next.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    before = [report for report in run.reports if report.step <= step]
+    furthest = max((b.step - a.step for a, b in pairwise(run.reports)), default=0)
+    if not before or step - before[-1].step > furthest:
+        raise ValueError(f"runs must have a report at step {step}, got {run.name} up to step {run.reports[-1].step}")
+    return before[-1]
 
 
 def _whole(runs: Sequence[Run]) -> str:
@@ -51,17 +62,23 @@ def _over_steps(title: str, lines: Sequence[tuple[str, Sequence[Run], str]]) -> 
     axes = figure.subplots(1, 2, sharey=True)
     for ax, (estimator, how) in zip(axes, _TITLES.items(), strict=True):
         for place, (label, runs, group) in enumerate(lines):
-            draw_estimator(ax, runs, group, estimator, place, label)
+            draw_estimator(ax, runs, (group, estimator), place, label)
         ax.set_title(how, fontsize=9)
         ax.set_xlabel("optimizer step")
     axes[0].set_ylabel("tail index α (2: Gaussian)")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8)
+    legend_below(figure, axes)
     figure.suptitle(f"{title}. {data_of(lines[0][1])}: median and range; dotted: Gaussian surrogates", size=10)
     return figure
 
 
 def figures_of_net(runs: Sequence[Run]) -> dict[str, Figure]:
-    """Draws figure 1, and of the first seed 3 to 5 and 8 with 9."""
+    """Draws figure 1, and of the first seed 3 to 5 and 8 with 9.
+
+    Raises:
+        ValueError: If the runs differ in more than the seed, or have no reports at the steps of these figures.
+    """
+    if len(settings(runs)) > 1:
+        raise ValueError(f"net must be one net, got {'; '.join(settings(runs))}")
     setting = "FCN " + ", ".join(f"{name} {runs[0].hparams[name]}" for name in ("depth", "width", "batch_size"))
     run = _first_seed(runs)
     found = {"01": _over_steps(f"Figure 1: {setting}", [("whole model", runs, _whole(runs))])}
@@ -108,14 +125,19 @@ def figures_of_nets(runs: Sequence[Run]) -> dict[str, Figure]:
 
 
 def figures_of_lenet(runs: Sequence[Run]) -> dict[str, Figure]:
-    """Draws 10 to 12 and 16 of the first seed with b = 50, and 13 to 15 for all minibatch sizes."""
-    run = _first_seed([run for run in runs if run.hparams["batch_size"] == 50])
-    found = {"10_12": _coordinates(run), "16": _layers(run)}
-    for number, size in (("13", 50), ("14", 150), ("15", 200)):
-        own = [run for run in runs if run.hparams["batch_size"] == size]
-        if not own:
-            raise ValueError(f"no runs with batch_size {size}")
-        groups = [measurement.group for measurement in run.reports[0].headline[:-1]]
+    """Draws 10 to 12 and 16 of the first seed with b = 50, and 13 to 15 for all minibatch sizes.
+
+    Raises:
+        ValueError: If a minibatch size, or a report at a step of these figures, is missing.
+    """
+    by_size = {size: [run for run in runs if run.hparams["batch_size"] == size] for size in _SIZES}
+    missing = [size for size, own in by_size.items() if not own]
+    if missing:
+        raise ValueError(f"lenet must have runs with batch_size {_SIZES}, got none with {missing}")
+    run = _first_seed(by_size[50])
+    groups = [measurement.group for measurement in run.reports[0].headline[:-1]]
+    found = {"10_12": _coordinates(run), "16": _layers(run, groups)}
+    for number, (size, own) in zip(("13", "14", "15"), by_size.items(), strict=True):
         found[number] = _over_steps(f"Figure {number}: LeNet, b = {size}", [(group, own, group) for group in groups])
     return found
 
@@ -128,9 +150,8 @@ def _coordinates(run: Run) -> Figure:
     return figure
 
 
-def _layers(run: Run) -> Figure:
+def _layers(run: Run, groups: Sequence[str]) -> Figure:
     reports = [_report(run, step) for step in _LENET_STEPS]
-    groups = [measurement.group for measurement in reports[0].headline[:-1]]
     figure = Figure(figsize=(15, 7.2), layout="constrained")
     for ax, group in zip(figure.subplots(-(-len(groups) // 2), 2).flat, groups, strict=False):
         coordinate_alphas(reports, group, ax=ax)
@@ -145,12 +166,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--lenet", type=Path, required=True, help="sweep of galkin_2021_lenet")
     parser.add_argument("--folder", type=Path, required=True, help="where the figures go")
     options = parser.parse_args(arguments)
+    try:
+        drawn = {
+            **figures_of_net(read(options.net)),
+            **figures_of_nets(read(options.nets)),
+            **figures_of_lenet(read(options.lenet)),
+        }
+    except ValueError as error:
+        parser.error(str(error))
     options.folder.mkdir(parents=True, exist_ok=True)
-    drawn = {
-        **figures_of_net(read(options.net)),
-        **figures_of_nets(read(options.nets)),
-        **figures_of_lenet(read(options.lenet)),
-    }
     for number, figure in drawn.items():
         figure.savefig(options.folder / f"figure_{number}.png", dpi=70)
 

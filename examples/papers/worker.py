@@ -44,6 +44,8 @@ def _main(arguments: Sequence[str], output: Path, held: _Descriptor) -> None:
 def preload(threads: int) -> None:
     """Says what trainings have in common: the libraries, and how many threads each may use."""
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is loaded
+    # CUDA cannot be used in a process forked from one that has asked its driver.
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     multiprocessing.get_context("forkserver").set_forkserver_preload(_LIBRARIES)
 
 
@@ -57,9 +59,15 @@ def train(arguments: Sequence[str], output: Path, lock: int) -> int:
 
     Returns:
         Its exit status.
+
+    Raises:
+        RuntimeError: If it cannot be started.
     """
     context = multiprocessing.get_context("forkserver")
     process = context.Process(target=_main, args=(arguments, output, _Descriptor(lock)))
-    process.start()
+    try:
+        process.start()
+    except (EOFError, OSError) as error:
+        raise RuntimeError(f"no process could be started for {output.parent.name}: {error!r}") from error
     process.join()
     return process.exitcode or 0

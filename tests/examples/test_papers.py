@@ -112,18 +112,17 @@ def test_tables_and_figures_are_made_of_real_runs(
     assert capsys.readouterr().out.startswith("digits, 1 seeds")
     draw([str(runs / "2006.04740"), "--scalars", "iterate_tail_index/fc3", "no/such", "--steps", "16", "40"])
     logged = EventAccumulator(str(runs / "2006.04740" / "version_0")).Reload().Scalars("iterate_tail_index/fc3")
-    told = [
-        f"| all | {step} | {event.value:.3g} | not measured |" for step, event in zip((16, 40), logged, strict=True)
-    ]
-    assert capsys.readouterr().out.splitlines()[2:] == told
+    told = [f"| all | {step} | {event.value:.3g} | none |" for step, event in zip((16, 40), logged, strict=True)]
+    assert capsys.readouterr().out.splitlines()[4:] == told
     against = ["--against", "sgd/step_size_over_minibatch_size/SGD", "--scalars", "iterate_tail_index/fc3"]
     draw([str(runs / "2006.04740"), *against, "-o", str(tmp_path / "new" / "2006.png")])
     assert "| sgd/step_size_over_minibatch_size/SGD 0.01 |" in capsys.readouterr().out
     averages([str(runs / "1910.09626"), str(runs / "2006.04740"), "-o", str(tmp_path / "new" / "averages.png")])
-    assert "| 1910.09626 | " in capsys.readouterr().out
+    assert "| runs/1910.09626 | " in capsys.readouterr().out
     sweeps = {"nets": "galkin_2021", "net": "galkin_2021", "lenet": "galkin_2021_lenet"}
-    with pytest.raises(ValueError, match="no runs with batch_size 150"):
+    with pytest.raises(SystemExit, match="2"):
         term_paper([*(f"--{name}={runs / folder}" for name, folder in sweeps.items()), f"--folder={tmp_path}"])
+    assert "runs must have a report at step 100, got" in capsys.readouterr().err
     pictures = sorted((tmp_path / "new").glob("*.png"))
     assert [file.stem for file in pictures] == ["1901", "2006", "averages"]
     assert all(file.read_bytes().startswith(b"\x89PNG") for file in pictures)
@@ -135,7 +134,10 @@ def test_tables_and_figures_are_made_of_real_runs(
         (["no/such"], "folder must hold runs with reports"),
         (["runs", "--only", "width=7"], "folder must hold runs with reports and width=7"),
         (["runs", "--against", "width"], "against needs scalars"),
-        (["runs", "--against", "heads", "--scalars", "a/b"], "against, lines and panels must be known"),
+        (["runs", "--against", "heads", "--scalars", "a/b"], "against must be a number and lines and panels known of"),
+        (["runs", "--lines", "width"], "lines and panels need against"),
+        (["runs", "--steps", "5"], "steps need scalars"),
+        (["runs", "--scalars", "a/b", "-o", "x.png"], "output of scalars needs against"),
     ],
 )
 def test_what_cannot_be_drawn_is_said(

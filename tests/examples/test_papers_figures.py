@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from examples.papers.against import Plan, drawn_against, table_against
 from examples.papers.averages import averages_of, row
 from examples.papers.averages import drawn as averages_drawn
 from examples.papers.over_steps import drawn, table
-from examples.papers.results import has, spread
+from examples.papers.results import data_of, has, settings, spread
 from examples.papers.term_paper import figures_of_lenet, figures_of_net, figures_of_nets
 from lightning_tailindex.records import AggregatedTailIndex
 from lightning_tailindex.report.runs import Run
@@ -32,9 +33,7 @@ SEEDS = [run(seed, alpha) for seed, alpha in enumerate((1.1, 1.9, 1.4))]
 def test_seeds_are_summed_up_with_the_name_of_their_data() -> None:
     heading, *rows = table(SEEDS).splitlines()
     assert heading == "MNIST-10k, 3 seeds"
-    assert (
-        "| all | 100 | whole_model | grouped_mle | 1.4 (1.1 to 1.9) | 1.20 to 1.50 | 1.98 | 1.6 (1.3 to 2.1) |" in rows
-    )
+    assert "| all | 100 | whole_model | first | 1.4 (1.1 to 1.9) | 1.20 to 1.50 | 1.98 | 1.6 (1.3 to 2.1) |" in rows
     assert sum("| fc2 |" in line for line in rows) == 1  # of further estimators, the whole model alone
     figure = drawn(SEEDS)
     assert "MNIST-10k, 3 seeds: median and range" in figure.get_suptitle()
@@ -50,6 +49,29 @@ def test_settings_have_panels_in_the_order_of_their_numbers() -> None:
     assert [ax.get_title() for ax in drawn(runs).axes] == ["batch_size 3", "batch_size 20", "batch_size 100"]
 
 
+def test_a_line_has_one_colour_in_all_panels_and_the_legend_has_all_lines() -> None:
+    short = run(0, 1.5, depth=2)
+    reports = tuple(report(each.step, fc1=1.5, fc2=1.6, fc3=1.7) for each in short.reports)
+    figure = drawn([short, replace(short, reports=reports, hparams={**short.hparams, "depth": 3})])
+    first, second = ({line.get_label(): line.get_color() for line in ax.get_lines()} for ax in figure.axes)
+    assert "fc3" not in first
+    assert first["whole_model"] == second["whole_model"] != second["fc3"]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["fc1", "fc2", "whole_model", "group_sum", "fc3"]
+
+
+def test_two_runs_of_one_seed_are_refused() -> None:
+    with pytest.raises(ValueError, match="one run for each seed, got a, b"):
+        settings([run(0, 1.2, name="a"), run(0, 1.3, name="b")])
+    assert list(settings([run(0, 1.2, width=10), run(0, 1.3, width=9)])) == ["width 9", "width 10"]
+
+
+def test_data_of_several_names_are_named() -> None:
+    other = run(1, 1.3)
+    runs = [run(0, 1.2), replace(other, hparams={**other.hparams, "data": "digits"})]
+    assert data_of(runs) == "MNIST-10k and digits, 2 seeds"
+
+
 def test_runs_are_chosen_by_their_hyperparameters() -> None:
     assert has({"model.init_args.width": 16, "data.batch_size": 5}, ["width=16,64", "batch_size=5"])
     assert not has({"model.init_args.width": 16, "data.batch_size": 5}, ["width=16,64", "batch_size=50"])
@@ -57,10 +79,12 @@ def test_runs_are_chosen_by_their_hyperparameters() -> None:
 
 
 def test_a_seed_without_a_number_is_left_out_and_told() -> None:
-    assert spread([1.0, float("nan"), 2.0]) == "1.5 (1 to 2), 2 of 3 seeds"
-    assert spread([float("nan")]) == "nan"
-    assert spread([]) == "not measured"
-    runs = [run(0, 1.2, name="a"), run(1, float("nan"), name="b"), run(2, 1.4, name="c")]
+    assert spread([1.0, float("nan"), 2.0]) == "1.5 (1 to 2), 2 of 3"
+    assert spread([float("nan")]) == spread([]) == "none"
+    runs = [run(0, 1.2), run(1, float("nan")), run(2, 1.4)]
+    for order in ((0, 1, 2), (1, 0, 2), (0, 2, 1)):  # the median of a list with NaN depends on its order
+        numbers = "1.3 (1.2 to 1.4), 2 of 3 | 1.10 to 1.40 | 1.98, 2 of 3 |"
+        assert any(f"| fc1 | first | {numbers}" in line for line in table([runs[i] for i in order]).splitlines())
     (whole,) = (line for line in drawn(runs).axes[0].get_lines() if line.get_label() == "fc1")
     assert list(whole.get_ydata()) == [2.0, pytest.approx(1.3)]
 
@@ -105,7 +129,7 @@ def test_a_scalar_against_a_hyperparameter(grid: list[Run]) -> None:
     assert list(lines["depth 4"].get_ydata()) == [0.78125, 0.59375]
     assert sum(line.get_linestyle() == ":" for line in first.get_lines()) == 2
     assert (first.get_title(), first.get_xlabel()) == ("tail index, whole model", "width")
-    assert second.get_lines() == []
+    assert all(len(line.get_xdata()) == 0 for line in second.get_lines())
 
 
 def test_steps_are_lines_and_scalars_may_be_along_the_axis(grid: list[Run]) -> None:
@@ -119,15 +143,30 @@ def test_steps_are_lines_and_scalars_may_be_along_the_axis(grid: list[Run]) -> N
     along = table_against(own, replace(plan, along="sgd/ratio", lines="", panels="", steps=()))
     assert "| sgd/ratio 0.15625 | sgd/ratio 0.203125 |" in along
     assert "| 0.625 | 0.812 |" in along
-    with pytest.raises(ValueError, match=r"must be known of .*, got heads"):
-        table_against(own, replace(plan, along="heads"))
+    for wrong, told in (({"along": "heads"}, "heads"), ({"panels": "loss"}, "loss"), ({"along": "data"}, "data=MNIST")):
+        with pytest.raises(ValueError, match=f"against must be a number and lines and panels known of .*, got {told}"):
+            table_against(own, replace(plan, **wrong))
+
+
+def test_runs_of_other_settings_are_not_taken_for_seeds(grid: list[Run]) -> None:
+    with pytest.raises(ValueError, match="must tell runs of one seed apart, which differ in depth"):
+        table_against(grid, replace(PLAN, lines=""))
+
+
+def test_a_seed_that_did_not_log_a_scalar_is_told(grid: list[Run], tmp_path: Path) -> None:
+    with SummaryWriter(str(tmp_path / "none")) as writer:
+        writer.add_scalar("some/thing", 1.0, 10)
+    silent = run(3, 1.0, name=str(tmp_path / "none"), width=4, depth=2)
+    assert "0.844 (0.812 to 0.875), 3 of 4" in table_against([*grid, silent], PLAN)
+    figure = drawn_against([*grid, silent], replace(PLAN, scalars=PLAN.scalars[:1]))
+    assert "without 1 of 13 runs somewhere" in figure.get_suptitle()
 
 
 def averaged(alpha: float, *fours: tuple[float, float]) -> list[Run]:
     """Seeds at one tail index, with that of averages of four and the lower end of its interval."""
     found = []
     for seed, (four, low) in enumerate(fours):
-        made = run(seed, alpha, setting=alpha)
+        made = run(seed, alpha, setting=str(alpha))
         last = made.reports[-1]
         averages = (AggregatedTailIndex(2, 32, alpha, alpha, 2.0, 2.0), AggregatedTailIndex(4, 16, four, low, 2.0, 1.9))
         whole = replace(last.whole_model, aggregated=averages)
@@ -138,29 +177,25 @@ def averaged(alpha: float, *fours: tuple[float, float]) -> list[Run]:
 
 
 def test_averages_tell_what_is_stable() -> None:
-    climbs, keeps, gaussian = (
-        averaged(1.0, (1.8, 1.2), (1.6, 1.3)),
-        averaged(1.5, (1.5, 1.0)),
-        averaged(1.95, (2.0, 1.9)),
-    )
-    diverged = averaged(float("nan"), (2.0, 1.9))
+    climbs, keeps = averaged(1.0, (1.8, 1.2), (1.6, 1.3)), averaged(1.5, (1.5, 1.0))
+    gaussian, diverged = averaged(1.95, (2.0, 1.9)), averaged(math.nan, (2.0, 1.9))
     found = averages_of([*climbs, *keeps, *gaussian, *diverged])
-    assert [each.apart for each in found] == [True, False, False]
+    assert [(each.rises, each.apart) for each in found] == [(True, True), (False, False), (True, False)]
     assert found[0].alphas == {1: 1.0, 2: 1.0, 4: pytest.approx(1.7)}
     assert found[0].surrogates == {1: 1.98, 2: 2.0, 4: 1.9}
-    cells = row("some", found).split(" | ")
-    assert cells == [
-        *("| some", "2 of 3", "1.25 (1.00 to 1.50)", "1.25 (1.00 to 1.50)", "1.60 (1.50 to 1.70)", "1", "1 |"),
-    ]
-    assert averages_of(averaged(1.0, (1.8, 1.2), (1.6, 1.0)))[0].apart is False  # one seed is enough to say no
-    (panel,) = averages_drawn({"some": found}, "MNIST-10k, 2 seeds").axes
-    assert panel.get_title() == "some, 3 settings"
+    medians = ["1.25 (1 to 1.5)", "1.25 (1 to 1.5)", "1.6 (1.5 to 1.7)", "1.9"]
+    assert row("some", found, 4).split(" | ") == ["| some", "2 of 4", *medians, "1", "1 |"]
+    (one_says_no,) = averages_of(averaged(1.0, (1.8, 1.2), (0.9, 0.8)))
+    assert (one_says_no.rises, one_says_no.apart) == (False, False)
+    panel, empty = averages_drawn({"some": found, "none": []}, "MNIST-10k, 2 seeds").axes
+    assert (panel.get_title(), empty.get_title()) == ("some, 3 settings", "none, 0 settings")
+    assert row("none", [], 1).split(" | ") == ["| none", "0 of 1", *["none"] * 4, "0", "0 |"]
 
 
 def test_the_term_paper_has_sixteen_figures(grid: list[Run]) -> None:
     net = [run(seed, 1.2, (100, 5000, 15000), depth=3, width=32, batch_size=50) for seed in (1, 0)]
-    lenet = [run(seed, 0.8, (100, 4900), batch_size=size) for seed in (0, 1) for size in (50, 150, 200)]
-    nets = [replace(each, hparams={**each.hparams, "depth": 3, "width": 32, "batch_size": 40}) for each in grid[:2]]
+    lenet = [run(seed, 0.8, (100, 5000, 11900), batch_size=size) for seed in (0, 1) for size in (50, 150, 200)]
+    nets = [replace(each, hparams={**each.hparams, "depth": 3, "width": 32, "batch_size": 40}) for each in grid[::4]]
     drawn = {**figures_of_net(net), **figures_of_nets([*grid_of(grid), *nets]), **figures_of_lenet(lenet)}
     assert sorted(drawn) == ["01", "02", "03", "04", "05", "06", "07", "08_09", "10_12", "13", "14", "15", "16"]
     assert all("MNIST-10k" in figure.get_suptitle() and "Figure" in figure.get_suptitle() for figure in drawn.values())
@@ -169,8 +204,12 @@ def test_the_term_paper_has_sixteen_figures(grid: list[Run]) -> None:
         ours, theirs = drawn[number].axes
         assert ours.get_legend_handles_labels()[1] == theirs.get_legend_handles_labels()[1] == groups
     ours, theirs = ({line.get_label(): line for line in ax.get_lines()} for ax in drawn["13"].axes)
-    assert list(ours["fc1"].get_ydata()) == [0.8, 0.8]
-    assert list(theirs["fc1"].get_ydata()) == [0.5, 0.5]
+    assert list(ours["fc1"].get_ydata()) == [0.8, 0.8, 0.8]
+    assert list(theirs["fc1"].get_ydata()) == [0.5, 0.5, 0.5]
+    with pytest.raises(ValueError, match=r"must have a report at step 15000, got .* up to step 5000"):
+        figures_of_net([replace(each, reports=each.reports[:-1]) for each in net])
+    with pytest.raises(ValueError, match="net must be one net, got depth 2; depth 3"):
+        figures_of_net([*net, run(0, 1.2, (100, 5000, 15000), depth=2, width=32, batch_size=50)])
 
 
 def grid_of(runs: list[Run]) -> list[Run]:

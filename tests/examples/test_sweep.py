@@ -11,10 +11,22 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import optuna
 import pytest
 from optuna.trial import TrialState
 
-from examples.papers.sweep import CONFIG, EXPERIMENTS, enqueue, grid, kept, locked, named, opened
+from examples.papers.sweep import (
+    CONFIG,
+    EXPERIMENTS,
+    Sweep,
+    enqueue,
+    grid,
+    kept,
+    locked,
+    named,
+    opened,
+    train_or_put_aside,
+)
 
 ROOT = Path(__file__).parents[2]
 ARGUMENTS = ["--trainer.max_steps=2", "--trainer.accelerator=cpu"]
@@ -59,8 +71,13 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
     first, second = (named(point) for point in POINTS)
     sweep = start(tmp_path)
     wait_for(sweep, folder / second)
+    os.kill(sweep.pid, signal.SIGKILL)
+    sweep.wait()
+    with pytest.raises(ValueError, match="is in use: a sweep, or a training that a killed one left"):
+        locked(folder)
     os.killpg(sweep.pid, signal.SIGKILL)
     sweep.communicate()
+    (folder / "journal.log.lock").touch()  # as one killed while writing would leave it
     assert states(folder) == {(first, "COMPLETE"): 1, (second, "RUNNING"): 1}
     before = events(folder)
 
@@ -91,6 +108,24 @@ def test_what_fails_is_named_and_tried_again(tmp_path: Path) -> None:
         tmp_path / "galkin_2021_lenet", "galkin_2021_lenet", ["quick", *ARGUMENTS, "--model.init_args.width=3"]
     )
     assert enqueue(study, POINTS) == len(POINTS)
+
+
+def test_what_a_larger_call_left_waiting_is_put_aside(tmp_path: Path) -> None:
+    study, first, second = opened(tmp_path, "some", []), *POINTS
+    enqueue(study, [first, second])
+    runs, trained = Sweep("some", tmp_path, True, (), locked(tmp_path)), []
+    for _ in range(enqueue(study, [second])):
+        setting = study.ask().user_attrs["setting"]
+        try:
+            train_or_put_aside(runs, setting, [second])
+        except optuna.TrialPruned:
+            assert setting == first
+        except RuntimeError as error:  # such an experiment has no configuration
+            trained.append(str(error))
+    assert len(trained) == 1
+    assert trained[0].startswith(named(second))
+    assert "some.yaml" in (tmp_path / named(second) / "output.txt").read_text()
+    runs.lock.close()
 
 
 def test_without_its_journal_everything_is_trained_anew(tmp_path: Path) -> None:
