@@ -107,15 +107,16 @@ def table_against(runs: Sequence[Run], plan: Plan) -> str:
     """Writes a table for each scalar: a row for each panel and line, a column for each value along the axis."""
     points = _points(runs, plan)
     along = sorted({point.along for point in points})
+    prefix = "" if "/" in plan.along else f"{plan.along} "
     told = [data_of(runs)]
     for tag in dict.fromkeys(tag for pair in plan.tags for tag in pair if tag):
         names = [name for name in (plan.panels, plan.lines) if name]
-        told += ["", tag, "", f"| {' | '.join([*names, *(f'{plan.along} {x:g}' for x in along)])} |"]
+        told += ["", f"{tag} against {plan.along}", "", f"| {' | '.join([*names, *(f'{prefix}{x:g}' for x in along)])} |"]
         told += ["|---" * (len(names) + len(along)) + "|"]
         for panel, own in _rows(points).items():
             for line, by_x in _of(own, tag).items():
                 keys = [str(key) for name, key in ((plan.panels, panel), (plan.lines, line)) if name]
-                told += [f"| {' | '.join([*keys, *(spread(by_x.get(x, [])) for x in along)])} |"]
+                told += [f"| {' | '.join([*keys, *(spread(by_x[x]) if x in by_x else '' for x in along)])} |"]
     return "\n".join(told)
 
 

@@ -116,7 +116,7 @@ def test_tables_and_figures_are_made_of_real_runs(
     assert capsys.readouterr().out.splitlines()[4:] == told
     against = ["--against", "sgd/step_size_over_minibatch_size/SGD", "--scalars", "iterate_tail_index/fc3"]
     draw([str(runs / "2006.04740"), *against, "-o", str(tmp_path / "new" / "2006.png")])
-    assert "| sgd/step_size_over_minibatch_size/SGD 0.01 |" in capsys.readouterr().out
+    assert "| 0.01 |" in capsys.readouterr().out
     averages([str(runs / "1910.09626"), str(runs / "2006.04740"), "-o", str(tmp_path / "new" / "averages.png")])
     assert "| runs/1910.09626 | " in capsys.readouterr().out
     sweeps = {"nets": "galkin_2021", "net": "galkin_2021", "lenet": "galkin_2021_lenet"}
