@@ -111,7 +111,12 @@ def table_against(runs: Sequence[Run], plan: Plan) -> str:
     told = [data_of(runs)]
     for tag in dict.fromkeys(tag for pair in plan.tags for tag in pair if tag):
         names = [name for name in (plan.panels, plan.lines) if name]
-        told += ["", f"{tag} against {plan.along}", "", f"| {' | '.join([*names, *(f'{prefix}{x:g}' for x in along)])} |"]
+        told += [
+            "",
+            f"{tag} against {plan.along}",
+            "",
+            f"| {' | '.join([*names, *(f'{prefix}{x:g}' for x in along)])} |",
+        ]
         told += ["|---" * (len(names) + len(along)) + "|"]
         for panel, own in _rows(points).items():
             for line, by_x in _of(own, tag).items():

@@ -20,8 +20,8 @@ _MOST_COLUMNS = 3
 
 
 def panels(number: int) -> tuple[Figure, list[Axes]]:
-    """Makes a figure of panels in rows of three, with the tail index along y."""
-    columns = min(number, _MOST_COLUMNS)
+    """Makes a figure of panels in rows of three, four of them in rows of two, with the tail index along y."""
+    columns = 2 if number == _MOST_COLUMNS + 1 else min(number, _MOST_COLUMNS)
     rows = -(-number // columns)
     figure = Figure(figsize=(1.4 + 3.4 * columns, 1.2 + 2.7 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
