@@ -90,10 +90,11 @@ def figures_of_net(runs: Sequence[Run]) -> dict[str, Figure]:
 
 def _distribution(run: Run, step: int, title: str) -> Figure:
     """Draws a report's noise as a histogram, on a logarithmic axis, and against a Gaussian's quantiles."""
-    report, figure = _report(run, step), Figure(figsize=(17, 4), layout="constrained")
-    axes = figure.subplots(1, 3)
-    noise_density(report.whole_model, ax=axes[:2])
-    noise_qq(report.whole_model, ax=axes[2])
+    report, figure = _report(run, step), Figure(figsize=(11.5, 7), layout="constrained")
+    (linear, logarithmic), (quantiles, spare) = figure.subplots(2, 2)
+    spare.remove()
+    noise_density(report.whole_model, ax=(linear, logarithmic))
+    noise_qq(report.whole_model, ax=quantiles)
     figure.suptitle(f"{title}, step {report.step}, {run.hparams['data']}, all coordinates in their scales", size=10)
     return figure
 
