@@ -29,6 +29,13 @@ def mlflow(path: str) -> list[Logger]:
     return [MLFlowLogger("all", tracking_uri=f"file:{path}/store")]
 
 
+def make_experiment(path: Path) -> None:
+    """Makes MLflow's experiment before seeds are set: for one id in ten it draws from Python's random numbers."""
+    from mlflow.tracking import MlflowClient
+
+    MlflowClient(f"file:{path}/store").create_experiment("all")
+
+
 def wandb(path: str) -> list[Logger]:
     Path(path).mkdir(parents=True)
     return [WandbLogger(save_dir=path, offline=True, project="all")]
@@ -42,6 +49,8 @@ def run(path: Path, loggers: Callable[[str], list[Logger]], *callbacks: Callback
     def loader() -> DataLoader[Any]:
         return DataLoader(NoisyData(), batch_size=6, shuffle=True)
 
+    if loggers is mlflow:
+        make_experiment(path)
     return train(str(path), loader, callbacks, more_loggers=loggers)[0]
 
 
