@@ -69,7 +69,8 @@ class Point:
 
 
 def _points(runs: Sequence[Run], plan: Plan) -> list[Point]:
-    found = [_point(run, scalars_of(run), plan, last) for run in runs for last in plan.steps or (sys.maxsize,)]
+    logged = [(run, scalars_of(run)) for run in runs]
+    found = [_point(run, own, plan, last) for run, own in logged for last in plan.steps or (sys.maxsize,)]
     places = [(point.panel, point.line, point.along, point.seed) for point in found]
     if len(set(places)) < len(places):
         others = ", ".join(set(varied(runs)) - {"seed", plan.along, plan.lines, plan.panels})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -112,19 +112,16 @@ def scalars(runs: Sequence[Run], tags: Sequence[str], steps: Sequence[int]) -> s
     return "\n".join(rows)
 
 
-def _labels(lines: Sequence[Line]) -> Iterator[str]:
-    yield from (group if estimator == FIRST else estimator for group, estimator in lines)
-
-
 def drawn(runs: Sequence[Run]) -> Figure:
     """Draws the tail index over steps, a panel for each setting: medians over seeds, bands from least to largest."""
     found, lines = settings(runs), lines_of(runs)
     figure, axes = panels(len(found))
     for ax, (title, own) in zip(axes, found.items(), strict=True):
         there = set(lines_of(own))
-        for place, (line, label) in enumerate(zip(lines, _labels(lines), strict=True)):
+        for place, line in enumerate(lines):
             if line in there:
-                draw_estimator(ax, own, line, place, label)
+                group, estimator = line
+                draw_estimator(ax, own, line, place, group if estimator == FIRST else estimator)
         ax.set(xlabel="optimizer step")
         ax.set_title(title, fontsize=9)
     figure.suptitle(f"{data_of(runs)}: median and range\ndotted: Gaussian surrogates", size=10)

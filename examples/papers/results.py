@@ -12,7 +12,7 @@ from lightning_tailindex.report.compare import varied
 from lightning_tailindex.report.events import Events, read_events
 from lightning_tailindex.report.runs import Run, read_runs
 
-__all__ = ["data_of", "has", "middle", "read", "scalars_of", "settings", "spread", "up_to"]
+__all__ = ["data_of", "has", "known", "middle", "read", "scalars_of", "settings", "spread", "up_to"]
 
 
 def has(values: Mapping[str, object], rules: Sequence[str]) -> bool:
@@ -82,20 +82,25 @@ def up_to(by_step: Mapping[int, float], step: float) -> float:
     return by_step[max(before)] if (before := [each for each in by_step if each <= step]) else math.nan
 
 
+def known(values: Iterable[float]) -> list[float]:
+    """What is not NaN."""
+    return [value for value in values if not math.isnan(value)]
+
+
 def middle(values: Iterable[float]) -> float:
     """The median of what is not NaN; NaN where there is nothing else."""
-    known = [value for value in values if not math.isnan(value)]
-    return median(known) if known else math.nan
+    found = known(values)
+    return median(found) if found else math.nan
 
 
 def spread(values: Sequence[float]) -> str:
     """The median and, where there are several, the least and the largest; how many, where one is NaN."""
-    known = [value for value in values if not math.isnan(value)]
-    if not known:
+    found = known(values)
+    if not found:
         return "none"
-    numbers = [f"{choose(known):.3g}" for choose in (median, min, max)]
+    numbers = [f"{choose(found):.3g}" for choose in (median, min, max)]
     told = numbers[0] if numbers[1] == numbers[2] else "{} ({} to {})".format(*numbers)
-    return told if len(known) == len(values) else f"{told}, {len(known)} of {len(values)}"
+    return told if len(found) == len(values) else f"{told}, {len(found)} of {len(values)}"
 
 
 def data_of(runs: Sequence[Run]) -> str:

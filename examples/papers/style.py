@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from results import known
 
 __all__ = ["draw_seeds", "legend_below", "panels", "tail_axis"]
 
@@ -60,8 +60,8 @@ def draw_seeds(
 
 def _numbers(values: Mapping[float, Sequence[float]]) -> dict[float, list[float]]:
     """What is not NaN, by what is along the axis, in order."""
-    known = {x: [value for value in values[x] if not math.isnan(value)] for x in sorted(values)}
-    return {x: own for x, own in known.items() if own}
+    found = {x: known(values[x]) for x in sorted(values)}
+    return {x: own for x, own in found.items() if own}
 
 
 def tail_axis(ax: Axes) -> None:

@@ -106,7 +106,8 @@ class Sweep:
         Raises:
             RuntimeError: If training failed or nothing was measured.
         """
-        run, output = self.folder / named(setting), self.folder / named(setting) / "output.txt"
+        run = self.folder / named(setting)
+        output = run / "output.txt"
         shutil.rmtree(run, ignore_errors=True)
         run.mkdir()
         status = train(self._arguments(setting), output, self.lock.fileno())
