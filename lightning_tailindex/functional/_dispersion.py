@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ._counts import Cells
+from ._precision import for_products
 from ._search import Groups
 from ._series import Series
 from ._tables import HIGHEST_MIDDLE, STENCIL, alpha_grid
@@ -100,6 +101,7 @@ def dependence(z: Tensor) -> Tensor:
     with a standard deviation of 2 / (n - 1).
     """
     n, d = z.shape
+    z = for_products(z)
     squares = (z.T @ z if d < n else z @ z.T).square().sum().double()
     excess = (squares / max(d, 1) - 1) * (n - 1) - (d - 1)
     return (excess / 6 - 1).clamp(0, 1)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ._curves import maximize
 from ._grid import Grid
+from ._precision import for_products
 from ._tables import FIRST_OCTAVE, NUM_OCTAVES, log_cells_of, log_edges
 
 _SERIES = 8192  # series whose likelihood is computed at once
@@ -29,7 +30,7 @@ def as_weights(counts: Tensor, series: Tensor, grid: Grid) -> Tensor:
     first, last = int(series[0]), int(series[-1])
     together = last - first + 1 == len(series)  # series are in order
     own = counts[first : last + 1] if together else counts.index_select(0, series)
-    return own.to(torch.float32 if grid.in_single or counts.device.type == "mps" else torch.float64)
+    return for_products(own.to(torch.float32 if grid.in_single or counts.device.type == "mps" else torch.float64))
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,16 @@ class Likelihood:
         return 2 * first / mass - self._sums[1] / self.mass
 
 
+@lru_cache(maxsize=64)
+def _sum_weights(half: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """For each scale 1, its place from the middle, and 1 for both ends, shape [3, scales]."""
+    places = torch.arange(-half, half + 1, device=device)
+    return torch.stack([torch.ones_like(places), places, places.abs() == half]).to(dtype)
+
+
 def _sums(relative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Sums over dim 0, weighted with 1, with places from the middle, and with 1 at both ends; by one multiplication."""
-    half = len(relative) // 2
-    places = torch.arange(-half, half + 1, device=relative.device)
-    weights = torch.stack([torch.ones_like(places), places, places.abs() == half]).to(relative)
+    weights = _sum_weights(len(relative) // 2, relative.dtype, relative.device)
     mass, first, edge = (weights @ relative.flatten(1)).reshape(3, *relative.shape[1:])
     return mass, first, edge
 

@@ -76,7 +76,7 @@ def characteristic(x: Tensor, *, pooled: bool = False) -> TailIndexEstimate:
     usable = examine(x, series != 0, {"equal quartiles": unit == 0})
     if pooled:
         slope = line.slope_at(_estimate(curve[:, usable.mask], line).mean())
-        found = pool(series[:, usable.mask], lambda draws: slope @ _curve(draws, line.t), _within, unbiased=True)
+        found = pool(series[:, usable.mask], lambda x: _slope(slope, _curve(x, line.t)), _within, unbiased=True)
         return record_pooled(usable, found, unit * line.scale(curve, found[0]), at_lower_end(found[0]))
     alpha = _estimate(curve, line)
     low, high = _interval(alpha, usable.num_values, line)
@@ -175,8 +175,14 @@ def _estimate(curve: Tensor, line: _Line) -> Tensor:
     """Slope of each column over log t, by weights that suit the slope."""
     alpha = torch.full_like(curve[0], _FIRST_ALPHA)
     for _ in range(_PASSES):
-        alpha = _within((line.slope_at(alpha) * curve.T).sum(1))
+        alpha = _within(_slope(line.slope_at(alpha), curve))
     return alpha
+
+
+def _slope(weights: Tensor, curve: Tensor) -> Tensor:
+    """Slope of each column, by the same weights or its own; no product of matrices, which torch may round."""
+    slope: Tensor = (weights * curve.T).sum(1)
+    return slope
 
 
 def _interval(alpha: Tensor, count: Tensor, line: _Line) -> tuple[Tensor, Tensor]:

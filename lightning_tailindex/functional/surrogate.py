@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ._precision import for_products
+
 __all__ = ["gaussian_surrogate", "gaussian_surrogates"]
 
 
@@ -60,5 +62,5 @@ def gaussian_surrogates(noise: Tensor, number: int, generator: torch.Generator |
     wide = (noise.flatten(1) if noise.ndim > 1 else noise[:, None]).to(torch.promote_types(noise.dtype, torch.float32))
     n, centred = len(wide), wide - wide.mean(0)
     normal = torch.randn(number * n, n, generator=generator, dtype=wide.dtype, device=wide.device)
-    surrogates: Tensor = normal @ centred / n**0.5
+    surrogates: Tensor = for_products(normal) @ for_products(centred) / n**0.5
     return surrogates.to(noise.dtype).reshape(number, *noise.shape)
