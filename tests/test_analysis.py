@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch.distributions import StudentT
 from lightning_tailindex import NamedEstimator, functional
 from lightning_tailindex.analysis import Estimators, analyse, resolve_estimators
 from lightning_tailindex.noise.observation import GroupNoise, NoiseObservation
-from lightning_tailindex.records import Measurement
+from lightning_tailindex.records import Measurement, TailIndexEstimate
 
 from .functional.samples import generator, noise
 
@@ -169,6 +170,24 @@ def test_an_estimator_with_arguments_is_the_function_with_them(name: Any, option
         assert torch.equal(own(x, pooled=pooled).alpha, expected.alpha)
         assert not torch.equal(functional.estimators()[name](x, pooled=pooled).alpha, expected.alpha)
     assert {m.estimator for m in measure(["grouped_mle", own], group=x).values()} == {"grouped_mle", called}
+
+
+def by_differentiating(x: Tensor, *, pooled: bool = False) -> TailIndexEstimate:
+    """Differentiates the likelihood of an exponential law of |x|, as somebody's own estimator might."""
+    rate = torch.ones((), dtype=x.dtype, requires_grad=True)
+    (rate.log() - rate * x.abs().mean()).backward()
+    assert rate.grad is not None
+    return replace(functional.quantile(x, pooled=pooled), gain=rate.grad)
+
+
+@pytest.mark.parametrize("context", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_a_function_of_ones_own_may_differentiate(context: Any) -> None:
+    x = noise(1.5, 64, 30, generator(7))
+    with context():
+        (found,) = measure(by_differentiating, group=x).values()
+    assert found.estimator == "by_differentiating"
+    assert found.alpha == pytest.approx(functional.quantile(x, pooled=True).alpha.item())
+    assert found.gain == pytest.approx(1 - x.abs().mean().item())
 
 
 def test_too_few_draws_for_the_arguments_are_no_error_but_a_note() -> None:

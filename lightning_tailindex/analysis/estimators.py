@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, Protocol, TypeAlias
 
 import torch
@@ -77,6 +78,19 @@ def _function(name: object) -> Callable[..., TailIndexEstimate]:
     return named[str(name)]
 
 
+def _ordinary(function: Estimator, x: Tensor, *, pooled: bool = False) -> TailIndexEstimate:
+    """Calls a function that may differentiate, which it could not in inference mode."""
+    with torch.inference_mode(False):
+        return function(x.clone(), pooled=pooled)
+
+
+def _resolved(estimator: Any) -> Estimator:
+    if isinstance(estimator, str):
+        return _function(estimator)
+    is_ours = isinstance(estimator, NamedEstimator) or estimator in functional.estimators().values()
+    return estimator if is_ours else partial(_ordinary, estimator)
+
+
 def _name(estimator: object) -> str:
     return estimator if isinstance(estimator, str) else getattr(estimator, "__name__", type(estimator).__name__)
 
@@ -88,7 +102,7 @@ def resolve_estimators(estimators: Estimators) -> dict[str, Estimator]:
         estimators: One or several names of :mod:`lightning_tailindex.functional`, or functions of the same form.
 
     Returns:
-        The functions by name, in the order given.
+        The functions by name, in the order given; all can be called in inference mode.
 
     Raises:
         ValueError: If a name is unknown, given twice, or none is given.
@@ -102,4 +116,4 @@ def resolve_estimators(estimators: Estimators) -> dict[str, Estimator]:
     names = [_name(estimator) for estimator in wanted]
     if not wanted or len(set(names)) < len(names):
         raise ValueError(f"estimators must be one or several different ones, got {names}.")
-    return {n: _function(e) if isinstance(e, str) else e for n, e in zip(names, wanted, strict=True)}
+    return {name: _resolved(estimator) for name, estimator in zip(names, wanted, strict=True)}

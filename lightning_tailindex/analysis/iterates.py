@@ -158,7 +158,7 @@ def analyse_iterates(
         The report.
     """
     groups = observation.groups
-    with torch.no_grad():
+    with torch.inference_mode():
         generator = torch.Generator(groups[0].averages.device).manual_seed(seed)
         samples = [_samples(group, generator) for group in groups]
         wanted = [place != 1 for sample in samples for place in range(len(sample))]  # of surrogates, no interval

@@ -52,34 +52,33 @@ def maximize(curve: Tensor, at_two: Tensor | bool = False) -> tuple[Tensor, Tens
     top, pole = at(curve, node), ((curve[-2] - curve[-1] > _POLE) & at_two).long()
     middle = torch.minimum(node, end - 2 - pole).clamp(min=2)
     around = middle + torch.arange(-2, 3, device=node.device)[:, None]
-    coefficients = _quartic(curve.gather(0, around) - top)
+    slopes, bends = _derivatives(curve.gather(0, around) - top)
     x = (node - middle).to(curve)
     low, high = x - 1, torch.minimum(x + 1, (end - pole - middle).to(curve))
     for _ in range(_NEWTON_STEPS):
-        slope, bend = _derivatives(coefficients, x)
-        x = torch.where(bend < 0, x - slope / bend, x).clamp(low, high)
-    value = _value(coefficients, x)
+        bend = _polynomial(bends, x)
+        x = torch.where(bend < 0, x - _polynomial(slopes, x) / bend, x).clamp(low, high)
+    value = at(curve, middle) - top + x * _polynomial([slope / k for k, slope in enumerate(slopes, 1)], x)
     found = (node > 0) & (node < end) & (value > 0)
     return torch.where(found, middle + x, node), top + torch.where(found, value, 0.0)
 
 
-def _quartic(values: Tensor) -> list[Tensor]:
-    """Taylor coefficients, in the middle, of the quartic through five values [5, curves]."""
+def _derivatives(values: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """First and second derivative of the quartic through values [5, curves] at -2 to 2, as coefficients from x ** 0."""
     a, b, c, d, e = values
-    near, far, inner, outer = d - b, e - a, b + d - 2 * c, a + e - 2 * c
-    return [c, (8 * near - far) / 12, (16 * inner - outer) / 24, (far - 2 * near) / 12, (outer - 4 * inner) / 24]
+    near, far, inner, outer = d - b, e - a, torch.sub(b + d, c, alpha=2), torch.sub(a + e, c, alpha=2)
+    third = torch.sub(far / 4, near, alpha=1 / 2)
+    fourth = torch.sub(outer / 6, inner, alpha=2 / 3)
+    second = torch.sub(inner * (4 / 3), outer, alpha=1 / 12)
+    return [torch.sub(near * (2 / 3), far, alpha=1 / 12), second, third, fourth], [second, 2 * third, 3 * fourth]
 
 
-def _value(coefficients: Sequence[Tensor], x: Tensor) -> Tensor:
-    """Value of a quartic."""
-    c0, c1, c2, c3, c4 = coefficients
-    return c0 + x * (c1 + x * (c2 + x * (c3 + x * c4)))
-
-
-def _derivatives(coefficients: Sequence[Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """Slope and bend of a quartic."""
-    _, c1, c2, c3, c4 = coefficients
-    return c1 + x * (2 * c2 + x * (3 * c3 + x * 4 * c4)), 2 * c2 + x * (6 * c3 + x * 12 * c4)
+def _polynomial(coefficients: Sequence[Tensor], x: Tensor) -> Tensor:
+    """Value of a polynomial whose coefficients begin with that of x ** 0."""
+    *rest, value = coefficients
+    for coefficient in reversed(rest):
+        value = torch.addcmul(coefficient, value, x)
+    return value
 
 
 def interval(curve: Tensor, place: Tensor, top: Tensor, threshold: Tensor | float) -> tuple[Tensor, Tensor]:

@@ -151,5 +151,5 @@ def pooled_alphas(groups: Groups, intervals: Sequence[bool] | None = None) -> tu
 
 def separate_alphas(groups: Groups) -> list[Tensor]:
     """Estimates each series by itself: the tail indices, of shape ``[series]`` for each group."""
-    alpha = fit_each(groups.cells, PER_OCTAVE).alpha.to(groups.cells.unit.dtype)
+    alpha = fit_each(groups.cells, PER_OCTAVE, intervals=False).alpha.to(groups.cells.unit.dtype)
     return [alpha[own] for own in groups.own()]
