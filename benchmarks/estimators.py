@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from accuracy import calibration, pooling_table, rmse_table, scipy_table
-from intervals import pooled_coverage, pooled_table, series_coverage, series_table, size_table
+from intervals import pooled_coverage, pooled_repetitions, pooled_table, series_coverage, series_table, size_table
 from pictures import draw_calibration, draw_coverage
 from shared import machine
 from speed import measurement_table, others_table, shapes_table
@@ -52,7 +52,7 @@ def intervals_part(options: argparse.Namespace) -> Iterator[str]:
     yield "## Intervals\n"
     yield "Share of the 95 % intervals of `grouped_mle` that hold α, over 4000 series.\n"
     yield series_table(series) + "\n"
-    yield "Pooled over 300 coordinates of lognormal scales, 200 samples of 64 draws and 100 of 256.\n"
+    yield f"Pooled over 300 coordinates of lognormal scales, {pooled_repetitions(options.quick)} samples each.\n"
     yield pooled_table(pooled) + "\n"
     if options.plots:
         draw_coverage(series, pooled, options.plots, options.quick)

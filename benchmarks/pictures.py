@@ -55,7 +55,7 @@ def draw_coverage(
     curves = {"one series, n = 1000": (series[1000], series[1000][1.5][1])}
     for (draws, rank), cells in pooled.items():
         if draws == 64:
-            curves[f"pooled, 64 draws × 300, {name_of_rank(rank)}"] = (cells, pooled_repetitions(64, quick))
+            curves[f"pooled, 64 draws × 300, {name_of_rank(rank)}"] = (cells, pooled_repetitions(quick))
     with mpl.rc_context(_STYLE):
         figure, axis = plt.subplots(figsize=(9, 4.8), layout="constrained")
         axis.axhline(95, color="black", linestyle="--", linewidth=1, label="nominal, 95 %")
