@@ -53,7 +53,7 @@ class Bins:
         missing, kept = clamped.isnan(), clamped.nan_to_num(0.0)
         index = ((kept - self.low) * (self.count / (self.high - self.low))).int().clamp_(max=self.count - 1)
         index.masked_fill_(missing, self.count)
-        first = torch.arange(len(sizes)).mul_(stride).repeat_interleave(torch.tensor(sizes)).to(index)
+        first = torch.cat([index.new_full((size,), stride * i) for i, size in enumerate(sizes)])
         counts = torch.bincount(index.add_(first).flatten(), minlength=stride * len(sizes))
         sums = torch.stack([kept.sum(0), kept.square().sum(0)])
         of_groups = torch.stack([own.sum(1) for own in torch.split(sums, list(sizes), dim=1)])

@@ -51,7 +51,7 @@ class NamedEstimator:
         self._options = dict(options)
         self.__name__ = f"{name}({', '.join(f'{key}={value}' for key, value in self._options.items())})"
         try:
-            self._function(torch.arange(1.0, _TRIAL_DRAWS)[:, None], pooled=False, **self._options)
+            self._function(torch.arange(1.0, _TRIAL_DRAWS, device="cpu")[:, None], pooled=False, **self._options)
         except (TypeError, ValueError) as error:
             raise ValueError(f"options must be arguments of {name}, got {self._options}: {error}") from error
 

@@ -67,11 +67,11 @@ def hutchinson_trace(
     generator = torch.Generator().manual_seed(seed)  # on the host: the same signs on every device
     values = []
     for _ in range(num_samples):
-        signs = 2 * torch.randint(2, (size,), generator=generator) - 1
+        signs = 2 * torch.randint(2, (size,), generator=generator, device="cpu") - 1
         answer = product(signs.to(device or "cpu", dtype))
         # added on the host: Apple's GPUs have no double precision
         values.append((signs.double() @ answer.cpu().double()).item())
-    samples = torch.tensor(values, dtype=torch.float64)
+    samples = torch.tensor(values, dtype=torch.float64, device="cpu")
     if not samples.isfinite().all():
         return Trace(math.nan, math.nan, "products of the Hessian with random vectors are not finite")
     error = samples.std().item() / math.sqrt(num_samples) if num_samples > 1 else math.nan

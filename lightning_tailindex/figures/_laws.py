@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Normal
@@ -71,8 +73,8 @@ def _of_measurement(measurement: Measurement) -> StandardizedNoise:
     histogram, m = measurement.standardized_noise, measurement
     (name,) = shortened([m.group])
     return StandardizedNoise(
-        torch.tensor(histogram.edges, dtype=torch.float64),
-        torch.tensor(histogram.counts, dtype=torch.float64),
+        torch.tensor(histogram.edges, dtype=torch.float64, device="cpu"),
+        torch.tensor(histogram.counts, dtype=torch.float64, device="cpu"),
         m.alpha,
         m.estimator,
         f"Noise of {name}\n{counted(m.num_draws, 'draw')} of {counted(m.num_coordinates, 'coordinate')}",
@@ -86,7 +88,7 @@ def _of_draws(function: str, noise: Tensor) -> tuple[StandardizedNoise, str]:
     estimate = grouped_mle(draws, pooled=True)
     values = standardized(draws, estimate.scale)
     kept = values[values.isfinite()].clamp(-NOISE_REACH, NOISE_REACH)
-    edges = torch.linspace(-NOISE_REACH, NOISE_REACH, NUM_NOISE_BINS + 1, dtype=torch.float64)
+    edges = torch.linspace(-NOISE_REACH, NOISE_REACH, NUM_NOISE_BINS + 1, dtype=torch.float64, device="cpu")
     counts = torch.histogram(kept, edges).hist
     title = f"Noise\n{counted(len(draws), 'draw')} of {counted(draws.shape[1], 'coordinate')}"
     return StandardizedNoise(edges, counts, float(estimate.alpha), "grouped_mle", title), estimate.note
@@ -96,18 +98,17 @@ def stable_law(noise: StandardizedNoise) -> Distribution | None:
     """Makes the symmetric stable law of scale 1; an index above 2 is read as 2, without one there is no law."""
     if not noise.alpha > 0:
         return None
-    return SymmetricStable(torch.tensor(min(noise.alpha, 2.0), dtype=torch.float64))
+    return SymmetricStable(torch.tensor(min(noise.alpha, 2.0), dtype=torch.float64, device="cpu"))
 
 
 def best_gaussian(noise: StandardizedNoise) -> Normal:
     """Finds the centred Gaussian of the greatest likelihood of the counts, the end bins open."""
-    low, high = torch.tensor([1e-3, 1e3], dtype=torch.float64).log()
+    low, high = math.log(1e-3), math.log(1e3)
     inner, counts = noise.edges[1:-1], noise.counts
     for _ in range(_ROUNDS):
-        scales = torch.linspace(float(low), float(high), _SCALES, dtype=torch.float64)
+        scales = inner.new_tensor(np.linspace(low, high, _SCALES))
         below = torch.special.ndtr(inner / scales.exp()[:, None])
-        ends = torch.zeros(_SCALES, 1, dtype=torch.float64), torch.ones(_SCALES, 1, dtype=torch.float64)
-        chances = torch.cat([ends[0], below, ends[1]], dim=1).diff()
+        chances = torch.cat([below.new_zeros(_SCALES, 1), below, below.new_ones(_SCALES, 1)], dim=1).diff()
         best = int(torch.xlogy(counts, chances).sum(1).argmax())
-        low, high = scales[max(best - 1, 0)], scales[min(best + 1, _SCALES - 1)]
-    return Normal(torch.tensor(0.0, dtype=torch.float64), scales[best].exp())
+        low, high = float(scales[max(best - 1, 0)]), float(scales[min(best + 1, _SCALES - 1)])
+    return Normal(scales.new_zeros(()), scales[best].exp())

@@ -90,9 +90,9 @@ def _draw_law(
     ax: Axes, law: Distribution, name: str, reach: float, width: float, *, color: str, linestyle: str
 ) -> None:
     """Draws a law's density averaged over the width of a bin; differences in the lower tail do not cancel."""
-    x = torch.linspace(-reach, reach, _POINTS, dtype=torch.float64)
+    x = torch.linspace(-reach, reach, _POINTS, dtype=torch.float64, device="cpu")
     left = -x.abs()
     density = (law.cdf(left + width / 2) - law.cdf(left - width / 2)) / width
-    beyond = 2 * float(law.cdf(torch.tensor(-reach, dtype=torch.float64)))
+    beyond = 2 * float(law.cdf(x[0]))
     label = f"{name}\n{percent(beyond)} beyond ±{reach:g}"
     ax.plot(x.numpy(), density.numpy(), color=color, linestyle=linestyle, linewidth=1.6, label=label)

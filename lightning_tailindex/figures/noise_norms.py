@@ -54,11 +54,11 @@ def noise_norms(
     """
     norms, names, what = _checked(noise, indices, most)
     finite = norms[~norms.isnan()]
-    first, third = finite.quantile(torch.tensor([0.25, 0.75], dtype=finite.dtype))
+    first, third = finite.quantile(finite.new_tensor([0.25, 0.75]))
     fence = float(third + _FENCE * (third - first))
     outlying = norms > fence
     ax = new_axes(8.4, 3.6)[0] if ax is None else ax
-    places = torch.arange(len(norms))
+    places = torch.arange(len(norms), device=norms.device)
     inside = norms.masked_fill(outlying, torch.nan)
     ax.plot(places, inside, color=STABLE["color"], marker="o", markersize=4, linestyle="none", label="norm of a draw")
     share = float(norms[outlying].square().sum() / finite.square().sum())
@@ -99,7 +99,7 @@ def _of_draws(noise: Tensor) -> tuple[Tensor, Sequence[object], str]:
 def _of_report(report: Report) -> tuple[Tensor, Sequence[object], str]:
     samples = {each.draw: each.samples for each in report.largest_draws}
     names = [f"{draw}{_told(samples.get(draw, ()))}" for draw in range(len(report.draw_norms))]
-    norms = torch.tensor(report.draw_norms, dtype=torch.float64)
+    norms = torch.tensor(report.draw_norms, dtype=torch.float64, device="cpu")
     return norms, names, f"of {report.whole_model.group} at step {report.step}"
 
 

@@ -24,7 +24,8 @@ _SURROGATE_SERIES = 64
 @lru_cache(maxsize=32)
 def null_ratios(n: int) -> Tensor:
     """Likelihood ratios of Gaussian series of n values, ascending, by simulation from a fixed seed."""
-    x = torch.randn(n + 1, _NULL_SERIES, generator=torch.Generator().manual_seed(_SEED))  # one of them is the centre
+    generator = torch.Generator().manual_seed(_SEED)
+    x = torch.randn(n + 1, _NULL_SERIES, generator=generator, device="cpu")  # one of them is the centre
     cells = count_values(x, "median", PER_OCTAVE)
     fit = fit_each(cells, PER_OCTAVE, intervals=False)
     return (2 * fit.gain * cells.num_values).sort().values

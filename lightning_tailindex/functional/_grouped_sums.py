@@ -97,7 +97,7 @@ def from_permutations(x: Tensor, size: int, orders: list[Tensor]) -> Inverse:
     zeta is the covariance of groups that share one draw (Hoeffding 1948): that of the contributions of the groups
     that hold a draw in two orders. Of the variance of one order, P of them leave one P-th of what is above that.
     """
-    count, mean = len(orders), torch.zeros(())
+    count, mean = len(orders), x.new_zeros(())
     total, squares = x.new_zeros(len(x), x.shape[1] + 1), x.new_zeros(x.shape[1] + 1)
     for order in orders:
         inverse = _with_mean(summarize(x[order], size)[0])

@@ -25,7 +25,7 @@ _FREEDOM = (0.25, 40.0)
 @lru_cache(maxsize=1)
 def degrees_of_freedom() -> Tensor:
     """Degrees of freedom at which Student's law is evaluated, evenly spaced on a logarithmic scale."""
-    return torch.linspace(math.log(_FREEDOM[0]), math.log(_FREEDOM[1]), _NUM_SHAPES, dtype=torch.float64).exp()
+    return torch.from_numpy(np.geomspace(*_FREEDOM, _NUM_SHAPES))
 
 
 @lru_cache(maxsize=16)
@@ -39,8 +39,8 @@ def student_t(half: int, step: float, per_octave: int) -> tuple[Tensor, Tensor]:
     u = spacing * np.arange(-half, half + 1)[:, None]
     size = stdtrit(freedom, 0.75) * np.exp(log_edges(per_octave) - u)
     log_survival = np.log(2 * stdtr(freedom, -size))
-    table = torch.as_tensor(log_cells_of(log_survival)).transpose(0, 1).contiguous()
-    return table, torch.as_tensor(spacing[:, 0, 0])
+    table = torch.from_numpy(log_cells_of(log_survival)).transpose(0, 1).contiguous()
+    return table, torch.from_numpy(spacing[:, 0, 0])
 
 
 @lru_cache(maxsize=16)
@@ -48,7 +48,7 @@ def laplace(half: int, step: float, per_octave: int) -> tuple[Tensor, Tensor]:
     """The same for Laplace's law, which has one shape."""
     u = step * np.arange(-half, half + 1)[:, None, None]
     log_survival = -math.log(2) * np.exp(log_edges(per_octave) - u)
-    return torch.as_tensor(log_cells_of(log_survival)), torch.full((1,), step, dtype=torch.float64)
+    return torch.from_numpy(log_cells_of(log_survival)), torch.from_numpy(np.full(1, step))
 
 
 def _curves(counts: Tensor, series: Series) -> Iterator[tuple[Tensor, Tensor, list[tuple[Likelihood, Tensor]]]]:

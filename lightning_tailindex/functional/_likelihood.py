@@ -128,8 +128,8 @@ _GAUSSIAN_MEDIAN = 0.6744897501960817  # of |X| at standard deviation 1
 def _gaussian_cells(per_octave: int) -> Tensor:
     """Log-probabilities of the cells for Gaussians of widely different scales, shape [scales, cells]."""
     log_scales = np.arange(-1, (FIRST_OCTAVE + NUM_OCTAVES) * math.log(2), _WIDE_STEP)
-    limits = torch.as_tensor(np.exp(log_edges(per_octave) - log_scales[:, None]) * _GAUSSIAN_MEDIAN)
-    return torch.as_tensor(log_cells_of((torch.special.log_ndtr(-limits) + math.log(2)).numpy()))
+    limits = torch.from_numpy(np.exp(log_edges(per_octave) - log_scales[:, None]) * _GAUSSIAN_MEDIAN)
+    return torch.from_numpy(log_cells_of((torch.special.log_ndtr(-limits) + math.log(2)).numpy()))
 
 
 def gaussian_profile(weights: Tensor, per_octave: int) -> Tensor:

@@ -59,7 +59,7 @@ def _log_probabilities() -> Tensor:
         below = 0.5 - (np.exp(own + earlier) @ waves).imag
         cells = np.diff(below, axis=1, prepend=0.0, append=1.0)
         rows.append(np.log(np.maximum(cells, _SMALLEST)).T)
-    return torch.as_tensor(np.stack(rows))
+    return torch.from_numpy(np.stack(rows))
 
 
 def _first_cells() -> Tensor:
@@ -67,7 +67,7 @@ def _first_cells() -> Tensor:
     inverse = 1 / np.array(_EARLIER)
     count = np.arange(1, _MOST + 1)
     nearest = np.abs(1 / count[:, None] - inverse).argmin(1) + 1
-    return torch.as_tensor(np.concatenate([[0], nearest]) * _CELLS)
+    return torch.from_numpy(np.concatenate([[0], nearest]) * _CELLS)
 
 
 @lru_cache(maxsize=8)

@@ -110,7 +110,7 @@ def _interval(tail: Tail) -> tuple[Tensor, Tensor]:
     """95 % interval of alpha: alpha times the total is a sum of independent standard exponentials."""
     numbers, which = np.unique(tail.free.cpu().numpy(), return_inverse=True)
     ends = gamma.ppf(np.array([[0.025], [0.975]]), np.maximum(numbers, 1))[:, which]
-    low, high = torch.as_tensor(ends, dtype=tail.total.dtype).to(tail.total.device)
+    low, high = torch.as_tensor(ends, dtype=tail.total.dtype, device=tail.total.device)
     return low / tail.total, high / tail.total
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -125,7 +126,7 @@ def marginal(part: Likelihood, grid: Grid) -> Tensor:
 def search(cells: Cells, sizes: Sequence[int], per_octave: int, reach: Reach = INTERVAL) -> Search:
     """Evaluates coarsely spaced nodes for the usable series of each group, on scales that are wide enough."""
     counts, num_groups = cells.counts, len(sizes)
-    group = torch.arange(num_groups).repeat_interleave(torch.tensor(sizes)).to(counts.device)
+    group = torch.from_numpy(np.repeat(np.arange(num_groups), sizes)).to(counts.device)
     usable = cells.usable.nonzero()[:, 0]
     nodes = COARSE[reach.first :]
     classes = [Series(i, group[i], grid.over(nodes)) for i, grid in by_length(cells, per_octave, _FEWEST)]

@@ -42,13 +42,13 @@ def alpha_at(node: Tensor) -> Tensor:
 @lru_cache(maxsize=1)
 def alpha_grid() -> Tensor:
     """Tail indices at the nodes, ascending."""
-    return alpha_at(torch.arange(LAST_NODE + 1, dtype=torch.float64))
+    return alpha_at(torch.from_numpy(np.arange(LAST_NODE + 1.0)))
 
 
 @lru_cache(maxsize=1)
 def log_medians() -> Tensor:
     """Logarithm of the median of |X| at scale 1 for each tail index of the grid."""
-    return SymmetricStable(alpha_grid()).icdf(torch.tensor(0.75)).log()
+    return SymmetricStable(alpha_grid()).icdf(0.75 * torch.ones_like(alpha_grid())).log()
 
 
 def scale_unit(alpha: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ def _spline() -> tuple[np.ndarray, np.ndarray]:
     alpha = alpha_grid()
     knots = np.arange(*_KNOTS, _KNOT_STEP)
     stretch = alpha.clamp(max=1.0)
-    x = torch.exp(torch.as_tensor(knots) / stretch[:, None] + log_medians()[:, None])
+    x = torch.exp(torch.from_numpy(knots) / stretch[:, None] + log_medians()[:, None])
     log_s = SymmetricStable(alpha[:, None]).log_survival(x)
     return CubicSpline(knots, log_s.numpy(), axis=1).c, stretch.numpy()
 
@@ -81,7 +81,7 @@ def _log_survival(y: np.ndarray, nodes: np.ndarray) -> np.ndarray:
     value: np.ndarray = ((c[0] * rest + c[1]) * rest + c[2]) * rest + c[3]
     beyond = (eta - inside) / stretch
     value = value * np.exp(np.minimum(beyond, 0)) - alpha * np.maximum(beyond, 0)
-    gaussian = torch.special.log_ndtr(-torch.as_tensor(np.exp(y[-1] + float(log_medians()[-1]))) / math.sqrt(2))
+    gaussian = torch.special.log_ndtr(-torch.from_numpy(np.exp(y[-1] + float(log_medians()[-1]))) / math.sqrt(2))
     value[-1] = gaussian.numpy() + math.log(2)
     return value
 
@@ -110,4 +110,4 @@ def log_cells(half: int, step: float, per_octave: int, stride: int) -> Tensor:
     nodes = np.arange(0, LAST_NODE + 1, stride)
     u = scale_unit(alpha_grid()).numpy()[nodes, None] * (step * np.arange(-half, half + 1))
     cells = log_cells_of(_log_survival(log_edges(per_octave) - u[:, :, None], nodes))
-    return torch.as_tensor(cells).transpose(0, 1).contiguous()
+    return torch.from_numpy(cells).transpose(0, 1).contiguous()

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -141,11 +142,11 @@ class _Line:
 
 @lru_cache(maxsize=16)
 def _line(highest_frequency: float) -> _Line:
-    u = torch.linspace(1, 0, _NUM_ALPHAS, dtype=torch.float64)
+    u = torch.from_numpy(np.linspace(1, 0, _NUM_ALPHAS))
     alpha = 2 - (2 - LOWEST_ALPHA) * u.square()  # crowded at 2, where the weights change fastest
-    log_t = torch.linspace(math.log(_LOWEST_T), math.log(highest_frequency), _NUM_T, dtype=torch.float64)
+    log_t = torch.from_numpy(np.linspace(math.log(_LOWEST_T), math.log(highest_frequency), _NUM_T))
     covariance = _covariance(alpha, log_t.exp())
-    ridged = covariance * (1 + _RIDGE * torch.eye(_NUM_T, dtype=u.dtype))
+    ridged = covariance * (1 + _RIDGE * torch.from_numpy(np.eye(_NUM_T)))
     design = torch.stack([torch.ones_like(log_t), log_t], 1).expand(_NUM_ALPHAS, -1, -1)
     weighted = torch.linalg.solve(ridged, design)
     normal = design.mT @ weighted

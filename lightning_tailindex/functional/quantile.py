@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -95,14 +96,14 @@ def _mean_log_ratio(centred: Tensor) -> Tensor:
 @lru_cache(maxsize=1)
 def _tables() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Tail indices from 2 down, and for each log nu, log of the upper quartile, sqrt(n) times the sd of log nu."""
-    alpha = torch.linspace(2, LOWEST_ALPHA, _NUM_ALPHAS, dtype=torch.float64)
+    alpha = torch.from_numpy(np.linspace(2, LOWEST_ALPHA, _NUM_ALPHAS))
     law = SymmetricStable(alpha[:, None])
-    p = torch.tensor(_PROBABILITIES[2:], dtype=alpha.dtype)
+    p = alpha.new_tensor(_PROBABILITIES[2:])
     x = law.icdf(p)
     covariance = torch.minimum(p[:, None], p) - p[:, None] * p
     # Of (q_p - q_1-p) / 2: half of the variance of q_p less its covariance with the quantile on the other side.
     covariance = (covariance - (1 - p[:, None]) * (1 - p)) / 2
-    slope = torch.tensor([-1.0, 1.0], dtype=alpha.dtype) / (x * law.log_prob(x).exp())
+    slope = alpha.new_tensor([-1.0, 1.0]) / (x * law.log_prob(x).exp())
     sd = torch.einsum("ap,pq,aq->a", slope, covariance, slope).sqrt()
     return alpha, (x[:, 1] / x[:, 0]).log(), x[:, 0].log(), sd
 

@@ -50,13 +50,13 @@ class CoordinateSample:
 
 def _sample_without_replacement(population: int, count: int, generator: torch.Generator) -> Tensor:
     if count * 4 >= population:
-        return torch.randperm(population, generator=generator)[:count]
+        return torch.randperm(population, generator=generator, device="cpu")[:count]
     # a permutation of a hundred million coordinates to choose a thousand would take a gigabyte
-    chosen = torch.empty(0, dtype=torch.long)
+    chosen = torch.empty(0, dtype=torch.long, device="cpu")
     while len(chosen) < count:
-        more = torch.randint(population, (2 * count,), generator=generator)
+        more = torch.randint(population, (2 * count,), generator=generator, device="cpu")
         chosen = torch.unique(torch.cat([chosen, more]))
-    return chosen[torch.randperm(len(chosen), generator=generator)[:count]]
+    return chosen[torch.randperm(len(chosen), generator=generator, device="cpu")[:count]]
 
 
 def _choose(names: tuple[str, ...], sizes: Mapping[str, int], limit: int | None, seed: int) -> dict[str, Tensor]:
@@ -65,7 +65,7 @@ def _choose(names: tuple[str, ...], sizes: Mapping[str, int], limit: int | None,
     generator = torch.Generator().manual_seed(seed)
     count = total if limit is None else min(limit, total)
     chosen = _sample_without_replacement(total, count, generator).sort().values
-    ends = torch.tensor([sizes[name] for name in names]).cumsum(0)
+    ends = torch.tensor([sizes[name] for name in names], device="cpu").cumsum(0)
     owner = torch.searchsorted(ends, chosen, right=True)
     starts = torch.cat([ends.new_zeros(1), ends[:-1]])
     return {name: chosen[owner == i] - starts[i] for i, name in enumerate(names)}

@@ -80,7 +80,7 @@ class _Order:
 
 
 def _shuffled(indices: list[Any], generator: torch.Generator) -> list[Any]:
-    return [indices[i] for i in torch.randperm(len(indices), generator=generator).tolist()]
+    return [indices[i] for i in torch.randperm(len(indices), generator=generator, device="cpu").tolist()]
 
 
 def _sequential(order: _Order) -> Callable[[int], Iterator[Any]]:

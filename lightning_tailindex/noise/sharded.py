@@ -60,7 +60,7 @@ def own_coordinates(
     indices, slices = {}, {}
     for name, index in sample.indices.items():
         start, end = _own_range(parameters[name])
-        low, high = torch.searchsorted(index, torch.tensor([start, end])).tolist()
+        low, high = torch.searchsorted(index, index.new_tensor([start, end])).tolist()
         indices[name] = (index[low:high] - start).to(parameters[name].device)
         begin = sample.slices[name].start
         slices[name] = slice(begin + low, begin + high)
