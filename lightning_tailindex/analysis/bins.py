@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_tailindex.functional import median
+from lightning_tailindex.functional._scan import cumulative_sum
 from lightning_tailindex.records import Histogram
 
 __all__ = ["ALPHA_BINS", "NOISE_BINS", "Bins"]
@@ -61,7 +62,7 @@ class Bins:
 
     def median(self, summary: Tensor) -> Tensor:
         """Finds the median from a summary, on a straight line through its bin; NaN where nothing was counted."""
-        below = torch.nn.functional.pad(summary[: self.count].cumsum(0), (1, 0))
+        below = torch.nn.functional.pad(cumulative_sum(summary[: self.count]), (1, 0))
         half = below[-1:] / 2
         i = torch.searchsorted(below[1:].contiguous(), half).clamp(max=self.count - 1)
         share = (half - below[i]) / (below[i + 1] - below[i])

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ._scan import cumulative_sum
+
 _CHUNK = 1 << 22  # values that are compared at once: what bounds the memory
 _PROBES = 96  # values of a tail that bound its distance from below
 _ROUND = 16  # thresholds a series that are compared in full before the best so far is updated
@@ -62,7 +64,7 @@ def sort_sizes(x: Tensor) -> Sizes:
     place = torch.arange(len(size), device=x.device)[:, None].expand_as(size)
     starts = torch.cat([torch.ones_like(size[:1], dtype=torch.bool), size[1:] != size[:-1]])
     first = torch.where(starts, place, 0).cummax(0).values
-    return Sizes(size, unit, log, log.flip(0).cumsum(0).flip(0), first, num_values)
+    return Sizes(size, unit, log, cumulative_sum(log.flip(0)).flip(0), first, num_values)
 
 
 def distance(sizes: Sizes, place: Tensor, skip: int, probes: int | None = None) -> Tensor:

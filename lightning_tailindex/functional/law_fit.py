@@ -16,6 +16,7 @@ from ._counts import PER_OCTAVE, count_values
 from ._each import fit_each
 from ._estimates import left_out
 from ._laws import expected_counts, marginals, profiles
+from ._scan import cumulative_sum
 from ._search import Groups
 from ._series import each_class
 from .grouped_mle import counted_groups, pooled_estimates
@@ -165,5 +166,5 @@ def _record(
 def _distance(counts: Tensor, expected: Tensor) -> Tensor:
     """Largest distance of the distribution functions of |x| at the limits of the cells, from [..., cells]."""
     total = counts.sum(-1)
-    difference = (counts.double() - expected).cumsum(-1).abs().amax(-1) / total
+    difference = cumulative_sum((counts.double() - expected).movedim(-1, 0)).abs().amax(0) / total
     return torch.where(expected.isnan().any(-1) | (total == 0), torch.nan, difference)
