@@ -16,15 +16,12 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning_tailindex import TailIndexMonitor
 from lightning_tailindex.functional import weight_spectrum
 from lightning_tailindex.noise.resharding import can_shard_again
+from tests.sharding import needs_fully_shard
 
 from .training_trace import Net, Trace
 
 ROOT = Path(__file__).parents[2]
 KINDS = ["Plain", "Replicated", "Hybrid", "Grouped", "Tied", "Whole"]
-
-needs_fully_shard = pytest.mark.skipif(
-    not can_shard_again(), reason="torch.distributed.fsdp.fully_shard came with torch 2.6"
-)
 
 
 @pytest.fixture(scope="module")

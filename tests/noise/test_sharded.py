@@ -12,11 +12,12 @@ from torch.distributed.device_mesh import init_device_mesh
 
 from lightning_tailindex import gradient_noise
 from lightning_tailindex.noise.coordinates import sample_parameters
-from lightning_tailindex.noise.resharding import can_shard_again, reason_against
+from lightning_tailindex.noise.resharding import reason_against
 from lightning_tailindex.noise.shadow import alias_shadow
 from lightning_tailindex.noise.sharded import check_shards, is_sharded, own_coordinates, own_part
+from tests.sharding import needs_fully_shard
 
-pytestmark = pytest.mark.skipif(not can_shard_again(), reason="torch.distributed.fsdp.fully_shard came with torch 2.6")
+pytestmark = needs_fully_shard
 
 
 @pytest.fixture
@@ -101,6 +102,7 @@ def test_shadows_follow_the_weights_and_can_be_made_again(module: Any) -> None:
 
 def test_settings_of_the_module_are_those_of_the_shadow(module: Any) -> None:
     module.set_gradient_divide_factor(4.0)
+    module.set_force_sum_reduction_for_comms(True)  # older versions divide only so over gloo
     shadow = alias_shadow(module)
     for model in (shadow, module):
         model(x()).square().sum().backward()
