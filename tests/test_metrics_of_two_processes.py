@@ -14,6 +14,7 @@ from torch import Tensor
 from lightning_tailindex import TailIndex
 
 from .functional.samples import generator, noise
+from .two_processes import forked
 
 ESTIMATORS = ("grouped_mle", "log_moment")
 
@@ -47,7 +48,8 @@ def work(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[tuple[str, bool], tuple]]:
     folder: Path = tmp_path_factory.mktemp("ranks")
-    mp.spawn(work, (str(folder),), nprocs=2)  # type: ignore[no-untyped-call]
+    forked()
+    mp.start_processes(work, (str(folder),), nprocs=2, start_method="forkserver")  # type: ignore[no-untyped-call]
     return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(2)]
 
 

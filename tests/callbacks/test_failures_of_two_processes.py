@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from .training_trace import Trace
+from tests.two_processes import in_two_processes
 
-ROOT = Path(__file__).parents[2]
+from .training_trace import Trace
 
 EVERY_4 = list(range(0, 20, 4))
 STEPS = {
@@ -28,17 +26,15 @@ STEPS = {
 """At which steps there is a report; failures at steps 4 and 8."""
 
 
-def start(*arguments: str, timeout: float) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tests.callbacks.ddp_failures", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
+SCRIPT = "tests.callbacks.ddp_failures"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
-    done = start(str(folder), timeout=200)
-    assert done.returncode == 0, done.stderr[-3000:]
-    (folder / "said.txt").write_text(done.stderr)
+    codes, said = in_two_processes(SCRIPT, folder, timeout=200)
+    assert codes == [0, 0], said[-3000:]
+    (folder / "said.txt").write_text(said)
     return folder
 
 
@@ -85,6 +81,6 @@ def test_each_failure_is_told_once_by_each_rank(folder: Path) -> None:
     ],
 )
 def test_a_failure_of_one_rank_can_end_all(stage: str, errors: tuple[str, str], tmp_path: Path) -> None:
-    done = start(str(tmp_path), stage, timeout=100)
-    assert done.returncode != 0
+    codes, said = in_two_processes(SCRIPT, tmp_path, stage, timeout=100)
+    assert codes == [1, 1], said[-3000:]
     assert tuple((tmp_path / f"rank{rank}.txt").read_text() for rank in range(2)) == errors

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,19 +14,18 @@ from lightning_tailindex import TailIndexMonitor
 from lightning_tailindex.functional import weight_spectrum
 from lightning_tailindex.noise.resharding import can_shard_again
 from tests.sharding import needs_fully_shard
+from tests.two_processes import in_two_processes
 
 from .training_trace import Net, Trace
 
-ROOT = Path(__file__).parents[2]
 KINDS = ["Plain", "Replicated", "Hybrid", "Grouped", "Tied", "Whole"]
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, Any]]:
     folder = tmp_path_factory.mktemp("ranks")
-    command = [sys.executable, "-m", "tests.callbacks.fsdp_training", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    codes, said = in_two_processes("tests.callbacks.fsdp_training", folder, timeout=300)
+    assert codes == [0, 0], said[-3000:]
     return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(2)]
 
 

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from .training_trace import Trace
+from tests.two_processes import in_two_processes
 
-ROOT = Path(__file__).parents[2]
+from .training_trace import Trace
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Any]]]:
     folder = tmp_path_factory.mktemp("ranks")
-    command = [sys.executable, "-m", "tests.callbacks.iterates_ranks", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    codes, said = in_two_processes("tests.callbacks.iterates_ranks", folder, timeout=240)
+    assert codes == [0, 0], said[-3000:]
     return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(2)]
 
 

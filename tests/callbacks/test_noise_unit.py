@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +14,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.data import DataLoader
 
 from lightning_tailindex import TailIndexMonitor
+from tests.two_processes import in_two_processes
 
 from .noise_unit_ranks import Linear, batches, report, samples
 from .training_trace import Trace
-
-ROOT = Path(__file__).parents[2]
 
 
 def fit(monitor: TailIndexMonitor, data: Any = None, **options: Any) -> TailIndexMonitor:
@@ -97,9 +94,8 @@ def test_the_unit_is_logged(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Any]]]:
     folder = tmp_path_factory.mktemp("ranks")
-    command = [sys.executable, "-m", "tests.callbacks.noise_unit_ranks", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    codes, said = in_two_processes("tests.callbacks.noise_unit_ranks", folder, timeout=110)
+    assert codes == [0, 0], said[-3000:]
     return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(2)]
 
 

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tests.two_processes import in_two_processes
+
 from .sharpness_ranks import own, train
 from .training_trace import Trace
 
-ROOT = Path(__file__).parents[2]
 OURS = {"reports": None, "sharpness": None}
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("ranks")
-    command = [sys.executable, "-m", "tests.callbacks.sharpness_ranks", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=160, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stderr.count("ValueError: broken on purpose") == 2  # each told once, where it happened
-    assert done.stderr.count("MemoryError: broken on purpose") == 1
+    codes, said = in_two_processes("tests.callbacks.sharpness_ranks", folder, timeout=160)
+    assert codes == [0, 0], said[-3000:]
+    assert said.count("ValueError: broken on purpose") == 2  # each told once, where it happened
+    assert said.count("MemoryError: broken on purpose") == 1
     return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(2)]
 
 
