@@ -18,6 +18,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from lightning_tailindex import TailIndexMonitor
 
@@ -65,6 +66,12 @@ class Stage:
         around = [[Armed(target, is_armed) for target in targets] for is_armed in (True, False)]
         watched, _ = self.run(path, *around[0], monitor, *around[1])
         return watched, monitor
+
+
+@pytest.fixture(autouse=True)
+def _dead_workers_are_noticed_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After 0.2 seconds, not 5: Lightning takes the signal by which torch would notice at once away after a fit."""
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.2,))
 
 
 def in_step(spoil: Callable[[Tensor], Tensor]) -> dict[str, Any]:
