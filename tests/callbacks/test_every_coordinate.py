@@ -20,14 +20,14 @@ MEGABYTE = 2.0**20
 # Bytes a parameter that measuring takes beside the weights, in single precision; docs/cost.md says the same.
 BYTES = 40
 
-# Prints what a process had at most in memory, in megabytes, with measurements or without.
+# Prints what a process had at most in memory so far, in megabytes, after each training, with measurements or without.
 PEAK = """
-import resource, sys, torch
+import gc, resource, sys, torch
 from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader
 from lightning_tailindex import TailIndexMonitor
 
-size, draws, full = map(int, sys.argv[1:])
+size = int(sys.argv[1])
 
 class Wide(LightningModule):
     def __init__(self):
@@ -40,28 +40,34 @@ class Wide(LightningModule):
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
-monitor = TailIndexMonitor(
-    1000, num_minibatches=max(draws, 16), full_gradient_batches=max(full, 1), max_coordinates=None, on_error="raise"
-)
-quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
-trainer = Trainer(max_steps=1, accelerator="cpu", callbacks=[monitor] if draws else [], **quiet)
-trainer.fit(Wide(), DataLoader(torch.randn(max(draws, full, 1), size), batch_size=1))
-report = monitor.reports[0].whole_model if draws else None
-assert report is None or (report.num_coordinates, report.num_draws) == (size**2, draws), report
-print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+def fit(draws, full):
+    monitor = TailIndexMonitor(
+        1000, num_minibatches=max(draws, 16), full_gradient_batches=max(full, 1), max_coordinates=None, on_error="raise"
+    )
+    quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+    trainer = Trainer(max_steps=1, accelerator="cpu", callbacks=[monitor] if draws else [], **quiet)
+    trainer.fit(Wide(), DataLoader(torch.randn(max(draws, full, 1), size), batch_size=1))
+    report = monitor.reports[0].whole_model if draws else None
+    assert report is None or (report.num_coordinates, report.num_draws) == (size**2, draws), report
+
+for training in sys.argv[2:]:
+    fit(*map(int, training.split(",")))
+    gc.collect()
+    print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 
-def peak(size: int, draws: int, full: int = 0, timeout: float = 160) -> float:
-    command = [sys.executable, "-W", "ignore", "-c", PEAK, str(size), str(draws), str(full)]
+def peaks(size: int, *trainings: str, timeout: float = 160) -> list[float]:
+    """Peaks after each training of one process, of as many draws and minibatches of a full gradient."""
+    command = [sys.executable, "-W", "ignore", "-c", PEAK, str(size), *trainings]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    return float(done.stdout.split("peak")[1])
+    return [float(line.removeprefix("peak")) for line in done.stdout.splitlines() if line.startswith("peak")]
 
 
 def test_memory_is_a_multiple_of_the_parameters_whatever_the_number_of_draws() -> None:
     size = 2000
-    without, few, many = peak(size, 0), peak(size, 16, 24), peak(size, 64, 96)
+    without, few, many = peaks(size, "0,0", "16,24", "64,96")
     allowed = BYTES * size**2 / MEGABYTE
     assert few - without < 1.1 * allowed
     assert many - without < 1.1 * allowed
@@ -70,7 +76,7 @@ def test_memory_is_a_multiple_of_the_parameters_whatever_the_number_of_draws() -
 
 @pytest.mark.long
 def test_a_hundred_million_parameters_fit() -> None:
-    without, with_it = peak(10_000, 0, timeout=600), peak(10_000, 16, 24, timeout=3000)
+    without, with_it = peaks(10_000, "0,0", "16,24", timeout=3600)
     assert with_it - without < BYTES * 1e8 / MEGABYTE
 
 

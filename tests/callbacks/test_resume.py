@@ -98,8 +98,8 @@ def test_a_measurement_that_waits_for_a_stream_goes_on_waiting(tmp_path: Path) -
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("long")
-    run(path, 130, every_n_steps=1, max_coordinates=16)
-    return path / "step=130.ckpt"
+    run(path, 106, every_n_steps=1, max_coordinates=16)
+    return path / "step=106.ckpt"
 
 
 def test_a_checkpoint_loads_without_trust_and_holds_plain_types(checkpoint: Path) -> None:
@@ -115,13 +115,13 @@ def test_a_checkpoint_loads_without_trust_and_holds_plain_types(checkpoint: Path
 
 def test_a_checkpoint_keeps_the_last_100_reports(checkpoint: Path, tmp_path: Path) -> None:
     state = torch.load(checkpoint, weights_only=True)["callbacks"][KEY]
-    assert [report["step"] for report in state["reports"]] == list(range(30, 130))
+    assert [report["step"] for report in state["reports"]] == list(range(6, 106))
     size = len(pickle.dumps(state, protocol=2))
     measurements = sum(len(report["measurements"]) for report in state["reports"])
     assert measurements == 400  # of three layers and the whole model
     assert size / measurements < 2300, f"{size} bytes for {measurements} measurements"
-    resumed, _, _ = run(tmp_path, 131, checkpoint, every_n_steps=1, max_coordinates=16)
-    assert [report.step for report in resumed.reports] == list(range(30, 131))
+    resumed, _, _ = run(tmp_path, 107, checkpoint, every_n_steps=1, max_coordinates=16)
+    assert [report.step for report in resumed.reports] == list(range(6, 107))
 
 
 def edited(checkpoint: Path, path: Path, change: Any) -> Path:
@@ -135,10 +135,10 @@ def test_a_checkpoint_of_an_older_version_loads(checkpoint: Path, tmp_path: Path
     def change(state: dict[str, Any]) -> None:
         del state["reports"], state["is_waiting"]
 
-    resumed, before, _ = run(tmp_path, 140, edited(checkpoint, tmp_path / "old.ckpt", change))
+    resumed, before, _ = run(tmp_path, 116, edited(checkpoint, tmp_path / "old.ckpt", change))
     assert before.reports == []
     assert "tail_index" in before.metrics
-    assert [report.step for report in resumed.reports] == [132, 136]
+    assert [report.step for report in resumed.reports] == [108, 112]
 
 
 def test_reports_that_cannot_be_read_do_not_keep_a_run_from_resuming(checkpoint: Path, tmp_path: Path) -> None:
@@ -147,8 +147,8 @@ def test_reports_that_cannot_be_read_do_not_keep_a_run_from_resuming(checkpoint:
 
     other = edited(checkpoint, tmp_path / "other.ckpt", change)
     with pytest.warns(UserWarning, match=r"could not be read.*a Measurement needs its fields \['alpha'\]"):
-        resumed, _, _ = run(tmp_path, 140, other, on_error="warn")
-    assert [report.step for report in resumed.reports] == [132, 136]
+        resumed, _, _ = run(tmp_path, 116, other, on_error="warn")
+    assert [report.step for report in resumed.reports] == [108, 112]
 
 
 def test_a_report_comes_back_from_plain_types_as_it_was(
