@@ -13,8 +13,8 @@ from torch import Tensor
 
 from lightning_tailindex import TailIndex
 
+from .forked import forked
 from .functional.samples import generator, noise
-from .two_processes import forked
 
 ESTIMATORS = ("grouped_mle", "log_moment")
 

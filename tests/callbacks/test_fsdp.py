@@ -13,8 +13,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning_tailindex import TailIndexMonitor
 from lightning_tailindex.functional import weight_spectrum
 from lightning_tailindex.noise.resharding import can_shard_again
+from tests.forked import in_two_processes
 from tests.sharding import needs_fully_shard
-from tests.two_processes import in_two_processes
 
 from .training_trace import Net, Trace
 

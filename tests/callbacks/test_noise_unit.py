@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.data import DataLoader
 
 from lightning_tailindex import TailIndexMonitor
-from tests.two_processes import in_two_processes
+from tests.forked import in_two_processes
 
 from .noise_unit_ranks import Linear, batches, report, samples
 from .training_trace import Trace

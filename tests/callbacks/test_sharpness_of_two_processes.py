@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.two_processes import in_two_processes
+from tests.forked import in_two_processes
 
 from .sharpness_ranks import own, train
 from .training_trace import Trace

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +20,7 @@ from lightning_tailindex.functional import group_sum, grouped_mle
 from lightning_tailindex.functional.surrogate import gaussian_surrogate
 from tests.examples.test_cifar10 import write_cifar10
 from tests.examples.test_data import write_idx
+from tests.forked import script
 
 ROOT = Path(__file__).parents[2]
 PAPERS = ROOT / "examples" / "papers"
@@ -52,18 +50,6 @@ FURTHER = {  # tags that an experiment has beside those of all
 }
 
 
-def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(PAPERS)])},
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-
-
 def config(name: str) -> str:
     return f"--config={PAPERS}/config/{name}.yaml"
 
@@ -79,8 +65,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             write(folder)
             short = name.partition("-10k")[0].lower().replace("-", "")
             calls[-1] += [f"--data.name={short}", f"--data.data_dir={folder}"]
-    done = python(folder, "-c", f"from run import main\nfor call in {calls!r}: main(call)")
-    assert done.returncode == 0, done.stderr[-3000:]
+    (folder / "all.py").write_text(f"from run import main\nfor call in {calls!r}: main(call)")
+    code, said = script(folder / "all.py", folder=folder, timeout=280)
+    assert code == 0, said[-3000:]
     return folder / "runs"
 
 
@@ -151,10 +138,10 @@ def test_what_cannot_be_drawn_is_said(
 
 def test_data_that_are_not_there_end_with_a_message(tmp_path: Path) -> None:
     where = ["--data.name=mnist", f"--data.data_dir={tmp_path}"]
-    done = python(tmp_path, str(PAPERS / "run.py"), "fit", config("1910.09626"), *where)
-    assert done.returncode == 2
-    assert "load_idx needs t10k-images-idx3-ubyte or" in done.stderr
-    assert "Traceback" not in done.stderr
+    code, said = script(PAPERS / "run.py", "fit", config("1910.09626"), *where, folder=tmp_path)
+    assert code == 2
+    assert "load_idx needs t10k-images-idx3-ubyte or" in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize(("depth", "width"), [(2, 16), (5, 4)])
