@@ -23,9 +23,10 @@ def left_out_note(finite: Tensor, varies: Tensor, reasons: dict[str, Tensor]) ->
     if len(finite) == 0:
         return "there are no series"
     ordered = {"NaN or infinite values": ~finite, "constant values": ~varies, **reasons}
-    rest, notes = torch.ones_like(finite), []
-    for reason, holds in ordered.items():
-        count = int((rest & holds).sum())
-        rest = rest & ~holds
-        notes += [f"{count} of {len(finite)} series left out: {reason}"] if count else []
-    return "; ".join(notes)
+    holds = torch.stack(list(ordered.values()))
+    counts = (holds & (holds.int().cumsum(0) == 1)).sum(1).tolist()
+    return "; ".join(
+        f"{count} of {len(finite)} series left out: {reason}"
+        for reason, count in zip(ordered, counts, strict=True)
+        if count
+    )

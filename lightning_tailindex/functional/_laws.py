@@ -76,8 +76,9 @@ def marginals(cells: Cells, classes: Sequence[Series], num_groups: int) -> tuple
     laplacian = student.new_zeros(1, num_groups)
     for series in classes:
         for _, group, parts in _curves(cells.counts, series):
+            sizes = group.bincount(minlength=num_groups)
             for total, (part, spacing) in zip((student, laplacian), parts, strict=True):
-                total += sums_of_groups(part.marginal + spacing.log().to(total)[:, None], group, num_groups)
+                total += sums_of_groups(part.marginal + spacing.log().to(total)[:, None], sizes)
     return maximize(student)[1], laplacian[0]
 
 

@@ -27,9 +27,10 @@ def in_chunks(series: Tensor) -> tuple[Tensor, ...]:
 
 def as_weights(counts: Tensor, series: Tensor, grid: Grid) -> Tensor:
     """Counts of some series, [series, cells], in the precision that their likelihood needs."""
-    first, last = int(series[0]), int(series[-1])
-    together = last - first + 1 == len(series)  # series are in order
-    own = counts[first : last + 1] if together else counts.index_select(0, series)
+    if counts.device.type == "cpu" and int(series[-1]) - int(series[0]) + 1 == len(series):  # series are in order
+        own = counts[int(series[0]) : int(series[0]) + len(series)]
+    else:  # on another device it takes less time than waiting to see whether they lie together
+        own = counts.index_select(0, series)
     return for_products(own.to(torch.float32 if grid.in_single or counts.device.type == "mps" else torch.float64))
 
 

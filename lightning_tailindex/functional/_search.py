@@ -115,7 +115,8 @@ def parts(
     """Some series at a time, their counts, and what sums values [..., series] up over each group."""
     for index, group in zip(in_chunks(series.index), in_chunks(series.group), strict=True):
         weights = as_weights(counts, index, series.grid)
-        yield Series(index, group, series.grid), weights, partial(sums_of_groups, group=group, num_groups=num_groups)
+        sizes = group.bincount(minlength=num_groups)
+        yield Series(index, group, series.grid), weights, partial(sums_of_groups, sizes=sizes)
 
 
 def marginal(part: Likelihood, grid: Grid) -> Tensor:
@@ -139,7 +140,7 @@ def search(cells: Cells, sizes: Sequence[int], per_octave: int, reach: Reach = I
         rest = (series.of(~short) for series in wide)
         whole, _, wider = _settled(counts, again, COARSE, num_groups)
         curve[:, short], wide = whole[:, short], [series for series in (*rest, *wider) if len(series.index) > 0]
-    num_values = sums_of_groups(cells.num_values[usable], group[usable], num_groups)
+    num_values = sums_of_groups(cells.num_values[usable], size)
     return Search(tuple(wide), curve, num_values, edge > LARGEST_EDGE * size)
 
 

@@ -33,12 +33,15 @@ class Series:
         return Series(self.index.index_select(0, kept), self.group.index_select(0, kept), self.grid)
 
 
-def sums_of_groups(values: Tensor, group: Tensor, num_groups: int) -> Tensor:
-    """Sums values [..., series] over the series of each group, [..., groups], in float64; groups in ascending order."""
-    rows = values.reshape(values.shape[:-1].numel(), len(group)).T
+def sums_of_groups(values: Tensor, sizes: Tensor) -> Tensor:
+    """Sums values [..., series] over the series of each group, [..., groups], in float64.
+
+    Series lie group after group, as many as ``sizes``, shape [groups], says.
+    """
+    rows = values.reshape(values.shape[:-1].numel(), values.shape[-1]).T
     rows = rows.to(torch.float64, memory_format=torch.contiguous_format)
-    sums: Tensor = torch.segment_reduce(rows, "sum", lengths=group.bincount(minlength=num_groups), axis=0)
-    return sums.T.reshape(*values.shape[:-1], num_groups)
+    sums: Tensor = torch.segment_reduce(rows, "sum", lengths=sizes, axis=0)
+    return sums.T.reshape(*values.shape[:-1], len(sizes))
 
 
 def each_class(cells: Cells, per_octave: int) -> list[Series]:
