@@ -18,7 +18,7 @@ from ._series import Series, sums_of_groups
 from ._tables import LAST_NODE, alpha_grid, log_cells_of, log_edges
 
 # Degrees of freedom: from tails heavier than any stable law here to what 10,000 values do not tell from a Gaussian.
-_NUM_SHAPES = 25
+_NUM_SHAPES = 17
 _FREEDOM = (0.25, 40.0)
 
 
