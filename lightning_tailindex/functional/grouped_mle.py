@@ -16,7 +16,7 @@ from ._counts import PER_OCTAVE, Center, count_values
 from ._each import fit_each
 from ._estimates import estimate_each, pooled_estimate
 from ._pooled import Pooled
-from ._search import Groups
+from ._search import INTERVAL, MAXIMUM, Groups
 
 __all__ = ["counted_groups", "grouped_mle", "pooled_alphas", "pooled_estimates", "pooled_groups", "separate_alphas"]
 
@@ -116,7 +116,8 @@ def pooled_groups(
         wanted = [intervals is None or intervals[i] for i in places]
         sizes = [wide[i].shape[1] for i in places]
         x = torch.cat([wide[i] for i in places], dim=1)
-        groups = Groups.of(x, sizes, center, cells_per_octave, keep_index=any(wanted))
+        reach = INTERVAL if any(wanted) else MAXIMUM
+        groups = Groups.of(x, sizes, center, cells_per_octave, keep_index=any(wanted), reach=reach)
         for i, estimate in zip(places, pooled_estimates(groups, wanted), strict=True):
             found[i] = replace(estimate, scale=estimate.scale.reshape(samples[i].shape[1:]))
     return [found[i] for i in range(len(samples))]
