@@ -151,12 +151,17 @@ def _noise_square(name: str, full: Tensor, recorder: Recorder) -> Tensor:
     return recorder.square[name] / n - 2 * (recorder.draw_sum[name] / n) @ rest + rest @ rest
 
 
-def _sampled(full: Mapping[str, Tensor], recorder: Recorder) -> Tensor:
-    """Returns the full gradient at the sampled coordinates, 0 where another process holds them."""
+def _of_full_gradient(full: Mapping[str, Tensor], recorder: Recorder) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns what needs the full gradient.
+
+    The noise's mean squared norm and the full gradient's squared norm, each ``[parameters]``, and the full gradient at
+    the sampled coordinates, 0 where another process holds them.
+    """
     row = recorder.rows.new_zeros(recorder.sample.width)
     for name, index in recorder.indices.items():
         row[recorder.slices[name]] = full[name][index].to(row)
-    return row
+    noise = torch.stack([_noise_square(name, own, recorder).to(row) for name, own in full.items()])
+    return noise, torch.stack([(own @ own).to(row) for own in full.values()]), row
 
 
 def combine(recorder: Recorder, processes: Processes) -> NoiseObservation:
@@ -170,13 +175,14 @@ def combine(recorder: Recorder, processes: Processes) -> NoiseObservation:
         The noise of each group, the same in all processes.
     """
     pairs = {} if recorder.pairs is None else recorder.pairs.noise(recorder.groups)  # it frees a gradient's memory
+    # what takes memory is done, or found impossible, by all of them before any waits for the others
+    own = processes.all_or_none(lambda: {name: recorder.full_gradient(name) for name in recorder.first})
     rows = processes.draws(recorder.rows[: recorder.num_draws])
-    full = {name: processes.gradient(recorder.full_gradient(name)) for name in recorder.first}
-    noise = torch.stack([_noise_square(name, own, recorder).to(rows) for name, own in full.items()])
+    full = {name: processes.gradient(gradient) for name, gradient in own.items()}
+    noise, gradient, row = processes.all_or_none(lambda: _of_full_gradient(full, recorder))
     noise_square = dict(zip(full, processes.noise_squares(noise), strict=True))
-    gradient = torch.stack([(own @ own).to(rows) for own in full.values()])
     gradient_square = dict(zip(full, processes.whole(gradient), strict=True))
-    sampled = processes.whole(_sampled(full, recorder))
+    sampled = processes.whole(row)
 
     def group(name: str, parameters: tuple[str, ...]) -> GroupNoise:
         columns = recorder.sample.columns[name].to(rows.device)

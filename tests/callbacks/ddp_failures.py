@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from lightning_tailindex import TailIndexMonitor
+from lightning_tailindex.noise.recorder import Recorder
 from tests.callbacks.ddp_training import shuffled, train
 from tests.callbacks.fragile import Armed, FragileData, FragileEstimator, FragileNet, raises
 from tests.callbacks.training_trace import Net
@@ -86,6 +87,22 @@ def fragile_net() -> Net:
     return FragileNet(raises(ValueError))
 
 
+class FragileRecorder:
+    """Lets the full gradient need more memory than there is."""
+
+    is_armed = False
+
+    def __init__(self) -> None:
+        full_gradient = Recorder.full_gradient
+
+        def failing(recorder: Recorder, name: str) -> Tensor:
+            if self.is_armed:
+                raise torch.OutOfMemoryError("broken on purpose")
+            return full_gradient(recorder, name)
+
+        Recorder.full_gradient = failing  # type: ignore[method-assign]
+
+
 def data_set(trainer: Trainer) -> Any:
     return trainer.train_dataloader.dataset
 
@@ -95,12 +112,14 @@ def module(trainer: Trainer) -> Any:
 
 
 ESTIMATOR = FragileEstimator()
+RECORDER = FragileRecorder()
 STAGES = {
     "data": Stage(data=fragile_data, target=data_set),
     "data, every coordinate": Stage(data=fragile_data, target=data_set, max_coordinates=None),
     "training_step": Stage(fragile_net, target=module),
     "training_step, every coordinate": Stage(fragile_net, target=module, max_coordinates=None),
     "estimator": Stage(target=lambda trainer: ESTIMATOR, estimator=ESTIMATOR),
+    "full gradient": Stage(target=lambda trainer: RECORDER),
     "a stream": Stage(data=stream(lambda number: False)),
     "a batch of a stream": Stage(data=stream(lambda number: number == 20)),
     "every batch of a stream": Stage(data=stream(lambda number: True)),
