@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
@@ -106,6 +107,15 @@ def test_gradients_are_taken_before_they_are_clipped(tmp_path: Path) -> None:
     )
     assert clipped.noise_norm == plain.noise_norm > 1e-2
     assert clipped.alpha == plain.alpha
+
+
+def test_gradients_are_unscaled_under_mixed_precision(tmp_path: Path) -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8)
+    mixed = {"plugins": [MixedPrecision("16-mixed", device="cpu", scaler=scaler)]}
+    (found,), (expected,) = (reports(tmp_path, 130, source="training", trainer=trainer) for trainer in (mixed, None))
+    assert scaler.get_scale() == 2**8  # what they would be too large by
+    assert found.whole_model.scale == pytest.approx(expected.whole_model.scale, rel=0.05)
+    assert found.whole_model.gradient_norm == pytest.approx(expected.whole_model.gradient_norm, rel=0.05)
 
 
 def test_a_step_consumes_what_is_accumulated(tmp_path: Path) -> None:
