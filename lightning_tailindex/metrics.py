@@ -169,7 +169,7 @@ class TailIndex(Metric):
         if self._function is None:
             estimate = estimate_counts(state, self.cells_per_octave, pooled=self.pooled)
         else:
-            draws = _joined(state).reshape(-1, self.num_series)
+            draws = _joined(state, self.device).reshape(-1, self.num_series)
             # one draw of NaN makes every estimator say that it cannot say anything
             found = draws if len(draws) > 0 else draws.new_full((1, self.num_series), torch.nan)
             estimate = self._function(found, pooled=self.pooled)
@@ -199,8 +199,8 @@ def _drop(parts: list[Tensor], most: int) -> None:
         surplus -= len(first)
 
 
-def _joined(state: Tensor | list[Tensor]) -> Tensor:
+def _joined(state: Tensor | list[Tensor], device: torch.device) -> Tensor:
     """The draws: a list of them, or one tensor after they were gathered from all processes."""
     if isinstance(state, Tensor):
         return state
-    return torch.cat(state) if state else torch.empty(0)
+    return torch.cat(state) if state else torch.empty(0, dtype=torch.float32, device=device)

@@ -19,7 +19,7 @@ from lightning.fabric.plugins.environments.lightning import find_free_network_po
 
 
 def forked() -> ForkServerContext:
-    """Where processes are forked from: it trains nothing itself, so it has no threads that a fork would lose."""
+    """Where processes are forked from: it computes nothing itself, so no thread of it can hold a lock."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["lightning.pytorch", "lightning_tailindex"])
     return context
@@ -32,6 +32,8 @@ def in_two_processes(module: str, folder: Path, *arguments: str, timeout: float)
     """
     port = find_free_network_port()
     files = [folder / f"rank{rank}.said" for rank in range(2)]
+    for file in files:
+        file.touch()
     ranks = [
         forked().Process(target=_rank, args=(rank, port, module, [str(folder), *arguments], files[rank]))
         for rank in range(2)
@@ -42,6 +44,7 @@ def in_two_processes(module: str, folder: Path, *arguments: str, timeout: float)
 def script(path: Path, *arguments: str, folder: Path, timeout: float = 160) -> tuple[int | None, str]:
     """Does what `python -W ignore path arguments` does in a folder; returns its exit code and what was printed."""
     said = folder / "said.txt"
+    said.touch()
     (code,) = _ended([forked().Process(target=_script, args=(path, arguments, folder, said))], timeout)
     return code, said.read_text()
 
@@ -49,16 +52,17 @@ def script(path: Path, *arguments: str, folder: Path, timeout: float = 160) -> t
 def _ended(processes: Sequence[ForkServerProcess], timeout: float) -> list[int | None]:
     """Starts processes and returns the exit code of each, None of one that hangs."""
     end = monotonic() + timeout
-    for process in processes:
-        process.start()
     try:
+        for process in processes:
+            process.start()
         for process in processes:
             process.join(max(0.0, end - monotonic()))
         return [process.exitcode for process in processes]
     finally:
         for process in processes:
-            process.kill()
-            process.join()
+            if process.pid is not None:
+                process.kill()
+                process.join()
 
 
 def _rank(rank: int, port: int, module: str, arguments: list[str], said: Path) -> None:

@@ -23,7 +23,10 @@ _COPIES = _MOVES | {"copy_"}
 _TAKES_INDICES = {"index", "index_put", "index_put_", "_index_put_impl_"}
 _FACTORIES = ("empty.memory_format", "empty_strided", "arange", "arange.start", "arange.start_step", "randperm", "eye")
 _HostGenerator = torch.Generator
-_WAITING = {"_local_scalar_dense", "item", "is_nonzero", "equal", "nonzero", "masked_select", "_unique2", "bincount"}
+_WAITING = {
+    *("_local_scalar_dense", "item", "is_nonzero", "equal", "nonzero", "masked_select", "bincount"),
+    *("_unique2", "unique_consecutive", "unique_dim_consecutive", "repeat_interleave"),
+}
 
 
 class MixedDevicesError(RuntimeError):
@@ -76,7 +79,7 @@ def _on_host(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     )
     own_args, own_kwargs = tree_unflatten([_host(item) for item in flat], spec)
     own_kwargs |= {"pin_memory": False} if "pin_memory" in own_kwargs else {}
-    module().waits += is_leaving or name in _WAITING
+    module().waits += is_leaving or _waits(name, args, kwargs)
     with module().own_random_state() if torch.Tag.nondeterministic_seeded in operation.tags else nullcontext():
         out = operation(*own_args, **own_kwargs)
     if is_leaving:
@@ -88,13 +91,29 @@ def _on_host(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     return tree_map(behind, out)
 
 
+def _is_of_host(item: Any) -> bool:
+    return isinstance(item, Tensor) and not isinstance(item, Behind) and item.ndim > 0
+
+
 def _refuse_mixed(name: str, args: tuple[Any, ...], flat: list[Any]) -> None:
-    values = [args[2]] if name in _TAKES_INDICES and name != "index" else flat if name not in _TAKES_INDICES else []
-    host = [item for item in values if isinstance(item, Tensor) and not isinstance(item, Behind) and item.ndim > 0]
-    if host and name not in _COPIES:
-        raise MixedDevicesError(
-            f"{name}: expected all tensors on {NAME}, found {list(map(tuple, map(Tensor.size, host)))}"
-        )
+    """Refuses tensors of the host, but where torch allows them on a GPU."""
+    values = flat
+    if name in _COPIES:
+        values = []
+    elif name in _TAKES_INDICES:  # indices of the host are allowed into what is on the device
+        values = [args[0], *args[2:3]]
+    host = [tuple(item.shape) for item in values if _is_of_host(item)]
+    if host:
+        raise MixedDevicesError(f"{name}: expected all tensors on {NAME}, found on the host {host}")
+
+
+def _waits(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether the host waits for what an operation finds, for example how many values a mask selects."""
+    if name in _TAKES_INDICES:
+        return any(isinstance(index, Tensor) and index.dtype == torch.bool for index in args[1])
+    if name == "segment_reduce":
+        return not kwargs.get("unsafe", False)
+    return name in _WAITING
 
 
 def _host(item: Any) -> Any:
@@ -120,9 +139,11 @@ class Module:
         """Lets an operation of the host draw from the device's random numbers."""
         state = torch.get_rng_state()
         torch.set_rng_state(self.random_state)
-        yield
-        self.random_state = torch.get_rng_state()
-        torch.set_rng_state(state)
+        try:
+            yield
+        finally:
+            self.random_state = torch.get_rng_state()
+            torch.set_rng_state(state)
 
     def is_initialized(self) -> bool:
         return True
@@ -163,7 +184,7 @@ def module() -> Module:
 
 
 class _AnyGenerator(type):
-    """Makes generators of the host whatever the device."""
+    """Makes generators of the host whatever the device: the kernels cannot tell whose they are."""
 
     def __call__(cls, device: object = "cpu") -> Any:
         return _HostGenerator()

@@ -43,6 +43,10 @@ SAMPLE[:, 5] = 0
 Work = Callable[[torch.device], Any]
 
 
+def seeded(seed: int, device: torch.device) -> torch.Generator:
+    return torch.Generator(device).manual_seed(seed)
+
+
 def fields(estimate: Any) -> list[Tensor]:
     return [getattr(estimate, name) for name in ("alpha", "low", "high", "scale")]
 
@@ -52,13 +56,13 @@ def estimate(name: str, pooled: bool, device: torch.device) -> Any:
 
 
 def law_fit(pooled: bool, device: torch.device) -> Any:
-    fit = functional.law_fit(SAMPLE.to(device), pooled=pooled, generator=generator(3))
+    fit = functional.law_fit(SAMPLE.to(device), pooled=pooled, generator=seeded(3, device))
     return [fit.gains, fit.p_value, fit.kolmogorov_distance]
 
 
 def tests_of_normality(device: torch.device) -> Any:
     x = SAMPLE.to(device)
-    accepted = functional.projection_acceptance(x, generator=generator(4))
+    accepted = functional.projection_acceptance(x, generator=seeded(4, device))
     return [functional.anderson_darling(x).p_value, functional.shapiro_wilk(x).p_value, accepted.shapiro_wilk]
 
 
@@ -144,7 +148,7 @@ WORK: dict[str, Work] = {
     "law_fit": partial(law_fit, True),
     "law_fit, each": partial(law_fit, False),
     "tests of normality": tests_of_normality,
-    "surrogate": lambda device: [functional.gaussian_surrogate(SAMPLE.to(device), generator(6))],
+    "surrogate": lambda device: [functional.gaussian_surrogate(SAMPLE.to(device), seeded(6, device))],
     "spectrum": lambda device: functional.weight_spectrum(SAMPLE.to(device)).spectral_norm,
     "metric": metric,
     "metric, centred": partial(metric, center="none"),
@@ -160,6 +164,7 @@ WORK: dict[str, Work] = {
     "training, training": partial(training, "training"),
     # what has to fail
     "mixed devices": lambda device: [SAMPLE.to(device) + SAMPLE.clone()],
+    "index of the host": lambda device: [SAMPLE[torch.arange(3).to(device)]],
     "random numbers": disturbed,
     "waiting": waiting,
 }

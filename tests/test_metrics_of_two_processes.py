@@ -48,7 +48,7 @@ def work(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[tuple[str, bool], tuple]]:
     folder: Path = tmp_path_factory.mktemp("ranks")
-    forked()
+    forked()  # says what the processes that `mp` starts are forked from
     mp.start_processes(work, (str(folder),), nprocs=2, start_method="forkserver")  # type: ignore[no-untyped-call]
     return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(2)]
 

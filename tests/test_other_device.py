@@ -21,6 +21,7 @@ WORK = [
 ]
 FAILING = {
     "mixed devices": "MixedDevicesError",
+    "index of the host": "MixedDevicesError",
     "random numbers": "training is disturbed",
     "waiting": "the host waits",
 }

@@ -25,7 +25,8 @@ _SURROGATE_SERIES = 64
 def null_ratios(n: int) -> Tensor:
     """Likelihood ratios of Gaussian series of n values, ascending, by simulation from a fixed seed."""
     generator = torch.Generator().manual_seed(_SEED)
-    x = torch.randn(n + 1, _NULL_SERIES, generator=generator, device="cpu")  # one of them is the centre
+    # one more, which is the centre
+    x = torch.randn(n + 1, _NULL_SERIES, generator=generator, dtype=torch.float32, device="cpu")
     cells = count_values(x, "median", PER_OCTAVE)
     fit = fit_each(cells, PER_OCTAVE, intervals=False)
     return (2 * fit.gain * cells.num_values).sort().values
@@ -61,7 +62,7 @@ def surrogate_p_values(groups: Groups, num_surrogates: int, generator: torch.Gen
     rows = torch.cat([part.transpose(0, 1).flatten(0, 1) for part in torch.split(rows, sizes)])
     wide = [size for size in sizes for _ in range(laps)]
     ratio = gaussian_ratios(Groups.of(rows.T, wide, "median", PER_OCTAVE, reach=MAXIMUM)).reshape(-1, laps)
-    p_value = (1 + (ratio[:, 1:] >= ratio[:, :1]).sum(1)) / laps
+    p_value = (1 + (ratio[:, 1:] >= ratio[:, :1]).sum(1)).double() / laps
     return torch.where(groups.search.filled, p_value, math.nan)
 
 

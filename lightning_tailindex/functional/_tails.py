@@ -101,7 +101,8 @@ def _distance(sizes: Sizes, place: Tensor, skip: int, probes: int | None) -> Ten
         log, first = (value.gather(0, at).reshape(probes, *place.shape) for value in (sizes.log, sizes.first))
         within = torch.ones_like(log, dtype=torch.bool)
     excess = (log - sizes.log.gather(0, place)) / sizes.inverse(place, skip)
-    gap = 1 - (-excess).exp() - (first - lowest).clamp(min=0) / number
+    below = (first - lowest).clamp(min=0).to(excess) / number  # two integers would give the default dtype
+    gap = 1 - (-excess).exp() - below
     return torch.where(within, gap.abs(), 0.0).amax(0)
 
 

@@ -85,4 +85,4 @@ def _tail(sizes: Sizes, k: int | None) -> Tail:
 
 
 def _statistic(tail: Tail, num_values: Tensor) -> Statistic:
-    return mean_excess(tail.number / num_values, skip=1)
+    return mean_excess(tail.number.to(tail.total) / num_values, skip=1)

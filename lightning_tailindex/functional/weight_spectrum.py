@@ -174,9 +174,8 @@ def _fitted(values: Tensor, min_tail: int, rounding: float) -> _Fit:
     alpha, x_min = float(estimate.alpha), float(estimate.scale)
     tail = values[values >= x_min]
     law = 1 - (tail / x_min) ** -alpha
-    distance = float(
-        (law - torch.arange(len(tail), device=tail.device) / len(tail)).abs().max()
-    )  # just below each value, as Clauset
+    below = torch.arange(len(tail), dtype=tail.dtype, device=tail.device) / len(tail)
+    distance = float((law - below).abs().max())  # just below each value, as Clauset
     if len(tail) < min_tail:
         note = f"no density exponent: fewer than {min_tail} eigenvalues in the tail"
         return _Fit(x_min=x_min, number=len(tail), note=note)

@@ -141,7 +141,7 @@ def callback_metrics(values: Mapping[str, float]) -> dict[str, Tensor]:
     Returns:
         Scalars by the same names.
     """
-    return {name: torch.tensor(value) for name, value in values.items()}
+    return {name: torch.tensor(value, dtype=torch.float32, device="cpu") for name, value in values.items()}
 
 
 def histograms(report: Report, detailed: Collection[str] | None = None) -> dict[str, Histogram]:

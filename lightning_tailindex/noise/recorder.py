@@ -175,10 +175,10 @@ def combine(recorder: Recorder, processes: Processes) -> NoiseObservation:
         The noise of each group, the same in all processes.
     """
     pairs = {} if recorder.pairs is None else recorder.pairs.noise(recorder.groups)  # it frees a gradient's memory
-    # what takes memory is done, or found impossible, by all of them before any waits for the others
+    # what may not fit into memory is formed by all of them, or by none, before they wait for each other
     own = processes.all_or_none(lambda: {name: recorder.full_gradient(name) for name in recorder.first})
     rows = processes.draws(recorder.rows[: recorder.num_draws])
-    full = {name: processes.gradient(gradient) for name, gradient in own.items()}
+    full = {name: processes.gradient(own.pop(name)) for name in recorder.first}
     noise, gradient, row = processes.all_or_none(lambda: _of_full_gradient(full, recorder))
     noise_square = dict(zip(full, processes.noise_squares(noise), strict=True))
     gradient_square = dict(zip(full, processes.whole(gradient), strict=True))

@@ -57,7 +57,7 @@ class IterateWatch:
         self._settling = Settling(trainer.strategy.root_device)
         self._begun = self._last = steps
         self._start = None if known is None else max(known, steps)
-        self._repetitions = Repetitions(torch.empty(0), ())
+        self._repetitions = Repetitions(torch.empty(0, device="cpu"), ())
         self._clear(trainer)
 
     def _clear(self, trainer: Trainer) -> None:

@@ -73,9 +73,8 @@ def test_surrogates_are_the_same(setting: str) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_spectra_of_weights_are_the_same(setting: str) -> None:
-    weights = torch.randn(96, 64, generator=generator(7))
-    expected = functional.weight_spectrum(weights)
+def test_tests_of_projections_are_the_same(setting: str) -> None:
+    noise = stable(1.9, (64, 96), generator(7)).float()
+    expected = functional.projection_acceptance(noise, generator=generator(8))
     with rounding(setting):
-        found = functional.weight_spectrum(weights)
-    assert found == expected
+        assert functional.projection_acceptance(noise, generator=generator(8)) == expected
