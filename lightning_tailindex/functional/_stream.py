@@ -79,14 +79,15 @@ def to_cells(counts: Tensor, per_octave: int) -> Cells:
     limits = torch.arange(NUM_OCTAVES * per_octave + 1, device=counts.device)
     below = ends.gather(1, (octave + FIRST_OCTAVE)[:, None] * per_octave + limits)
     inside = torch.cat([below[:, :1], below.diff(dim=1), num_values[:, None] - below[:, -1:]], dim=1)
-    total, unit = counts[:, 0] + num_values, torch.ldexp(torch.ones_like(octave, dtype=torch.float32), octave + _FIRST)
+    exponent = (octave + _FIRST).float()  # of integers, older versions of torch would make the default type
+    total, unit = counts[:, 0] + num_values, torch.ldexp(torch.ones_like(exponent), exponent)
     return Cells(
         counts=inside.to(torch.float32 if counts.device.type == "mps" else torch.float64),
         index=torch.empty(len(counts), 0, dtype=torch.uint8, device=counts.device),
         middle=torch.zeros_like(unit),
         unit=unit,
         num_values=num_values * finite,
-        zero_share=torch.where(finite, counts[:, 0] / total.clamp(min=1), torch.nan),
+        zero_share=torch.where(finite, counts[:, 0] / total.clamp(min=1).to(unit), torch.nan),
         finite=finite,
         varies=(counts > 0).sum(1) != 1,
     )
