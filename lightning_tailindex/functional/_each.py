@@ -49,27 +49,34 @@ class Fit:
 def fit_each(cells: Cells, per_octave: int, *, intervals: bool = True) -> Fit:
     """Fits every usable series by itself, its interval, if wanted, by the profile likelihood; NaN for the others."""
     out = cells.counts.new_full((6, len(cells.counts)), math.nan, dtype=torch.float64)
+    near_two = torch.zeros_like(cells.usable)
     for series, grid in by_length(cells, per_octave):
-        windows = _windows(cells.counts, grid, series, out[5])
-        fits = [_fit(cells.counts, grid.over(nodes), some, intervals, out) for some, nodes in windows]
+        windows = _windows(cells.counts, grid, series, out[5], near_two)
+        fits = [_fit(cells.counts, grid.over(nodes), some, intervals, near_two, out) for some, nodes in windows]
         leaves, beyond = (torch.cat(found) for found in zip(*fits, strict=True))
-        leaves = torch.cat([leaves, _fit(cells.counts, grid, beyond.sort().values, intervals, out)[0]])
+        leaves = torch.cat([leaves, _fit(cells.counts, grid, beyond.sort().values, intervals, near_two, out)[0]])
         while len(leaves) > 0 and not grid.is_widest:
             grid = grid.widened()
-            leaves, _ = _fit(cells.counts, grid, leaves.sort().values, intervals, out)
+            leaves, _ = _fit(cells.counts, grid, leaves.sort().values, intervals, near_two, out)
     alpha, low, high, log_ratio, value, gaussian = out
     gain = ((value - gaussian) / cells.num_values).clamp(min=0)  # the Gaussian is one of the stable laws
     return Fit(alpha, low, high, log_ratio, value, gain, torch.full_like(alpha, math.nan))
 
 
-def _windows(counts: Tensor, grid: Grid, series: Tensor, gaussian: Tensor) -> Iterator[tuple[Tensor, range]]:
-    """Series of about one length by where a rough profile is highest, with the nodes around; fills in Gaussians."""
+def _windows(
+    counts: Tensor, grid: Grid, series: Tensor, gaussian: Tensor, near_two: Tensor
+) -> Iterator[tuple[Tensor, range]]:
+    """Series of about one length by where a rough profile is highest, with the nodes around.
+
+    Fills in the Gaussians' log-likelihoods, and which series have alpha = 2 among these nodes whatever others need.
+    """
     rough = []
     for some in torch.split(series, _SERIES):
         weights = as_weights(counts, some, grid)
         gaussian[some] = gaussian_profile(weights, grid.per_octave).to(gaussian)
         rough.append(highest(rough_profile(weights, grid)))
     middle = torch.cat(rough)
+    near_two[series] = middle + _MARGIN >= len(grid.nodes) - 1
     first, last = max(int(middle.min()) - _MARGIN, 0), int(middle.max()) + _MARGIN
     if (last - first) * len(series) * grid.half <= _FEW:
         yield series, grid.nodes[min(first, len(grid.nodes) - 3 * _MARGIN) : last + 1]
@@ -79,12 +86,18 @@ def _windows(counts: Tensor, grid: Grid, series: Tensor, gaussian: Tensor) -> It
         yield series[window == k], grid.nodes[k : k + 3 * _MARGIN]
 
 
-def _fit(counts: Tensor, grid: Grid, series: Tensor, intervals: bool, out: Tensor) -> tuple[Tensor, Tensor]:
-    """Fills in the fits of series; finds those whose scales leave the grid, and other ones that the nodes cut off."""
+def _fit(
+    counts: Tensor, grid: Grid, series: Tensor, intervals: bool, near_two: Tensor, out: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Fills in the fits of series; finds those whose scales leave the grid, and other ones that the nodes cut off.
+
+    Near 2 the Gaussian is that of the same computation, so that a maximum at 2 has a gain of exactly 0.
+    """
     narrow, cut = [series[:0]], [series[:0]]
     for some in torch.split(series, _SERIES) if len(series) > 0 else ():
         fit, leaves, beyond = _refine(counts, some, grid, intervals)
-        out[:5, some], out[5, some] = fit[:5], out[5, some].fmax(fit[5])
+        out[:5, some] = fit[:5]
+        out[5, some] = torch.where(near_two[some], out[5, some].fmax(fit[5]), out[5, some])
         narrow.append(some[leaves & ~beyond])
         cut.append(some[beyond])
     return torch.cat(narrow), torch.cat(cut)
