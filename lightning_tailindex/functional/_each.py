@@ -49,16 +49,18 @@ class Fit:
 def fit_each(cells: Cells, per_octave: int, *, intervals: bool = True) -> Fit:
     """Fits every usable series by itself, its interval, if wanted, by the profile likelihood; NaN for the others."""
     out = cells.counts.new_full((6, len(cells.counts)), math.nan, dtype=torch.float64)
-    near_two = torch.zeros_like(cells.usable)
+    profile, near_two = out[5].clone(), torch.zeros_like(cells.usable)
     for series, grid in by_length(cells, per_octave):
-        windows = _windows(cells.counts, grid, series, out[5], near_two)
-        fits = [_fit(cells.counts, grid.over(nodes), some, intervals, near_two, out) for some, nodes in windows]
+        windows = _windows(cells.counts, grid, series, profile, near_two)
+        fits = [_fit(cells.counts, grid.over(nodes), some, intervals, out) for some, nodes in windows]
         leaves, beyond = (torch.cat(found) for found in zip(*fits, strict=True))
-        leaves = torch.cat([leaves, _fit(cells.counts, grid, beyond.sort().values, intervals, near_two, out)[0]])
+        leaves = torch.cat([leaves, _fit(cells.counts, grid, beyond.sort().values, intervals, out)[0]])
         while len(leaves) > 0 and not grid.is_widest:
             grid = grid.widened()
-            leaves, _ = _fit(cells.counts, grid, leaves.sort().values, intervals, near_two, out)
-    alpha, low, high, log_ratio, value, gaussian = out
+            leaves, _ = _fit(cells.counts, grid, leaves.sort().values, intervals, out)
+    alpha, low, high, log_ratio, value, same = out
+    # near 2 the Gaussian is that of the same computation too, so that a maximum at 2 has a gain of exactly 0
+    gaussian = torch.where(near_two, profile.fmax(same), profile)
     gain = ((value - gaussian) / cells.num_values).clamp(min=0)  # the Gaussian is one of the stable laws
     return Fit(alpha, low, high, log_ratio, value, gain, torch.full_like(alpha, math.nan))
 
@@ -86,18 +88,12 @@ def _windows(
         yield series[window == k], grid.nodes[k : k + 3 * _MARGIN]
 
 
-def _fit(
-    counts: Tensor, grid: Grid, series: Tensor, intervals: bool, near_two: Tensor, out: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Fills in the fits of series; finds those whose scales leave the grid, and other ones that the nodes cut off.
-
-    Near 2 the Gaussian is that of the same computation, so that a maximum at 2 has a gain of exactly 0.
-    """
+def _fit(counts: Tensor, grid: Grid, series: Tensor, intervals: bool, out: Tensor) -> tuple[Tensor, Tensor]:
+    """Fills in the fits of series; finds those whose scales leave the grid, and other ones that the nodes cut off."""
     narrow, cut = [series[:0]], [series[:0]]
     for some in torch.split(series, _SERIES) if len(series) > 0 else ():
         fit, leaves, beyond = _refine(counts, some, grid, intervals)
-        out[:5, some] = fit[:5]
-        out[5, some] = torch.where(near_two[some], out[5, some].fmax(fit[5]), out[5, some])
+        out[:5, some], out[5, some] = fit[:5], out[5, some].fmax(fit[5])
         narrow.append(some[leaves & ~beyond])
         cut.append(some[beyond])
     return torch.cat(narrow), torch.cat(cut)
@@ -108,8 +104,7 @@ def _refine(counts: Tensor, series: Tensor, grid: Grid, intervals: bool) -> tupl
     parts = [_curves(as_weights(counts, part, grid), grid) for part in in_chunks(series)]
     curve, best, edge = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
     place, value = maximize(curve, grid.nodes[-1] == LAST_NODE)
-    nowhere = torch.full_like(place, math.nan)
-    low, high = interval(curve, place, value, CHI_SQUARE) if intervals else (nowhere, nowhere)
+    low, high = interval(curve, place, value, CHI_SQUARE) if intervals else (torch.full_like(place, math.nan),) * 2
     before = place.long().clamp(max=len(curve) - 2)
     scale_before, scale_after = (grid.log_scale(at(best, node), node) for node in (before, before + 1))
     log_ratio = torch.lerp(scale_before, scale_after, (place - before).double())

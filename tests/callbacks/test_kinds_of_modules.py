@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
 
 from lightning_tailindex import TailIndexMonitor
 
-from .training_trace import Net, NoisyData, Trace, train
+from .training_trace import Net, NoisyData, Trace, mixed_half, train
 
 
 class Classifier(Net):
@@ -189,11 +188,6 @@ class Naive(Callback):
 
 def loader() -> DataLoader[Any]:
     return DataLoader(NoisyData(), batch_size=6, shuffle=True)
-
-
-def mixed_half() -> MixedPrecision:
-    """Half precision with a scaled loss, on a CPU."""
-    return MixedPrecision("16-mixed", device="cpu", scaler=torch.amp.GradScaler("cpu"))
 
 
 def run(path: Path, module: Callable[[], LightningModule], *callbacks: Callback, **options: Any) -> Trace:

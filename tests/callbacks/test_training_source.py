@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
-from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_tailindex import Report, TailIndexMonitor
+
+from .training_trace import mixed_half
 
 
 class Regression(LightningModule):
@@ -110,10 +111,11 @@ def test_gradients_are_taken_before_they_are_clipped(tmp_path: Path) -> None:
 
 
 def test_gradients_are_unscaled_under_mixed_precision(tmp_path: Path) -> None:
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8)
-    mixed = {"plugins": [MixedPrecision("16-mixed", device="cpu", scaler=scaler)]}
+    plugin = mixed_half(init_scale=2.0**8)
+    mixed = {"plugins": [plugin]}
     (found,), (expected,) = (reports(tmp_path, 130, source="training", trainer=trainer) for trainer in (mixed, None))
-    assert scaler.get_scale() == 2**8  # what they would be too large by
+    assert plugin.scaler is not None
+    assert plugin.scaler.get_scale() == 2**8  # what they would be too large by
     assert found.whole_model.scale == pytest.approx(expected.whole_model.scale, rel=0.05)
     assert found.whole_model.gradient_norm == pytest.approx(expected.whole_model.gradient_norm, rel=0.05)
 

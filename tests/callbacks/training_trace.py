@@ -13,12 +13,18 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 from torch.utils.data import Dataset
 from torchmetrics import Accuracy, CatMetric, MeanMetric, MetricCollection
 
 OURS = ("tail_index", "gradient_noise", "standardized_noise", "weight_", "first_exit", "sharpness", "iterate_", "sgd/")
+
+
+def mixed_half(init_scale: float = 2.0**16) -> MixedPrecision:
+    """Half precision with a scaled loss, on a CPU."""
+    return MixedPrecision("16-mixed", device="cpu", scaler=torch.amp.GradScaler("cpu", init_scale=init_scale))
 
 
 class NoisyData(Dataset):
