@@ -60,27 +60,36 @@ class PairRecorder:
         Raises:
             OtherProcessError: If another process has no such draw, so that none waits for one that failed.
         """
-        is_shared = self._processes.per_draw > 1 and self._processes.total is None
-        if is_shared:
+        own = gradients
+        if self._processes.per_draw > 1 and self._processes.total is None:
+            # what takes memory comes before they wait for each other
+            copies = {name: self._of(name, gradients).clone() for name in self._first}
             self._processes.agree(None, self._num_draws)
+            own = {name: self._processes.average(copy) for name, copy in copies.items()}
         for name, first in self._first.items():
-            gradient = gradients[name] if name in gradients else torch.zeros_like(first)
-            gradient = self._processes.mean(gradient) if is_shared else gradient
             if self._num_draws % 2 == 0:
-                first.copy_(gradient)
+                first.copy_(self._of(name, own))
             else:
-                self._streams[name].add(first, gradient)
+                self._streams[name].add(first, self._of(name, own))
         self._num_draws += 1
 
+    def _of(self, name: str, gradients: Mapping[str, Tensor]) -> Tensor:
+        """A parameter's gradient, of zeros where there is none."""
+        return gradients[name] if name in gradients else torch.zeros_like(self._first[name])
+
     def noise(self, groups: Mapping[str, tuple[str, ...]]) -> dict[str, PairNoise]:
-        """Forms what is known of each group, given its parameters' names; each process has to call it, once."""
+        """Forms what is known of each group, given its parameters' names; each process has to call it, once.
+
+        Raises:
+            OtherProcessError: If it failed in another process, so that none waits for one that failed.
+        """
         self._first.clear()
-        streams = {name: self._together(stream) for name, stream in self._streams.items()}
+        streams = {name: self._together(self._streams.pop(name)) for name in tuple(self._streams)}
         return {group: self._of_group([streams[name] for name in names]) for group, names in groups.items()}
 
     def _of_group(self, streams: list[PairStream]) -> PairNoise:
         curves, num_contrasts = zip(*(stream.likelihood() for stream in streams), strict=True)
-        total, told = (self._processes.whole(torch.stack(own).sum(0)) for own in (curves, num_contrasts))
+        total, told = (self._processes.whole_in_step(torch.stack(own).sum(0)) for own in (curves, num_contrasts))
         return PairNoise(tuple(streams), total, told, self._processes.whole_in_step)
 
     def _together(self, stream: PairStream) -> PairStream:
@@ -89,12 +98,13 @@ class PairRecorder:
         if together.count == together.per_draw:
             return stream
         merged = PairStream(len(stream.mean), stream.mean.dtype, stream.mean.device)
-        count = together.mean(stream.count.to(stream.mean)) * together.count
-        merged.mean = together.mean(stream.mean * stream.count) * together.count / count.clamp(min=1)
+        counted = torch.stack([stream.count.to(stream.mean), stream.mean * stream.count])
+        count, total = together.mean_in_step(counted) * together.count
+        merged.mean = total / count.clamp(min=1)
         spread = stream.squares + stream.count * (stream.mean - merged.mean).square()
-        merged.squares = together.mean(spread) * together.count
+        merged.squares = together.mean_in_step(spread) * together.count
         merged.count = count.round().int()
         curves, num_contrasts = stream.likelihood()
-        merged.curves = list(together.gather(curves).flatten(0, 1))
-        merged.num_contrasts = list(together.gather(num_contrasts).flatten(0, 1))
+        told = together.gather_in_step(torch.cat([curves, num_contrasts[:, None].to(curves)], dim=1)).flatten(0, 1)
+        merged.curves, merged.num_contrasts = list(told[:, :-1]), list(told[:, -1].to(num_contrasts))
         return merged

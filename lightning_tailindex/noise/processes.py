@@ -31,7 +31,7 @@ class Processes:
 
     Attributes:
         count: How many they are.
-        mean: Averages a tensor over them.
+        average: Averages a tensor over them, which may be overwritten.
         device: Where the tensors to average have to be.
         gather: Stacks the tensors of all of them, the same in each.
         noise_unit: Whether a draw is what a step consumes, of which each process has a share, or one process's own.
@@ -40,7 +40,7 @@ class Processes:
     """
 
     count: int = 1
-    mean: Callable[[Tensor], Tensor] = field(default=lambda tensor: tensor)
+    average: Callable[[Tensor], Tensor] = field(default=lambda tensor: tensor)
     device: torch.device = field(default=torch.device("cpu"))
     gather: Callable[[Tensor], Tensor] = field(default=lambda tensor: tensor[None])
     noise_unit: NoiseUnit = "step"
@@ -50,6 +50,10 @@ class Processes:
     def per_draw(self) -> int:
         """Processes that have a share in each draw."""
         return self.count if self.noise_unit == "step" else 1
+
+    def mean(self, own: Tensor) -> Tensor:
+        """Averages a tensor over them, which is left as it is."""
+        return self.average(own.clone())
 
     def draws(self, own: Tensor) -> Tensor:
         """Makes the draws, ``[n, d]``, of those of each process: their averages, or all of them.
@@ -61,8 +65,11 @@ class Processes:
         return self.mean(own) if self.noise_unit == "step" else self.gather(own).flatten(0, 1)
 
     def gradient(self, own: Tensor) -> Tensor:
-        """Makes the full gradient of those of each process: their average. A shard stays what it is."""
-        return self.mean(own) if self.total is None else own
+        """Makes the full gradient of those of each process, which may be overwritten: their average.
+
+        A shard stays what it is.
+        """
+        return self.average(own) if self.total is None else own
 
     def noise_squares(self, own: Tensor) -> Tensor:
         """Makes mean squared norms of the noise of those of each process.
@@ -90,6 +97,17 @@ class Processes:
         self.in_step()
         return self.whole(own)
 
+    def mean_in_step(self, own: Tensor) -> Tensor:
+        """Does what :meth:`mean` does in the middle of work that may have failed in another process."""
+        copy = own.clone()  # what takes memory comes before the agreement
+        self.agree(None, _PASS)
+        return self.average(copy)
+
+    def gather_in_step(self, own: Tensor) -> Tensor:
+        """Does what :attr:`gather` does in the middle of work that may have failed in another process."""
+        self.agree(None, _PASS)
+        return self.gather(own)
+
     def agree(self, error: Exception | None, num_draws: int) -> None:
         """Waits for the others and goes on only if all of them succeeded, so that none waits for one that failed.
 
@@ -105,7 +123,7 @@ class Processes:
         if self.count > 1:
             numbers = [float(error is None), num_draws, num_draws**2]
             own = torch.tensor(numbers, dtype=torch.float64, device=self.device)
-            succeeded, draws, squares = self.mean(own).tolist()
+            succeeded, draws, squares = self.average(own).tolist()
             # an average may be rounded; where two processes differ, it is off by far more
             is_unequal = succeeded < 1 - 1e-6 or squares - draws**2 > 1e-9 * (1 + squares)
         if error is not None:
@@ -140,4 +158,4 @@ class Processes:
     def all(self, holds: bool) -> bool:
         """Whether something holds in every process; each of them has to ask."""
         own = torch.tensor(float(holds), dtype=torch.float64, device=self.device)
-        return holds if self.count == 1 else self.mean(own).item() > 1 - 1e-6
+        return holds if self.count == 1 else self.average(own).item() > 1 - 1e-6

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .coordinates import CoordinateSample, kept_dtype, real_coordinates
 from .minibatches import Minibatch
 from .observation import GroupNoise, NoiseObservation
-from .pairs import PairRecorder
+from .pairs import PairNoise, PairRecorder
 from .processes import Processes
 from .sharded import own_coordinates, own_part
 
@@ -164,6 +164,11 @@ def _of_full_gradient(full: Mapping[str, Tensor], recorder: Recorder) -> tuple[T
     return noise, torch.stack([(own @ own).to(row) for own in full.values()]), row
 
 
+def _of_pairs(recorder: Recorder) -> dict[str, PairNoise]:
+    """Returns what all coordinates told in pairs of draws, and frees a gradient's memory; nothing without pairs."""
+    return {} if recorder.pairs is None else recorder.pairs.noise(recorder.groups)
+
+
 def combine(recorder: Recorder, processes: Processes) -> NoiseObservation:
     """Forms the noise from the gradients of all processes; each of them has to call it.
 
@@ -174,8 +179,8 @@ def combine(recorder: Recorder, processes: Processes) -> NoiseObservation:
     Returns:
         The noise of each group, the same in all processes.
     """
-    pairs = {} if recorder.pairs is None else recorder.pairs.noise(recorder.groups)  # it frees a gradient's memory
     # what may not fit into memory is formed by all of them, or by none, before they wait for each other
+    pairs = processes.all_or_none(lambda: _of_pairs(recorder))
     own = processes.all_or_none(lambda: {name: recorder.full_gradient(name) for name in recorder.first})
     rows = processes.draws(recorder.rows[: recorder.num_draws])
     full = {name: processes.gradient(own.pop(name)) for name in recorder.first}

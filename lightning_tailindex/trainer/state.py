@@ -185,9 +185,8 @@ def processes(trainer: Trainer, noise_unit: NoiseUnit = "step") -> Processes:
     if trainer.world_size == 1:
         return Processes(noise_unit=noise_unit)
 
-    def mean(tensor: Tensor) -> Tensor:
-        # reduce works in place on its argument
-        return trainer.strategy.reduce(tensor.clone(), reduce_op="mean")
+    def average(tensor: Tensor) -> Tensor:
+        return trainer.strategy.reduce(tensor, reduce_op="mean")  # in place
 
     def gather(tensor: Tensor) -> Tensor:
         return trainer.strategy.all_gather(tensor)
@@ -197,4 +196,4 @@ def processes(trainer: Trainer, noise_unit: NoiseUnit = "step") -> Processes:
         return trainer.strategy.reduce(tensor.to(device, copy=True), reduce_op="sum").to(tensor.device)
 
     device = trainer.strategy.root_device
-    return Processes(trainer.world_size, mean, device, gather, noise_unit, total if is_sharded(trainer) else None)
+    return Processes(trainer.world_size, average, device, gather, noise_unit, total if is_sharded(trainer) else None)

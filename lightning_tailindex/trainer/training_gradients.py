@@ -110,10 +110,10 @@ class TrainingGradients(NoiseSource):
     def observe(self, trainer: Trainer, module: LightningModule, step: int) -> NoiseObservation:
         """Forms the noise from the gradients kept; norms are those of the sampled coordinates, scaled up."""
         assert self._sample is not None
-        rows = self._together.whole(torch.stack(tuple(self._rows)))
+        rows = self._together.whole(self._together.all_or_none(lambda: torch.stack(tuple(self._rows))))
         rows = rows[rows.isfinite().all(1)]  # a step that automatic mixed precision skipped
         noise = (rows[1::2] - rows[: len(rows) - len(rows) % 2 : 2]) / 2**0.5
-        pairs = {} if self._pairs is None else self._pairs.noise(self._groups)
+        pairs = self._together.all_or_none(lambda: {} if self._pairs is None else self._pairs.noise(self._groups))
         self._pairs = None  # the next measurement's begin after this one
         groups = tuple(self._group(name, rows, noise, pairs.get(name)) for name in self._groups)
         size = self._size * trainer.accumulate_grad_batches * trainer.world_size

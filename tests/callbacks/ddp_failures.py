@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from lightning_tailindex import TailIndexMonitor
+from lightning_tailindex.noise.pairs import PairRecorder
+from lightning_tailindex.noise.processes import NoiseUnit
 from lightning_tailindex.noise.recorder import Recorder
 from tests.callbacks.ddp_training import shuffled, train
 from tests.callbacks.fragile import Armed, FragileData, FragileEstimator, FragileNet, raises
@@ -62,6 +64,7 @@ class Stage:
     target: Callable[[Trainer], Any] | None = None
     estimator: Any = "grouped_mle"
     max_coordinates: int | None = 1024
+    noise_unit: NoiseUnit = "step"
 
     def monitor(self, on_error: Any) -> TailIndexMonitor:
         return TailIndexMonitor(
@@ -69,6 +72,7 @@ class Stage:
             num_minibatches=16,
             estimators=self.estimator,
             max_coordinates=self.max_coordinates,
+            noise_unit=self.noise_unit,
             on_error=on_error,
         )
 
@@ -87,20 +91,28 @@ def fragile_net() -> Net:
     return FragileNet(raises(ValueError))
 
 
-class FragileRecorder:
-    """Lets the full gradient need more memory than there is."""
+class FragileMethod:
+    """Lets a method need more memory than there is, from its second call while it is armed on."""
 
-    is_armed = False
+    def __init__(self, owner: type, name: str) -> None:
+        self._is_armed, self.calls = False, 0
+        method = getattr(owner, name)
 
-    def __init__(self) -> None:
-        full_gradient = Recorder.full_gradient
-
-        def failing(recorder: Recorder, name: str) -> Tensor:
-            if self.is_armed:
+        def failing(*args: Any) -> Any:
+            self.calls += 1
+            if self.calls > 1 and self.is_armed:
                 raise torch.OutOfMemoryError("broken on purpose")
-            return full_gradient(recorder, name)
+            return method(*args)
 
-        Recorder.full_gradient = failing  # type: ignore[method-assign]
+        setattr(owner, name, failing)
+
+    @property
+    def is_armed(self) -> bool:
+        return self._is_armed
+
+    @is_armed.setter
+    def is_armed(self, is_armed: bool) -> None:
+        self._is_armed, self.calls = is_armed, 0
 
 
 def data_set(trainer: Trainer) -> Any:
@@ -112,14 +124,18 @@ def module(trainer: Trainer) -> Any:
 
 
 ESTIMATOR = FragileEstimator()
-RECORDER = FragileRecorder()
+FULL_GRADIENT = FragileMethod(Recorder, "full_gradient")
+COPY = FragileMethod(PairRecorder, "_of")
+TOGETHER = FragileMethod(PairRecorder, "_together")
 STAGES = {
     "data": Stage(data=fragile_data, target=data_set),
     "data, every coordinate": Stage(data=fragile_data, target=data_set, max_coordinates=None),
     "training_step": Stage(fragile_net, target=module),
     "training_step, every coordinate": Stage(fragile_net, target=module, max_coordinates=None),
     "estimator": Stage(target=lambda trainer: ESTIMATOR, estimator=ESTIMATOR),
-    "full gradient": Stage(target=lambda trainer: RECORDER),
+    "full gradient": Stage(target=lambda trainer: FULL_GRADIENT),
+    "a draw, every coordinate": Stage(target=lambda trainer: COPY, max_coordinates=None),
+    "averages, every coordinate": Stage(target=lambda trainer: TOGETHER, max_coordinates=None, noise_unit="loader"),
     "a stream": Stage(data=stream(lambda number: False)),
     "a batch of a stream": Stage(data=stream(lambda number: number == 20)),
     "every batch of a stream": Stage(data=stream(lambda number: True)),

@@ -20,6 +20,8 @@ STEPS = {
     "training_step, every coordinate": [0, 12, 16],
     "estimator": [0, 12, 16],
     "full gradient": [0, 12, 16],
+    "a draw, every coordinate": [0, 12, 16],
+    "averages, every coordinate": [0, 12, 16],
     "a stream": [16, 20, 24, 28, 32, 36],
     "a batch of a stream": [17, 20, 24, 28, 32, 36],  # the second process has enough of them a step later
     "every batch of a stream": [],
