@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ._counts import PER_OCTAVE, count_values
 from ._each import fit_each
-from ._pooled import gaussian_ratios
 from ._search import MAXIMUM, Groups
 from .surrogate import gaussian_surrogates
 
@@ -28,7 +27,7 @@ def null_ratios(n: int) -> Tensor:
     # one more, which is the centre
     x = torch.randn(n + 1, _NULL_SERIES, generator=generator, dtype=torch.float32, device="cpu")
     cells = count_values(x, "median", PER_OCTAVE)
-    fit = fit_each(cells, PER_OCTAVE, intervals=False)
+    fit = fit_each(cells, PER_OCTAVE)
     return (2 * fit.gain * cells.num_values).sort().values
 
 
@@ -61,7 +60,7 @@ def surrogate_p_values(groups: Groups, num_surrogates: int, generator: torch.Gen
     rows = torch.cat([x[None], surrogates]).permute(2, 0, 1)  # so that the draws of a series will lie together
     rows = torch.cat([part.transpose(0, 1).flatten(0, 1) for part in torch.split(rows, sizes)])
     wide = [size for size in sizes for _ in range(laps)]
-    ratio = gaussian_ratios(Groups.of(rows.T, wide, "median", PER_OCTAVE, reach=MAXIMUM)).reshape(-1, laps)
+    ratio = Groups.of(rows.T, wide, "median", PER_OCTAVE, reach=MAXIMUM).search.gaussian_ratios.reshape(-1, laps)
     p_value = (1 + (ratio[:, 1:] >= ratio[:, :1]).sum(1)).double() / laps
     return torch.where(groups.search.filled, p_value, math.nan)
 

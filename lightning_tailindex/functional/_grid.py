@@ -17,6 +17,7 @@ from ._tables import LAST_NODE, alpha_at, alpha_grid, log_cells, log_medians, sc
 _SCALE_STEP = 1.25
 _HALF = 6
 _LARGEST_HALF = 320
+FEWEST_TOGETHER = 2048  # series below which handling them apart would take longer than more scales
 _LONGEST_IN_SINGLE = 24  # half octaves of values in a series whose log-likelihood float32 holds to .001
 
 

@@ -19,15 +19,6 @@ from ._tables import LAST_NODE, alpha_at
 from ._windows import WIDTH, Windows
 
 
-def gaussian_ratios(groups: Groups) -> Tensor:
-    """Twice the logarithm of the likelihood at its maximum over that at alpha = 2, shape [groups]."""
-    windows = Windows.of(groups.cells.counts, groups.search)
-    curve, start = windows.curve, windows.start
-    at_two = start + len(curve) - 1 == LAST_NODE
-    # where both are at hand, that of the same computation: a maximum at 2 is then a ratio of exactly 0
-    return 2 * (maximize(curve, at_two)[1] - torch.where(at_two, curve[-1], groups.search.curve[-1]))
-
-
 @dataclass(frozen=True)
 class Pooled:
     """One tail index for the usable series of each group; what is not asked for is not computed.

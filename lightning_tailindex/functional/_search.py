@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from ._counts import Cells, Center, count_values
-from ._grid import Grid, by_length, every
+from ._curves import maximize
+from ._grid import FEWEST_TOGETHER, Grid, by_length, every
 from ._likelihood import LARGEST_EDGE, Likelihood, as_weights, in_chunks, likelihood
 from ._series import Series, sums_of_groups
 
 COARSE = every(4)
 _EDGE = 1e-2
 _NEAR = 1.5
-_FEWEST = 2048  # series below which handling them apart would take longer than more scales
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,16 @@ class Search:
     curve: Tensor
     num_values: Tensor
     wider_at_two: Tensor
+
+    @property
+    def gaussian_ratios(self) -> Tensor:
+        """Twice the logarithm of the likelihood at its maximum over that at alpha = 2, shape [groups].
+
+        The maximum is that of the quartic through coarse nodes from 1.30 on, which is less than all nodes would show:
+        for ratios that are compared with each other it is enough, and beyond 1.30 there is no doubt about the Gaussian.
+        """
+        curve = self.curve[MAXIMUM.first :]
+        return 2 * (maximize(curve, at_two=True)[1] - curve[-1])
 
     @property
     def filled(self) -> Tensor:
@@ -130,7 +140,7 @@ def search(cells: Cells, sizes: Sequence[int], per_octave: int, reach: Reach = I
     group = torch.from_numpy(np.repeat(np.arange(num_groups), sizes)).to(counts.device)
     usable = cells.usable.nonzero()[:, 0]
     nodes = COARSE[reach.first :]
-    classes = [Series(i, group[i], grid.over(nodes)) for i, grid in by_length(cells, per_octave, _FEWEST)]
+    classes = [Series(i, group[i], grid.over(nodes)) for i, grid in by_length(cells, per_octave, FEWEST_TOGETHER)]
     curve, edge, wide = _settled(counts, classes, nodes, num_groups)
     size = group[usable].bincount(minlength=num_groups)
     short = (curve[0] > curve.amax(0) - reach.fall * size) & (size > 0)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lightning_tailindex.records import TailIndexEstimate
 
+from ._alone import alphas_alone
 from ._checks import checked_sample
 from ._counts import PER_OCTAVE, Center, count_values
 from ._each import fit_each
@@ -152,5 +153,5 @@ def pooled_alphas(groups: Groups, intervals: Sequence[bool] | None = None) -> tu
 
 def separate_alphas(groups: Groups) -> list[Tensor]:
     """Estimates each series by itself: the tail indices, of shape ``[series]`` for each group."""
-    alpha = fit_each(groups.cells, PER_OCTAVE, intervals=False).alpha.to(groups.cells.unit.dtype)
+    alpha = alphas_alone(groups.cells, PER_OCTAVE).to(groups.cells.unit.dtype)
     return [alpha[own] for own in groups.own()]
