@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ._counts import PER_OCTAVE, count_values
 from ._each import fit_each
-from ._search import MAXIMUM, Groups
+from ._search import ALTERNATIVES, Groups
 from .surrogate import gaussian_surrogates
 
 _NULL_SERIES = 4000
@@ -45,6 +45,9 @@ def gaussian_p_value(ratio: Tensor, num_values: Tensor) -> Tensor:
 def surrogate_p_values(groups: Groups, num_surrogates: int, generator: torch.Generator | None) -> Tensor:
     """Shares of Gaussian surrogates whose pooled ratio is at least as large as that of the values, shape [groups].
 
+    The ratio is that of the better of two alternatives near 2, and not of the best one: it is negative where the
+    Gaussian is better, so surrogates hardly ever tie at 0, and whatever is heavier is likelier under both.
+
     Of a group and of its surrogates the same evenly spaced series are taken, with the same zeros left out. The
     surrogates of all groups come from the same random numbers, as those of the series of one group do.
 
@@ -60,7 +63,7 @@ def surrogate_p_values(groups: Groups, num_surrogates: int, generator: torch.Gen
     rows = torch.cat([x[None], surrogates]).permute(2, 0, 1)  # so that the draws of a series will lie together
     rows = torch.cat([part.transpose(0, 1).flatten(0, 1) for part in torch.split(rows, sizes)])
     wide = [size for size in sizes for _ in range(laps)]
-    ratio = Groups.of(rows.T, wide, "median", PER_OCTAVE, reach=MAXIMUM).search.gaussian_ratios.reshape(-1, laps)
+    ratio = Groups.of(rows.T, wide, "median", PER_OCTAVE, reach=ALTERNATIVES).search.gaussian_ratios.reshape(-1, laps)
     p_value = (1 + (ratio[:, 1:] >= ratio[:, :1]).sum(1)).double() / laps
     return torch.where(groups.search.filled, p_value, math.nan)
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from ._counts import Cells, Center, count_values
-from ._curves import maximize
 from ._grid import FEWEST_TOGETHER, Grid, by_length, every
 from ._likelihood import LARGEST_EDGE, Likelihood, as_weights, in_chunks, likelihood
 from ._series import Series, sums_of_groups
@@ -38,6 +37,7 @@ class Reach:
 
 INTERVAL = Reach(7, 2.0)  # 0.63: the interval ends before, even where all series tell the same
 MAXIMUM = Reach(12, 0.5)  # 1.30: so does the surroundings of the maximum
+ALTERNATIVES = Reach(16, -math.inf)  # 1.89, 1.97 and 2, and no others: for ratios against the Gaussian
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,9 @@ class Search:
 
     @property
     def gaussian_ratios(self) -> Tensor:
-        """Twice the logarithm of the likelihood at its maximum over that at alpha = 2, shape [groups].
-
-        The maximum is that of the quartic through coarse nodes from 1.30 on, which is less than all nodes would show:
-        for ratios that are compared with each other it is enough, and beyond 1.30 there is no doubt about the Gaussian.
-        """
-        curve = self.curve[MAXIMUM.first :]
-        return 2 * (maximize(curve, at_two=True)[1] - curve[-1])
+        """Twice the logarithm of the likelihood at the better of two alternatives over that at 2, shape [groups]."""
+        curve = self.curve[ALTERNATIVES.first :]
+        return 2 * (curve[:-1].amax(0) - curve[-1])
 
     @property
     def filled(self) -> Tensor:
