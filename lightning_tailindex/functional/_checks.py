@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -20,13 +22,21 @@ def checked_sample(name: str, x: Tensor) -> Tensor:
 
 def left_out_note(finite: Tensor, varies: Tensor, reasons: dict[str, Tensor]) -> str:
     """Says in words how many series were left out, each for the first reason that holds; masks of shape [series]."""
-    if len(finite) == 0:
-        return "there are no series"
+    return left_out_notes(finite, varies, reasons, [len(finite)])[0]
+
+
+def left_out_notes(finite: Tensor, varies: Tensor, reasons: dict[str, Tensor], sizes: Sequence[int]) -> list[str]:
+    """Says the same for each of several groups of series, which lie one after the other."""
     ordered = {"NaN or infinite values": ~finite, "constant values": ~varies, **reasons}
     holds = torch.stack(list(ordered.values()))
-    counts = (holds & (holds.int().cumsum(0) == 1)).sum(1).tolist()
-    return "; ".join(
-        f"{count} of {len(finite)} series left out: {reason}"
-        for reason, count in zip(ordered, counts, strict=True)
-        if count
-    )
+    if not bool(holds.any()):
+        return ["" if size else "there are no series" for size in sizes]
+    first = torch.split(holds & (holds.int().cumsum(0) == 1), list(sizes), dim=1)
+    counts = torch.stack([own.sum(1) for own in first]).tolist()
+    return [_left_out(dict(zip(ordered, own, strict=True)), size) for own, size in zip(counts, sizes, strict=True)]
+
+
+def _left_out(counts: dict[str, int], size: int) -> str:
+    if not size:
+        return "there are no series"
+    return "; ".join(f"{count} of {size} series left out: {reason}" for reason, count in counts.items() if count)

@@ -12,7 +12,7 @@ from ._counts import Cells
 from ._precision import for_products
 from ._search import Groups
 from ._series import Series
-from ._tables import HIGHEST_MIDDLE, STENCIL, alpha_grid
+from ._tables import HIGHEST_MIDDLE, STENCIL, alpha_grid, like
 from ._windows import WIDTH, Part, Windows
 
 # In simulated noise whose coordinates are stable together, with 20, 300 or infinitely many sources behind 300 of them,
@@ -54,7 +54,7 @@ def _scores(cells: Cells, windows: Windows, wanted: Tensor, alpha: Tensor) -> tu
     n = cells.index.shape[1]
     draws = cells.counts.new_zeros(len(alpha), n, dtype=torch.float64)
     alone = draws.new_zeros(len(alpha))
-    middle = torch.searchsorted(alpha_grid().to(alpha), alpha).clamp(STENCIL, HIGHEST_MIDDLE)
+    middle = torch.searchsorted(like(alpha, alpha_grid), alpha).clamp(STENCIL, HIGHEST_MIDDLE)
     middle = (middle - windows.start).clamp(STENCIL, WIDTH - STENCIL)
     for part in windows.parts:
         group = part.series.group

@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from lightning_tailindex.records import TailIndexEstimate
 
-from ._checks import FEWEST_VALUES, left_out_note
+from ._checks import FEWEST_VALUES, left_out_notes
 from ._counts import Cells
 from ._each import Fit
+from ._series import sums_of_groups
 from ._tables import LOWEST_ALPHA
 
 
-def pooled_estimate(fit: Fit, group: int, cells: Cells, own: slice) -> TailIndexEstimate:
-    """The record of one of several pooled fits, whose series are ``own`` among all, from their own cells."""
-    usable, dtype = cells.usable, cells.unit.dtype
-    alpha = fit.alpha[group]
-    return TailIndexEstimate(
-        alpha=alpha.to(dtype),
-        low=fit.low[group].to(dtype),
-        high=fit.high[group].to(dtype),
-        scale=_scale(fit.log_ratio[own], cells),
-        log_likelihood=fit.log_likelihood[group].to(dtype),
-        gain=fit.gain[group].to(dtype),
-        num_values=cells.num_values[usable].sum(),
-        zero_share=cells.zero_share[usable].mean(),
-        effective_series=fit.effective_series[group].to(dtype),
-        note=_note(alpha, cells),
+def pooled_estimates(fit: Fit, cells: Cells, sizes: Sequence[int]) -> list[TailIndexEstimate]:
+    """The records of the pooled fits of several groups of series, which lie one after the other."""
+    dtype, lengths = cells.unit.dtype, torch.tensor(sizes, device=cells.unit.device)
+    numbers = torch.stack([cells.usable, cells.num_values * cells.usable, cells.zero_share]).double()
+    usable, num_values, zeros = sums_of_groups(torch.where(cells.usable, numbers, 0), lengths)
+    fields = torch.stack(
+        [fit.alpha, fit.low, fit.high, fit.log_likelihood, fit.gain, fit.effective_series, zeros / usable]
     )
+    alpha, low, high, value, gain, effective, zero_share = fields.to(dtype)
+    scale = torch.split(_scale(fit.log_ratio, cells), list(sizes))
+    rows = zip(
+        alpha,
+        low,
+        high,
+        scale,
+        value,
+        gain,
+        num_values.long(),
+        zero_share,
+        effective,
+        _notes(_at_end(fit.alpha), cells, sizes),
+        strict=True,
+    )
+    return [TailIndexEstimate(*row) for row in rows]
 
 
 def estimate_each(fit: Fit, cells: Cells, shape: torch.Size) -> TailIndexEstimate:
@@ -48,7 +59,7 @@ def estimate_each(fit: Fit, cells: Cells, shape: torch.Size) -> TailIndexEstimat
         num_values=cells.num_values.reshape(shape),
         zero_share=each(cells.zero_share),
         effective_series=each(fit.effective_series),
-        note=_note(fit.alpha, cells),
+        note=_notes(_at_end(fit.alpha).any()[None], cells, [len(fit.alpha)])[0],
     )
 
 
@@ -56,15 +67,18 @@ def _scale(log_ratio: Tensor, cells: Cells) -> Tensor:
     return log_ratio.to(cells.unit.dtype).exp() * cells.unit
 
 
-def _note(alpha: Tensor, cells: Cells) -> str:
-    """What a reader has to know, in words."""
-    at_end = (
-        f"α at the lower end of the grid, {LOWEST_ALPHA}" if bool((alpha <= LOWEST_ALPHA * (1 + 1e-6)).any()) else ""
-    )
-    return "; ".join(filter(None, [left_out(cells), at_end]))
+def _at_end(alpha: Tensor) -> Tensor:
+    return alpha <= LOWEST_ALPHA * (1 + 1e-6)
 
 
-def left_out(cells: Cells) -> str:
-    """Says which series were left out, in words."""
+def _notes(is_at_end: Tensor, cells: Cells, sizes: Sequence[int]) -> list[str]:
+    """What a reader has to know of each group, in words; of which some tail index is at the end of the range."""
+    end = f"α at the lower end of the grid, {LOWEST_ALPHA}"
+    rows = zip(left_out(cells, sizes), is_at_end.tolist(), strict=True)
+    return ["; ".join(filter(None, [note, end if at_end else ""])) for note, at_end in rows]
+
+
+def left_out(cells: Cells, sizes: Sequence[int]) -> list[str]:
+    """Says which series of each group were left out, in words."""
     few = cells.num_values < FEWEST_VALUES
-    return left_out_note(cells.finite, cells.varies, {f"fewer than {FEWEST_VALUES} usable values": few})
+    return left_out_notes(cells.finite, cells.varies, {f"fewer than {FEWEST_VALUES} usable values": few}, sizes)

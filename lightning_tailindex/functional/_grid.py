@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ._counts import Cells, spacing
-from ._tables import LAST_NODE, alpha_at, alpha_grid, log_cells, log_medians, scale_unit
+from ._tables import LAST_NODE, alpha_at, alpha_grid, like, log_cells, log_medians, scale_unit
 
 # Distance of the scales in standard deviations of the scale: a sum over such points gives the integral of a Gaussian
 # to 1e-5, and that of its square to 4e-3.
@@ -52,25 +52,29 @@ class Grid:
         """The same scales at other nodes."""
         return replace(self, nodes=nodes)
 
-    def table(self, like: Tensor) -> Tensor:
-        """Log-probabilities of the cells, shape [scales, nodes, cells]."""
+    def table(self, x: Tensor) -> Tensor:
+        """Log-probabilities of the cells, shape [scales, nodes, cells], in the precision of x and on its device."""
         stride = math.gcd(self.nodes.start, self.nodes.step)
         rows = slice(self.nodes.start // stride, self.nodes.stop // stride + 1, self.nodes.step // stride)
-        table = log_cells(self.half, self.step, self.per_octave, stride)[:, rows]
-        return table[:, : len(self.nodes)].to(like)
+        return like(x, log_cells, self.half, self.step, self.per_octave, stride)[:, rows][:, : len(self.nodes)]
 
     def alpha_at(self, place: Tensor) -> Tensor:
         """Tail index at a place among the nodes, in rows of a curve over them."""
         return alpha_at(self.nodes.start + place.double() * self.nodes.step)
 
-    def log_spacing(self, like: Tensor) -> Tensor:
+    def log_spacing(self, x: Tensor) -> Tensor:
         """Logarithm of the distance of the log-scales, [nodes]: it depends on alpha, so integrals over them need it."""
-        return (self.step * scale_unit(alpha_grid()[self.nodes])).log().to(like)
+        return like(x, _log_spacing, self.step)[self.nodes.start : self.nodes.stop : self.nodes.step]
 
     def log_scale(self, place: Tensor, node: Tensor) -> Tensor:
         """Logarithm of the scale in the unit of the cells, from a place among the scales and the node of each."""
-        medians = log_medians().to(place)[self.nodes.start + node * self.nodes.step]
+        medians = like(place, log_medians)[self.nodes.start + node * self.nodes.step]
         return place * self.step * scale_unit(self.alpha_at(node)) - medians
+
+
+def _log_spacing(step: float) -> Tensor:
+    """Logarithm of the distance of the log-scales at all nodes."""
+    return (step * scale_unit(alpha_grid())).log()
 
 
 def by_length(cells: Cells, per_octave: int, fewest: int = 1) -> Iterator[tuple[Tensor, Grid]]:

@@ -15,7 +15,7 @@ from ._counts import Cells
 from ._curves import maximize
 from ._likelihood import LARGEST_EDGE, Likelihood, as_weights, in_chunks, likelihood_of
 from ._series import Series, sums_of_groups
-from ._tables import LAST_NODE, alpha_grid, log_cells_of, log_edges
+from ._tables import LAST_NODE, alpha_grid, like, log_cells_of, log_edges
 
 # Degrees of freedom: from tails heavier than any stable law here to what 10,000 values do not tell from a Gaussian.
 _NUM_SHAPES = 17
@@ -29,42 +29,47 @@ def degrees_of_freedom() -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def student_t(half: int, step: float, per_octave: int) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of the cells, [scales, shapes, cells], and the distances of the log-scales, [shapes].
+def student_t(half: int, step: float, per_octave: int) -> Tensor:
+    """Log-probabilities of the cells, [scales, shapes, cells], on the scales of :func:`._tables.log_cells`.
 
-    The scales are those of :func:`._tables.log_cells`, with this law's own unit.
+    The unit of the scales is this law's own.
     """
     freedom = degrees_of_freedom().numpy()[:, None, None]
-    spacing = step * np.sqrt((freedom + 3) / (2 * freedom))  # over the root of its Fisher information
-    u = spacing * np.arange(-half, half + 1)[:, None]
+    u = np.exp(_student_t_spacings(step).numpy())[:, None, None] * np.arange(-half, half + 1)[:, None]
     size = stdtrit(freedom, 0.75) * np.exp(log_edges(per_octave) - u)
     log_survival = np.log(2 * stdtr(freedom, -size))
-    table = torch.from_numpy(log_cells_of(log_survival)).transpose(0, 1).contiguous()
-    return table, torch.from_numpy(spacing[:, 0, 0])
+    return torch.from_numpy(log_cells_of(log_survival)).transpose(0, 1).contiguous()
+
+
+def _student_t_spacings(step: float) -> Tensor:
+    """Logarithms of the distances of the log-scales, [shapes]: over the root of the law's Fisher information."""
+    freedom = degrees_of_freedom()
+    return (step * ((freedom + 3) / (2 * freedom)).sqrt()).log()
 
 
 @lru_cache(maxsize=16)
-def laplace(half: int, step: float, per_octave: int) -> tuple[Tensor, Tensor]:
+def laplace(half: int, step: float, per_octave: int) -> Tensor:
     """The same for Laplace's law, which has one shape."""
     u = step * np.arange(-half, half + 1)[:, None, None]
     log_survival = -math.log(2) * np.exp(log_edges(per_octave) - u)
-    return torch.from_numpy(log_cells_of(log_survival)), torch.from_numpy(np.full(1, step))
+    return torch.from_numpy(log_cells_of(log_survival))
 
 
-def _curves(counts: Tensor, series: Series) -> Iterator[tuple[Tensor, Tensor, list[tuple[Likelihood, Tensor]]]]:
-    """For some series, their indices and groups, the likelihood of both laws and the distances of its scales."""
+def _curves(counts: Tensor, series: Series) -> Iterator[tuple[Tensor, Tensor, Likelihood, Likelihood]]:
+    """For some series, their indices and groups, and the likelihood of both laws."""
     grid = series.grid
     for index, group in zip(in_chunks(series.index), in_chunks(series.group), strict=True):
         weights = as_weights(counts, index, grid)
-        laws = (table(grid.half, grid.step, grid.per_octave) for table in (student_t, laplace))
-        yield index, group, [(likelihood_of(weights, cells.to(weights)), d) for cells, d in laws]
+        tables = (like(weights, law, grid.half, grid.step, grid.per_octave) for law in (student_t, laplace))
+        student, laplacian = (likelihood_of(weights, table) for table in tables)
+        yield index, group, student, laplacian
 
 
 def profiles(cells: Cells, classes: Sequence[Series]) -> tuple[Tensor, Tensor]:
     """Maximal log-likelihoods of Student's and Laplace's law for each series; NaN for those that are not usable."""
     out = cells.counts.new_full((2, len(cells.counts)), math.nan, dtype=torch.float64)
     for series in classes:
-        for index, _, ((student, _), (laplacian, _)) in _curves(cells.counts, series):
+        for index, _, student, laplacian in _curves(cells.counts, series):
             out[0, index] = maximize(student.profile)[1].double()
             out[1, index] = laplacian.profile[0].double()
     return out[0], out[1]
@@ -72,14 +77,13 @@ def profiles(cells: Cells, classes: Sequence[Series]) -> tuple[Tensor, Tensor]:
 
 def marginals(cells: Cells, classes: Sequence[Series], num_groups: int) -> tuple[Tensor, Tensor]:
     """The same for the series of each group together, with one shape for them and their scales integrated out."""
-    student = cells.counts.new_zeros(_NUM_SHAPES, num_groups, dtype=torch.float64)
-    laplacian = student.new_zeros(1, num_groups)
+    total = cells.counts.new_zeros(_NUM_SHAPES + 1, num_groups, dtype=torch.float64)
     for series in classes:
-        for _, group, parts in _curves(cells.counts, series):
-            sizes = group.bincount(minlength=num_groups)
-            for total, (part, spacing) in zip((student, laplacian), parts, strict=True):
-                total += sums_of_groups(part.marginal + spacing.log().to(total)[:, None], sizes)
-    return maximize(student)[1], laplacian[0]
+        spacings = like(total, _student_t_spacings, series.grid.step)[:, None]
+        for _, group, student, laplacian in _curves(cells.counts, series):
+            both = torch.cat([student.marginal + spacings, laplacian.marginal + math.log(series.grid.step)])
+            total += sums_of_groups(both, group.bincount(minlength=num_groups))
+    return maximize(total[:-1])[1], total[-1]
 
 
 def expected_counts(cells: Cells, classes: Sequence[Series], alpha: Tensor) -> Tensor:

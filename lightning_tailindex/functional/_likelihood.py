@@ -13,7 +13,7 @@ from torch import Tensor
 from ._curves import maximize
 from ._grid import Grid
 from ._precision import for_products
-from ._tables import FIRST_OCTAVE, NUM_OCTAVES, log_cells_of, log_edges
+from ._tables import FIRST_OCTAVE, NUM_OCTAVES, like, log_cells_of, log_edges
 
 _SERIES = 8192  # series whose likelihood is computed at once
 LARGEST_EDGE = 1e-3  # share of the outermost scales up to which the grid is wide enough for a series
@@ -90,16 +90,15 @@ class Likelihood:
         return 2 * first / mass - self._sums[1] / self.mass
 
 
-@lru_cache(maxsize=64)
-def _sum_weights(half: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _sum_weights(half: int) -> Tensor:
     """For each scale 1, its place from the middle, and 1 for both ends, shape [3, scales]."""
-    places = torch.arange(-half, half + 1, device=device)
-    return torch.stack([torch.ones_like(places), places, places.abs() == half]).to(dtype)
+    places = torch.arange(-half, half + 1, device="cpu")
+    return torch.stack([torch.ones_like(places), places, places.abs() == half])
 
 
 def _sums(relative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Sums over dim 0, weighted with 1, with places from the middle, and with 1 at both ends; by one multiplication."""
-    weights = _sum_weights(len(relative) // 2, relative.dtype, relative.device)
+    weights = like(relative, _sum_weights, len(relative) // 2)
     mass, first, edge = (weights @ relative.flatten(1)).reshape(3, *relative.shape[1:])
     return mass, first, edge
 
@@ -135,7 +134,7 @@ def _gaussian_cells(per_octave: int) -> Tensor:
 
 def gaussian_profile(weights: Tensor, per_octave: int) -> Tensor:
     """Maximal log-likelihood of Gaussians to .0002 nats a value, however far their scale is from the unit."""
-    return maximize(_gaussian_cells(per_octave).to(weights) @ weights.T)[1]
+    return maximize(like(weights, _gaussian_cells, per_octave) @ weights.T)[1]
 
 
 def rough_profile(weights: Tensor, grid: Grid) -> Tensor:

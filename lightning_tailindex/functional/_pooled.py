@@ -74,10 +74,9 @@ class Pooled:
         log_ratio = found.curve.new_full((len(cells.counts),), math.nan)
         _scales(cells.counts, self.windows, self._maximum[0].double(), log_ratio)
         value = torch.where(found.filled, self._maximum[1], math.nan)
-        size = sum((s.group.bincount(minlength=len(value)) for s in found.classes), torch.zeros_like(found.filled))
         above = value - _gaussian(cells.counts, found)
         gain = (above / found.num_values).clamp(min=0)  # the Gaussian is one of the stable laws
-        return Fit(self.alpha, *self.ends, log_ratio, value, gain, size / self._dispersion)
+        return Fit(self.alpha, *self.ends, log_ratio, value, gain, found.num_series / self._dispersion)
 
 
 def _gaussian(counts: Tensor, found: Search) -> Tensor:

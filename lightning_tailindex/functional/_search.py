@@ -47,12 +47,14 @@ class Search:
     Attributes:
         classes: The usable series by their lengths, with scales that are wide enough.
         curve: Coarse log-likelihoods, shape [nodes, groups]; minus infinity where they are too low to matter.
-        num_values: Values in the usable series, shape [groups].
+        num_series: Usable series, shape [groups].
+        num_values: Values in them, shape [groups].
         wider_at_two: Whether the scales are not wide enough for the Gaussian, shape [groups].
     """
 
     classes: tuple[Series, ...]
     curve: Tensor
+    num_series: Tensor
     num_values: Tensor
     wider_at_two: Tensor
 
@@ -65,7 +67,7 @@ class Search:
     @property
     def filled(self) -> Tensor:
         """Which groups have a usable series, shape [groups]."""
-        return self.num_values > 0
+        return self.num_series > 0
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class Groups:
         found = Search(
             tuple(series.of(groups) for series in self.search.classes),
             self.search.curve[:, :number],
+            self.search.num_series[:number],
             self.search.num_values[:number],
             self.search.wider_at_two[:number],
         )
@@ -147,7 +150,7 @@ def search(cells: Cells, sizes: Sequence[int], per_octave: int, reach: Reach = I
         whole, _, wider = _settled(counts, again, COARSE, num_groups)
         curve[:, short], wide = whole[:, short], [series for series in (*rest, *wider) if len(series.index) > 0]
     num_values = sums_of_groups(cells.num_values[usable], size)
-    return Search(tuple(wide), curve, num_values, edge > LARGEST_EDGE * size)
+    return Search(tuple(wide), curve, size, num_values, edge > LARGEST_EDGE * size)
 
 
 def _settled(

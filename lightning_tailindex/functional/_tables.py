@@ -7,6 +7,7 @@ and kept, so there is no file that could go stale.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Hashable
 from functools import lru_cache
 
 import numpy as np
@@ -27,6 +28,18 @@ STENCIL = 2
 HIGHEST_MIDDLE = LAST_NODE - 5
 _KNOT_STEP = 0.08
 _KNOTS = (-6.0, 12.0)
+
+
+def like(x: Tensor, table: Callable[..., Tensor], *arguments: Hashable) -> Tensor:
+    """What a function of plain arguments returns, in the precision of x and on its device, where it is kept."""
+    return _moved(table, arguments, x.dtype, x.device)
+
+
+@lru_cache(maxsize=128)
+def _moved(
+    table: Callable[..., Tensor], arguments: tuple[Hashable, ...], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    return table(*arguments).to(device, dtype)
 
 
 def alpha_at(node: Tensor) -> Tensor:

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from lightning_tailindex.records import TailIndexEstimate
 
+from . import _estimates
 from ._alone import alphas_alone
 from ._checks import checked_sample
 from ._counts import PER_OCTAVE, Center, count_values
 from ._each import fit_each
-from ._estimates import estimate_each, pooled_estimate
+from ._estimates import estimate_each
 from ._pooled import Pooled
 from ._search import INTERVAL, MAXIMUM, Groups
 
@@ -140,8 +141,7 @@ def counted_groups(samples: Sequence[Tensor]) -> Groups:
 
 def pooled_estimates(groups: Groups, intervals: Sequence[bool] | None = None) -> list[TailIndexEstimate]:
     """Pools the series of each group, as :func:`pooled_groups` does; scales of shape ``[series]``."""
-    fit = Pooled(groups, intervals).fit()
-    return [pooled_estimate(fit, i, groups.cells.of(own), own) for i, own in enumerate(groups.own())]
+    return _estimates.pooled_estimates(Pooled(groups, intervals).fit(), groups.cells, groups.sizes)
 
 
 def pooled_alphas(groups: Groups, intervals: Sequence[bool] | None = None) -> tuple[Tensor, Tensor, Tensor]:

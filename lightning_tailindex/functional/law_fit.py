@@ -18,7 +18,7 @@ from ._estimates import left_out
 from ._laws import expected_counts, marginals, profiles
 from ._scan import cumulative_sum
 from ._search import Groups
-from ._series import each_class
+from ._series import each_class, sums_of_groups
 from .grouped_mle import counted_groups, pooled_estimates
 
 __all__ = ["LAWS", "law_fit", "law_fits"]
@@ -92,7 +92,7 @@ def law_fit(
         _distance(cells.counts, expected),
         x.dtype,
         x.shape[1:],
-        left_out(cells),
+        left_out(cells, [len(cells.usable)])[0],
     )
 
 
@@ -114,26 +114,30 @@ def law_fits(
     Returns:
         What ``law_fit(sample, pooled=True)`` returns for each sample.
     """
-    cells, classes, sizes = groups.cells, groups.search.classes, groups.sizes
-    alpha = torch.cat([estimate.alpha.expand(size) for estimate, size in zip(estimates, sizes, strict=True)])
-    others = torch.stack(marginals(cells, classes, len(sizes)))
+    cells, found, sizes = groups.cells, groups.search, groups.sizes
+    alpha, value, gain, effective = (
+        torch.stack([getattr(estimate, name) for estimate in estimates])
+        for name in ("alpha", "log_likelihood", "gain", "effective_series")
+    )
+    others = torch.stack(marginals(cells, found.classes, len(sizes)))
     p_values = surrogate_p_values(groups, num_surrogates, generator)
-    expected = expected_counts(cells, classes, alpha)
-    fits = []
-    for i, (estimate, own) in enumerate(zip(estimates, groups.own(), strict=True)):
-        num_values, kept = estimate.num_values.double(), cells.usable[own]
-        fits.append(
-            _record(
-                _gains(estimate.log_likelihood, estimate.gain, others[:, i], num_values),
-                num_values * estimate.effective_series / kept.sum(),
-                p_values[i],
-                _distance(cells.counts[own][kept].sum(0), expected[own][kept].sum(0)),
-                groups.x.dtype,
-                torch.Size(),
-                estimate.note,
-            )
-        )
-    return fits
+    lengths = torch.tensor(sizes, device=alpha.device)
+    expected = expected_counts(cells, found.classes, alpha.repeat_interleave(lengths, output_size=sum(sizes)))
+    kept = cells.usable[:, None]
+    sums = (sums_of_groups(torch.where(kept, each, 0).T, lengths).T for each in (cells.counts, expected))
+    together = _record(
+        _gains(value, gain, others, found.num_values),
+        found.num_values * effective / found.num_series,
+        p_values,
+        _distance(*sums),
+        groups.x.dtype,
+        torch.Size([len(sizes)]),
+        "",
+    )
+    fields = zip(
+        together.gains.T, together.best, together.p_value, together.kolmogorov_distance, estimates, strict=True
+    )
+    return [LawFit(LAWS, gains, best, p, distance, estimate.note) for gains, best, p, distance, estimate in fields]
 
 
 def _gains(stable: Tensor, gain: Tensor, others: Tensor, num_values: Tensor) -> Tensor:

@@ -49,10 +49,10 @@ def quartiles(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if not has_zeros(rows):
         ordered = _sorted(rows)
         return ordered[:, n // 4], ordered[:, (n - 1) // 2], ordered[:, n - 1 - n // 4]
-    present = rows != 0
-    ordered, count = _sorted(torch.where(present, rows, torch.inf)), present.sum(1)
-    places = (count // 4, (count - 1).clamp(min=0) // 2, (count - 1 - count // 4).clamp(min=0))
-    first, middle, third = (torch.where(count > 0, ordered.gather(1, p[:, None])[:, 0], 0.0) for p in places)
+    present = rows.bool()  # in a fraction of the time that comparing takes
+    ordered, count = _sorted(torch.where(present, rows, torch.inf)), present.sum(1, dtype=torch.int32)
+    places = torch.stack([count // 4, (count - 1) // 2, count - 1 - count // 4], dim=1).clamp_(min=0).long()
+    first, middle, third = torch.where(count[:, None] > 0, ordered.gather(1, places), 0.0).unbind(1)
     return first, middle, third
 
 
