@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lightning_tailindex.functional._pooled import Pooled
 from lightning_tailindex.functional._search import Groups
 from lightning_tailindex.functional.grouped_mle import counted_groups, pooled_estimates
 from lightning_tailindex.functional.law_fit import law_fits
@@ -61,9 +62,10 @@ def observed_groups(observation: NoiseObservation, seed: int) -> tuple[list[Grou
     draws = [_noise_and_surrogate(group, generator) for group in observation.groups]
     number = len(draws)
     together = counted_groups([*(noise for noise, _ in draws), *(thinned(surrogate) for _, surrogate in draws)])
-    estimates = pooled_estimates(together, intervals=[True] * number + [False] * number)
+    pooled = Pooled(together, intervals=[True] * number + [False] * number)
+    estimates, expected = pooled_estimates(pooled), pooled.expected_counts()[:number]
     counted = together.first(number)
-    fits = law_fits(counted, estimates[:number], num_surrogates=_SURROGATES, generator=generator)
+    fits = law_fits(counted, estimates[:number], expected, num_surrogates=_SURROGATES, generator=generator)
     return [
         Group(group, *drawn, *found)
         for group, drawn, *found in zip(

@@ -15,7 +15,7 @@ from ._counts import Cells
 from ._curves import maximize
 from ._likelihood import LARGEST_EDGE, Likelihood, as_weights, in_chunks, likelihood_of
 from ._series import Series, sums_of_groups
-from ._tables import LAST_NODE, alpha_grid, like, log_cells_of, log_edges
+from ._tables import alpha_grid, like, log_cells_of, log_edges
 
 # Degrees of freedom: from tails heavier than any stable law here to what 10,000 values do not tell from a Gaussian.
 _NUM_SHAPES = 17
@@ -92,8 +92,8 @@ def expected_counts(cells: Cells, classes: Sequence[Series], alpha: Tensor) -> T
     At the nearest node of the grid, over the scales that are likely for each series; NaN where alpha is.
     """
     expected = cells.counts.new_full(cells.counts.shape, math.nan, dtype=torch.float64)
-    nearest = torch.searchsorted(alpha_grid(), alpha.double().cpu().contiguous()).to(alpha.device)
-    nearest = nearest.clamp(max=LAST_NODE)
+    between = (alpha_grid()[1:] + alpha_grid()[:-1]) / 2
+    nearest = torch.searchsorted(between, alpha.double().cpu().contiguous()).to(alpha.device)
     for series in classes:
         own = nearest[series.index]
         for k in torch.unique(own).tolist():

@@ -10,11 +10,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ._curves import interval, maximize
+from ._curves import at, interval, maximize
 from ._dispersion import dispersion
 from ._each import CHI_SQUARE, Fit
 from ._likelihood import gaussian_profile
 from ._search import COARSE, Groups, Search, parts
+from ._series import sums_of_groups
 from ._tables import LAST_NODE, alpha_at
 from ._windows import WIDTH, Windows
 
@@ -67,6 +68,22 @@ class Pooled:
         nodes = _ends(self.windows, self.groups.search.curve, place, value, wide)
         low, high = torch.where(wide.isnan(), math.nan, alpha_at(nodes))
         return low, high
+
+    def expected_counts(self) -> Tensor:
+        """Counts of all of a group's values that its law leads to expect, shape [groups, cells].
+
+        At the node that is nearest to the tail index, over the scales that are likely for each series.
+        """
+        cells, node = self.groups.cells, self._maximum[0].round().long()
+        expected = self.groups.search.curve.new_zeros(len(node), cells.counts.shape[1])
+        for part in self.windows.parts:
+            fit, series = part.likelihood(cells.counts), part.series
+            own = node[series.group]
+            likely = fit.relative.gather(1, own.expand(len(fit.relative), 1, -1))[:, 0] / at(fit.mass, own)
+            sizes = series.group.bincount(minlength=len(node))
+            weights = sums_of_groups(likely * cells.num_values[series.index], sizes)
+            expected += torch.einsum("sg,sgc->gc", weights, series.grid.table(expected)[:, node].exp())
+        return expected
 
     def fit(self) -> Fit:
         """All of it; fields of shape [groups] but ``log_ratio``, of shape [series]."""

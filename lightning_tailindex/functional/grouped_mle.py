@@ -120,7 +120,7 @@ def pooled_groups(
         x = torch.cat([wide[i] for i in places], dim=1)
         reach = INTERVAL if any(wanted) else MAXIMUM
         groups = Groups.of(x, sizes, center, cells_per_octave, keep_index=any(wanted), reach=reach)
-        for i, estimate in zip(places, pooled_estimates(groups, wanted), strict=True):
+        for i, estimate in zip(places, pooled_estimates(Pooled(groups, wanted)), strict=True):
             found[i] = replace(estimate, scale=estimate.scale.reshape(samples[i].shape[1:]))
     return [found[i] for i in range(len(samples))]
 
@@ -139,9 +139,9 @@ def counted_groups(samples: Sequence[Tensor]) -> Groups:
     return Groups.of(torch.cat(wide, dim=1), sizes, "median", PER_OCTAVE, keep_index=True)
 
 
-def pooled_estimates(groups: Groups, intervals: Sequence[bool] | None = None) -> list[TailIndexEstimate]:
-    """Pools the series of each group, as :func:`pooled_groups` does; scales of shape ``[series]``."""
-    return _estimates.pooled_estimates(Pooled(groups, intervals).fit(), groups.cells, groups.sizes)
+def pooled_estimates(pooled: Pooled) -> list[TailIndexEstimate]:
+    """The records of all groups, as :func:`pooled_groups` makes them; scales of shape ``[series]``."""
+    return _estimates.pooled_estimates(pooled.fit(), pooled.groups.cells, pooled.groups.sizes)
 
 
 def pooled_alphas(groups: Groups, intervals: Sequence[bool] | None = None) -> tuple[Tensor, Tensor, Tensor]:

@@ -16,6 +16,7 @@ from ._counts import PER_OCTAVE, count_values
 from ._each import fit_each
 from ._estimates import left_out
 from ._laws import expected_counts, marginals, profiles
+from ._pooled import Pooled
 from ._scan import cumulative_sum
 from ._search import Groups
 from ._series import each_class, sums_of_groups
@@ -77,8 +78,9 @@ def law_fit(
         raise ValueError(f"law_fit needs num_surrogates >= 1, got num_surrogates={num_surrogates}.")
     x = checked_sample("law_fit", x)
     if pooled:
-        groups = counted_groups([x])
-        return law_fits(groups, pooled_estimates(groups), num_surrogates=num_surrogates, generator=generator)[0]
+        pooled_fit = Pooled(groups := counted_groups([x]))
+        estimates, expected = pooled_estimates(pooled_fit), pooled_fit.expected_counts()
+        return law_fits(groups, estimates, expected, num_surrogates=num_surrogates, generator=generator)[0]
     cells = count_values(x.reshape(len(x), -1), "median", PER_OCTAVE)
     fit = fit_each(cells, PER_OCTAVE)
     classes = each_class(cells, PER_OCTAVE)
@@ -99,6 +101,7 @@ def law_fit(
 def law_fits(
     groups: Groups,
     estimates: Sequence[TailIndexEstimate],
+    expected: Tensor,
     *,
     num_surrogates: int = 99,
     generator: torch.Generator | None = None,
@@ -108,6 +111,7 @@ def law_fits(
     Args:
         groups: What :func:`.grouped_mle.counted_groups` made of the samples.
         estimates: The pooled estimate of each group.
+        expected: Counts that these lead to expect, ``[groups, cells]``.
         num_surrogates: As in :func:`law_fit`.
         generator: As in :func:`law_fit`; the groups take from it together.
 
@@ -115,21 +119,19 @@ def law_fits(
         What ``law_fit(sample, pooled=True)`` returns for each sample.
     """
     cells, found, sizes = groups.cells, groups.search, groups.sizes
-    alpha, value, gain, effective = (
+    value, gain, effective = (
         torch.stack([getattr(estimate, name) for estimate in estimates])
-        for name in ("alpha", "log_likelihood", "gain", "effective_series")
+        for name in ("log_likelihood", "gain", "effective_series")
     )
     others = torch.stack(marginals(cells, found.classes, len(sizes)))
     p_values = surrogate_p_values(groups, num_surrogates, generator)
-    lengths = torch.tensor(sizes, device=alpha.device)
-    expected = expected_counts(cells, found.classes, alpha.repeat_interleave(lengths, output_size=sum(sizes)))
-    kept = cells.usable[:, None]
-    sums = (sums_of_groups(torch.where(kept, each, 0).T, lengths).T for each in (cells.counts, expected))
+    counts = torch.where(cells.usable[:, None], cells.counts, 0)
+    counts = sums_of_groups(counts.T, torch.tensor(sizes, device=counts.device)).T
     together = _record(
         _gains(value, gain, others, found.num_values),
         found.num_values * effective / found.num_series,
         p_values,
-        _distance(*sums),
+        _distance(counts, expected),
         groups.x.dtype,
         torch.Size([len(sizes)]),
         "",

@@ -9,6 +9,7 @@ from scipy.stats import t as student_t
 from torch import Tensor
 
 from lightning_tailindex.functional import law_fit
+from lightning_tailindex.functional._pooled import Pooled
 from lightning_tailindex.functional.grouped_mle import counted_groups, pooled_estimates, pooled_groups
 from lightning_tailindex.functional.law_fit import LAWS, law_fits
 from lightning_tailindex.records import LawFit
@@ -205,8 +206,9 @@ def test_fitting_samples_together_equals_fitting_one_after_the_other() -> None:
     xs = [noise(a, 64, d, generator(13)) for a, d in ((2.0, 30), (1.9, 80), (1.7, 5))]
     xs.append(torch.zeros(64, 3, dtype=torch.float64))
     one, other = generator(14), generator(14)
-    groups = counted_groups(xs)
-    together = law_fits(groups, pooled_estimates(groups), num_surrogates=9, generator=one)
+    pooled = Pooled(counted_groups(xs))
+    estimates, expected = pooled_estimates(pooled), pooled.expected_counts()
+    together = law_fits(pooled.groups, estimates, expected, num_surrogates=9, generator=one)
     for x, fit in zip(xs, together, strict=True):
         assert_same(fit, law_fit(x, pooled=True, num_surrogates=9, generator=other))
 
