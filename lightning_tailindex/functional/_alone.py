@@ -35,6 +35,7 @@ def _find(counts: Tensor, series: Tensor, grid: Grid, alpha: Tensor) -> Tensor:
 
 
 def _leaves(counts: Tensor, series: Tensor, grid: Grid, alpha: Tensor) -> Tensor:
+    """Does so for a chunk; a mask of the series."""
     part = likelihood(as_weights(counts, series, grid), grid)
     curve = part.profile
     place, _ = maximize(curve, at_two=True)
