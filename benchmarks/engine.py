@@ -1,7 +1,8 @@
 """What a measurement costs, as ratios to the bare forward and backward passes of the same minibatches, in Markdown.
 
-Run ``OMP_NUM_THREADS=2 python benchmarks/engine.py`` on a machine that does nothing else: about three minutes. All
-kinds of measurement are called in turns in one process, and medians are compared. ``--quick`` tries whether it runs.
+Run ``OMP_NUM_THREADS=2 python benchmarks/engine.py`` on a machine that does nothing else: about eight minutes. All
+kinds of measurement are called in turns in one process, each between two rounds of bare passes to compare it with: a
+machine that others share changes its speed from one second to the next. ``--quick`` tries whether it runs.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from lightning_tailindex.trainer import NoiseSettings, TrainingGradients
 _DRAWS, _FULL, _COORDINATES = 64, 256, 1024  # the callback's defaults
 _GROUPING = resolve_grouping("module")
 _ESTIMATORS = resolve_estimators("grouped_mle")
+_FROM_TRAINING = f"gradients of training, over its {2 * _DRAWS} passes"
 
 Job = Callable[[], object]
 
@@ -119,6 +121,11 @@ class Setting:
         """A whole measurement, its estimates and surrogates included."""
         analyse(self.noise(engine, every_coordinate=every_coordinate), _ESTIMATORS, step=0, seed=0)
 
+    def estimates(self) -> Job:
+        """The estimates alone."""
+        noise = self.noise("loop")
+        return lambda: analyse(noise, _ESTIMATORS, step=0, seed=0)
+
     def reference(self) -> None:
         """The published way: every coordinate, flattened, on the host, sums of adjacent coordinates."""
         rows = []
@@ -146,16 +153,31 @@ class Setting:
         return job
 
 
+def seconds(job: Job) -> float:
+    """What one call takes."""
+    start = time.perf_counter()
+    job()
+    return time.perf_counter() - start
+
+
 def medians(jobs: dict[str, Job], repetitions: int) -> dict[str, float]:
     """Median seconds of jobs called in turns, after one call of each."""
-    times: dict[str, list[float]] = {name: [] for name in jobs}
-    for turn in range(repetitions + 1):
+    turns = [{name: seconds(job) for name, job in jobs.items()} for _ in range(repetitions + 1)]
+    return {name: statistics.median(turn[name] for turn in turns[1:]) for name in jobs}
+
+
+def over(bare: Job, jobs: dict[str, Job], repetitions: int) -> tuple[float, dict[str, float]]:
+    """Median seconds of the bare passes, and median ratios of jobs to the mean of those before and after each."""
+    for job in (bare, *jobs.values()):
+        job()
+    rounds, ratios, before = [], {name: list[float]() for name in jobs}, seconds(bare)
+    for _ in range(repetitions):
         for name, job in jobs.items():
-            start = time.perf_counter()
-            job()
-            if turn:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+            own, after = seconds(job), seconds(bare)
+            ratios[name].append(2 * own / (before + after))
+            rounds.append(after)
+            before = after
+    return statistics.median(rounds), {name: statistics.median(values) for name, values in ratios.items()}
 
 
 def engines_table(repetitions: int) -> str:
@@ -169,7 +191,6 @@ def engines_table(repetitions: int) -> str:
     for name, (net, batch_size) in nets.items():
         setting = Setting.of(net, batch_size)
         jobs: dict[str, Job] = {
-            "bare passes, ms each": setting.bare,
             "loop, gradients only": lambda setting=setting: setting.noise("loop"),
             "loop, whole measurement": lambda setting=setting: setting.measure("loop"),
             "vectorized, gradients only": lambda setting=setting: setting.noise("vectorized"),
@@ -179,12 +200,11 @@ def engines_table(repetitions: int) -> str:
             ),
             "published way": setting.reference,
             "loading of the same minibatches": setting.reading(),
+            _FROM_TRAINING: setting.from_training(),
         }
-        found = medians(jobs, repetitions)
-        bare = found.pop("bare passes, ms each")
-        columns[name] = {"bare passes, ms each": 1000 * bare / _FULL, **{k: v / bare for k, v in found.items()}}
-        window = medians({"": setting.from_training()}, repetitions)[""]
-        columns[name]["gradients of training, over its 128 passes"] = window / (bare * 2 * _DRAWS / _FULL)
+        bare, found = over(setting.bare, jobs, repetitions)
+        found[_FROM_TRAINING] *= _FULL / (2 * _DRAWS)
+        columns[name] = {"bare passes, ms each": 1000 * bare / _FULL, **found}
     rows = [[job, *(f"{column[job]:.2f}" for column in columns.values())] for job in next(iter(columns.values()))]
     return table(["over the bare passes", *columns], rows)
 
@@ -208,11 +228,9 @@ def growth_table(repetitions: int) -> str:
         jobs: dict[str, Job] = {
             "bare": setting.bare,
             "loop": lambda setting=setting: setting.noise("loop"),
-            "all": lambda setting=setting: setting.measure("loop"),
+            "estimates": setting.estimates(),
         }
-        found = medians(jobs, repetitions)
-        estimates = found["all"] - found["loop"]
-        rows.append([name, *(f"{1000 * t:.0f}" for t in (found["bare"], found["loop"], estimates))])
+        rows.append([name, *(f"{1000 * median:.0f}" for median in medians(jobs, repetitions).values())])
     return table(["ms", "bare passes", "gradients gathered", "estimates"], rows)
 
 
@@ -220,11 +238,11 @@ def main() -> None:
     """Prints both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one repetition")
-    repetitions = 1 if parser.parse_args().quick else 5
+    repetitions = 1 if parser.parse_args().quick else 7
     torch.manual_seed(0)
     print(f"# What a measurement costs\n\n{machine()}\n")
     print(f"64 draws among 256 minibatches, 1024 coordinates a group.\n\n{engines_table(repetitions)}\n")
-    print(f"How it grows, 784-64-64-10 where nothing else is said, b = 16.\n\n{growth_table(max(1, repetitions - 2))}")
+    print(f"How it grows, 784-64-64-10 where nothing else is said, b = 16.\n\n{growth_table(repetitions)}")
 
 
 if __name__ == "__main__":

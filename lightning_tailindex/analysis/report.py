@@ -155,7 +155,7 @@ def _column(groups: list[Group], counted: Groups, name: str, estimator: Estimato
         together = estimator(torch.cat(noises, dim=1), pooled=False).alpha
         alphas = list(torch.split(together, [noise.shape[1] for noise in noises]))
     widths = [noise.shape[1] for noise in noises]
-    relative = standardized(torch.cat(noises, dim=1), torch.cat([estimate.scale for estimate in estimates]))
+    relative = standardized(counted.x, counted.cells.middle, torch.cat([estimate.scale for estimate in estimates]))
     more = (
         aggregated_alphas(estimator, noises, surrogates),
         ALPHA_BINS.summarize(torch.cat(alphas)[None], widths),

@@ -12,7 +12,7 @@ from torch.distributions import Distribution, Normal
 
 from lightning_tailindex.distributions import SymmetricStable
 from lightning_tailindex.functional import grouped_mle
-from lightning_tailindex.functional.median import NOISE_REACH, NUM_NOISE_BINS, standardized
+from lightning_tailindex.functional.median import NOISE_REACH, NUM_NOISE_BINS, nonzero_median, standardized
 from lightning_tailindex.records import Measurement
 
 from ._canvas import counted, shortened
@@ -86,7 +86,7 @@ def _of_draws(function: str, noise: Tensor) -> tuple[StandardizedNoise, str]:
         raise ValueError(f"{function} needs draws of shape [n, d], got {tuple(noise.shape)}.")
     draws = noise.detach().cpu().double()
     estimate = grouped_mle(draws, pooled=True)
-    values = standardized(draws, estimate.scale)
+    values = standardized(draws, nonzero_median(draws), estimate.scale)
     kept = values[values.isfinite()].clamp(-NOISE_REACH, NOISE_REACH)
     edges = torch.linspace(-NOISE_REACH, NOISE_REACH, NUM_NOISE_BINS + 1, dtype=torch.float64, device="cpu")
     counts = torch.histogram(kept, edges).hist

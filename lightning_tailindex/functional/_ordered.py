@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ._checks import FEWEST_VALUES, left_out_note
+from .median import sorted_rows
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ def ordered(x: Tensor) -> Ordered:
     departure = departures(x)
     finite, varies = departure.isfinite().all(0), (departure != 0).any(0)
     enough = torch.full_like(finite, len(x) >= FEWEST_VALUES)
-    values = (departure / departure.abs().amax(0)).sort(0).values  # within 1, so that no square overflows
+    within_one = departure / departure.abs().amax(0)  # so that no square overflows
+    values = sorted_rows(within_one.T.contiguous()).T
     values = values - values.mean(0)
     note = left_out_note(finite, varies, {f"fewer than {FEWEST_VALUES} values": ~enough})
     return Ordered(values / values.norm(dim=0), finite & varies & enough, note)
