@@ -46,8 +46,7 @@ def law_fit(
     of alpha, the ratio has no chi-square law: 5 % of Gaussian series of 1000 exceed 1.2, not 2.71. A series is compared
     with simulated Gaussian ones. Pooled series, up to 64 of them evenly spaced, are compared with Gaussian surrogates
     of the same covariance, whose coordinates depend on each other as those of ``x`` do, by the ratio of the better of
-    1.89 and 1.97 against 2: where many series are pooled, the best alpha of most surrogates is 2 itself, and ties
-    between ratios of 0 would cost the test its size and its power.
+    1.89 and 1.97 against 2: heavier tails are likelier under both, and no maximum has to be looked for.
 
     Args:
         x: Draws along dim 0, shape ``[n, ...]``, in any unit; the other dimensions are independent series.
