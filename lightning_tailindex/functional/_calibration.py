@@ -45,8 +45,8 @@ def gaussian_p_value(ratio: Tensor, num_values: Tensor) -> Tensor:
 def surrogate_p_values(groups: Groups, num_surrogates: int, generator: torch.Generator | None) -> Tensor:
     """Shares of Gaussian surrogates whose pooled ratio is at least as large as that of the values, shape [groups].
 
-    The ratio is that of the better of two alternatives near 2: it tells as much as that of the maximum, which would have
-    to be looked for between the coarse nodes, or ratios of 0 would tie.
+    The ratio is that of the better of two alternatives near 2: it tells as much as that of the maximum, which would
+    have to be looked for between the coarse nodes, or ratios of 0 would tie.
 
     Of a group and of its surrogates the same evenly spaced series are taken, with the same zeros left out. The
     surrogates of all groups come from the same random numbers, as those of the series of one group do.
