@@ -113,8 +113,8 @@ class TrainingGradients(NoiseSource):
         rows = self._together.whole(self._together.all_or_none(lambda: torch.stack(tuple(self._rows))))
         rows = rows[rows.isfinite().all(1)]  # a step that automatic mixed precision skipped
         noise = (rows[1::2] - rows[: len(rows) - len(rows) % 2 : 2]) / 2**0.5
-        pairs = self._together.all_or_none(lambda: {} if self._pairs is None else self._pairs.noise(self._groups))
-        self._pairs = None  # the next measurement's begin after this one
+        recorder, self._pairs = self._pairs, None  # the next measurement's begin after this one, even if this one fails
+        pairs = self._together.all_or_none(lambda: {} if recorder is None else recorder.noise(self._groups))
         groups = tuple(self._group(name, rows, noise, pairs.get(name)) for name in self._groups)
         size = self._size * trainer.accumulate_grad_batches * trainer.world_size
         return NoiseObservation(groups, len(noise), 0, size, shares_data=False)

@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 
 from lightning_tailindex import Report, TailIndexMonitor
+from lightning_tailindex.noise.pairs import PairRecorder
 
 from .test_training_source import Regression, data, train
 
@@ -141,3 +142,22 @@ def test_a_step_that_is_skipped_is_left_out(tmp_path: Path) -> None:
     assert whole.estimator == "sequential_mle"
     assert whole.alpha == whole.alpha < 1.9
     assert sum(whole.coordinate_alphas.counts) == 200
+
+
+def test_a_window_that_could_not_be_put_together_leaves_the_next_one_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together, calls = PairRecorder._together, []
+
+    def failing(recorder: PairRecorder, stream: Any) -> Any:
+        calls.append(stream)
+        if len(calls) == 1:
+            raise MemoryError("broken on purpose")
+        return together(recorder, stream)
+
+    monkeypatch.setattr(PairRecorder, "_together", failing)
+    monitor = TailIndexMonitor(100, source="training", num_minibatches=16, max_coordinates=None)
+    with pytest.warns(UserWarning, match="broken on purpose") as warned:
+        train(tmp_path, callbacks=[monitor])
+    assert [report.step for report in monitor.reports] == [100, 200]
+    assert len([each for each in warned if "TailIndexMonitor" in str(each.message)]) == 1
