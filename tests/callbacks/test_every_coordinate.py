@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -61,7 +62,12 @@ for training in sys.argv[2:]:
 def peaks(size: int, *trainings: str, timeout: float = 160) -> list[float]:
     """Peaks after each training of one process, of as many draws and minibatches of a full gradient."""
     command = [sys.executable, "-W", "ignore", "-c", PEAK, str(size), *trainings]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
+    # Large blocks go back to the system when they are freed: else the C library keeps some for later, more or fewer of
+    # them by chance, and the peak tells what it kept.
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**18)}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return [float(line.removeprefix("peak")) for line in done.stdout.splitlines() if line.startswith("peak")]
 
