@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 
 from ._counts import Cells
-from ._curves import at, highest, maximize
+from ._curves import NEAREST, at, highest, maximize
 from ._grid import FEWEST_TOGETHER, Grid, by_length
 from ._likelihood import LARGEST_EDGE, as_weights, in_chunks, likelihood
 
 # Nodes out of 5 that are looked at only where those above, which begin at a tail index of 0.63, are not enough.
 _LOW = 2
-_NEAREST = 2.5  # nodes from the maximum to the first one: all those that the maximum is interpolated from
 
 
 def alphas_alone(cells: Cells, per_octave: int) -> Tensor:
@@ -41,4 +40,4 @@ def _leaves(counts: Tensor, series: Tensor, grid: Grid, alpha: Tensor) -> Tensor
     place, _ = maximize(curve, at_two=True)
     alpha[series] = grid.alpha_at(place)
     too_narrow = (at(part.edge, highest(curve)) > LARGEST_EDGE) & (not grid.is_widest)
-    return too_narrow | (place < _NEAREST) & (grid.nodes[0] > 0)
+    return too_narrow | (place < NEAREST) & (grid.nodes[0] > 0)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+NEAREST = 2.5  # nodes from a maximum to an end of the curve that all those lie between which it is interpolated from
 _NEWTON_STEPS = 3
 # A curve that falls by more from the last node but one to the last has a pole there: a value that is impossible under
 # the law at the end, the Gaussian.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ._counts import Cells
-from ._curves import at, highest, interval, maximize
+from ._curves import NEAREST, at, highest, interval, maximize
 from ._grid import Grid, by_length
 from ._likelihood import LARGEST_EDGE, as_weights, gaussian_profile, in_chunks, likelihood, rough_profile
 from ._tables import LAST_NODE
@@ -20,7 +20,6 @@ CHI_SQUARE = 3.841458820694124
 _MARGIN = 4
 _SERIES = 1 << 16  # series whose curves are looked at at once
 _FEW = 1 << 20  # products of series, nodes and scales that take less time than to treat two windows apart
-_NEAREST = 2.5  # nodes from the maximum to an end of the window: all those that the maximum is interpolated from
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def _refine(counts: Tensor, series: Tensor, grid: Grid) -> tuple[Tensor, Tensor,
     log_ratio = torch.lerp(scale_before, scale_after, (place - before).double())
     gaussian = value.new_full(value.shape, math.nan) if grid.nodes[-1] < LAST_NODE else curve[-1]
     cut = torch.tensor([[grid.nodes[0] > 0], [grid.nodes[-1] < LAST_NODE]], device=series.device)
-    near = torch.stack([place < _NEAREST, place > len(curve) - 1 - _NEAREST])
+    near = torch.stack([place < NEAREST, place > len(curve) - 1 - NEAREST])
     ends = near | (2 * (value - curve[[0, -1]]) < CHI_SQUARE)
     leaves = at(edge, highest(curve)) > LARGEST_EDGE
     alphas = grid.alpha_at(torch.stack([place, low, high]))

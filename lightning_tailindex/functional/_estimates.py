@@ -16,7 +16,7 @@ from ._series import sums_of_groups
 from ._tables import LOWEST_ALPHA
 
 
-def pooled_estimates(fit: Fit, cells: Cells, sizes: Sequence[int]) -> list[TailIndexEstimate]:
+def estimate_groups(fit: Fit, cells: Cells, sizes: Sequence[int]) -> list[TailIndexEstimate]:
     """The records of the pooled fits of several groups of series, which lie one after the other."""
     dtype, lengths = cells.unit.dtype, torch.tensor(sizes, device=cells.unit.device)
     numbers = torch.stack([cells.usable, cells.num_values * cells.usable, cells.zero_share]).double()

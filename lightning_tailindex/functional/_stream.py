@@ -18,7 +18,7 @@ from lightning_tailindex.records import TailIndexEstimate
 from ._checks import FEWEST_VALUES
 from ._counts import Cells, leading_bits
 from ._each import Fit, fit_each
-from ._estimates import estimate_each, pooled_estimates
+from ._estimates import estimate_each, estimate_groups
 from ._pooled import Pooled
 from ._search import Groups, search
 from ._tables import FIRST_OCTAVE, NUM_OCTAVES
@@ -109,7 +109,7 @@ def estimate_counts(counts: Tensor, per_octave: int, *, pooled: bool) -> TailInd
     groups = Groups(thin.counts[:0], thin, sizes, search(thin, sizes, per_octave))
     fit = Pooled(groups, spread=spread).fit()
     fit = replace(fit, log_likelihood=fit.log_likelihood / share, effective_series=fit.effective_series * share)
-    return pooled_estimates(fit, cells, sizes)[0]
+    return estimate_groups(fit, cells, sizes)[0]
 
 
 def _thinned(cells: Cells, share: float) -> Cells:

@@ -11,12 +11,11 @@ from torch import Tensor
 
 from lightning_tailindex.records import TailIndexEstimate
 
-from . import _estimates
 from ._alone import alphas_alone
 from ._checks import checked_sample
 from ._counts import PER_OCTAVE, Center, count_values
 from ._each import fit_each
-from ._estimates import estimate_each
+from ._estimates import estimate_each, estimate_groups
 from ._pooled import Pooled
 from ._search import INTERVAL, MAXIMUM, Groups
 
@@ -141,7 +140,7 @@ def counted_groups(samples: Sequence[Tensor]) -> Groups:
 
 def pooled_estimates(pooled: Pooled) -> list[TailIndexEstimate]:
     """The records of all groups, as :func:`pooled_groups` makes them; scales of shape ``[series]``."""
-    return _estimates.pooled_estimates(pooled.fit(), pooled.groups.cells, pooled.groups.sizes)
+    return estimate_groups(pooled.fit(), pooled.groups.cells, pooled.groups.sizes)
 
 
 def pooled_alphas(groups: Groups, intervals: Sequence[bool] | None = None) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .coordinates import CoordinateSample, kept_dtype, real_coordinates
 from .minibatches import Minibatch
 from .observation import GroupNoise, NoiseObservation
-from .pairs import PairNoise, PairRecorder
+from .pairs import PairRecorder
 from .processes import Processes
 from .sharded import own_coordinates, own_part
 
@@ -169,11 +169,6 @@ def _of_full_gradient(full: Mapping[str, Tensor], recorder: Recorder) -> tuple[T
     return noise, torch.stack([_square(own).to(row) for own in full.values()]), row
 
 
-def _of_pairs(recorder: Recorder) -> dict[str, PairNoise]:
-    """Returns what all coordinates told in pairs of draws, and frees a gradient's memory; nothing without pairs."""
-    return {} if recorder.pairs is None else recorder.pairs.noise(recorder.groups)
-
-
 def combine(recorder: Recorder, processes: Processes) -> NoiseObservation:
     """Forms the noise from the gradients of all processes; each of them has to call it.
 
@@ -185,7 +180,8 @@ def combine(recorder: Recorder, processes: Processes) -> NoiseObservation:
         The noise of each group, the same in all processes.
     """
     # what may not fit into memory is formed by all of them, or by none, before they wait for each other
-    pairs = processes.all_or_none(lambda: _of_pairs(recorder))
+    recorded = recorder.pairs  # what is known of them first, which frees a gradient's memory
+    pairs = processes.all_or_none(lambda: {} if recorded is None else recorded.noise(recorder.groups))
     own = processes.all_or_none(lambda: {name: recorder.full_gradient(name) for name in recorder.first})
     rows = processes.draws(recorder.rows[: recorder.num_draws])
     full = {name: processes.gradient(own.pop(name)) for name in recorder.first}
