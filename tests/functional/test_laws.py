@@ -82,7 +82,9 @@ def test_invariant_to_order(estimator: Estimator, law: Law, pooled: bool) -> Non
     x = law(1.6, (256, 5), generator(3))
     assert fields_equal(estimator(x, pooled=pooled), estimator(x.flip(0), pooled=pooled), rtol=1e-9)
     shuffled = estimator(x[:, torch.randperm(5, generator=generator(4))], pooled=True)
-    assert torch.allclose(shuffled.alpha, estimator(x, pooled=True).alpha, rtol=1e-9)
+    # products of matrices are in single precision, and some processors' sums hang on the place in the matrix
+    assert torch.allclose(shuffled.alpha, estimator(x, pooled=True).alpha, rtol=1e-5)
+    assert not torch.allclose(shuffled.alpha, estimator(x[:, :4], pooled=True).alpha, rtol=1e-5)
 
 
 def test_series_are_independent_of_each_other(estimator: Estimator, law: Law) -> None:

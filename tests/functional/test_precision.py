@@ -34,9 +34,9 @@ def setting(request: pytest.FixtureRequest) -> str:
     exact = x @ x.T
     with rounding(request.param):
         error = float((x @ x.T - exact).abs().max())
-    if request.param == "medium" and error == 0:
+    if request.param == "medium" and error < 1e-2:  # sums of 512 products in another order differ by .0005
         pytest.skip("this processor multiplies no numbers of bfloat16")
-    assert error > 1e-3
+    assert error > 1e-2
     return str(request.param)
 
 
