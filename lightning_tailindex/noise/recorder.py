@@ -132,10 +132,12 @@ class Recorder:
 
     def full_gradient(self, name: str) -> Tensor:
         """Returns the full gradient of a parameter in this process, flat."""
-        first, shares = self.first[name], max(self._draw_shares + self._rest_shares, 1e-12)
-        difference = self.draw_sum[name] + self._adjustment[name] if self._adjustment else self.draw_sum[name]
-        rest, own = self._rest[name], first * (self._draw_shares / shares) + difference / shares
-        return own if rest is None else own + flat_gradient(rest).to(first) / (shares * self.loss_scale)
+        shares = max(self._draw_shares + self._rest_shares, 1e-12)
+        full = (self.first[name] * (self._draw_shares / shares)).add_(self.draw_sum[name], alpha=1 / shares)
+        if self._adjustment:
+            full.add_(self._adjustment[name], alpha=1 / shares)
+        rest = self._rest[name]
+        return full if rest is None else full.add_(flat_gradient(rest).to(full), alpha=1 / (shares * self.loss_scale))
 
 
 def flat_gradient(gradient: Tensor) -> Tensor:
@@ -153,7 +155,7 @@ def _square(vector: Tensor) -> Tensor:
 def _noise_square(name: str, full: Tensor, recorder: Recorder) -> Tensor:
     """Returns the mean squared norm of what this process saw of a parameter's noise."""
     n, rest = max(recorder.num_draws, 1), full - recorder.first[name]
-    return recorder.square[name] / n - 2 * torch.dot(recorder.draw_sum[name] / n, rest) + _square(rest)
+    return (recorder.square[name] - 2 * torch.dot(recorder.draw_sum[name], rest)) / n + _square(rest)
 
 
 def _of_full_gradient(full: Mapping[str, Tensor], recorder: Recorder) -> tuple[Tensor, Tensor, Tensor]:
