@@ -1,4 +1,4 @@
-"""What doctests take for granted, and where pictures go."""
+"""What doctests take for granted, what is not searched for any, and where pictures go."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from tests.figures.reports import sharpness_reports, training
+
+# Importing it, as a search for doctests does, would give this process another device and another torch.Generator.
+collect_ignore = ["tests/other_device_work.py"]
 
 
 @pytest.fixture(autouse=True, scope="session")
