@@ -9,7 +9,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from lightning_tailindex.noise.coordinates import CoordinateSample, sample_parameters
+from lightning_tailindex.noise.coordinates import CoordinateSample, real_coordinates, sample_parameters
 from lightning_tailindex.noise.groups import group_names, measured_parameters
 from lightning_tailindex.noise.minibatches import guess_size
 from lightning_tailindex.noise.observation import GroupNoise, NoiseObservation
@@ -23,6 +23,8 @@ from .source import NoiseSettings, NoiseSource
 from .state import is_sharded, processes
 
 __all__ = ["TrainingGradients"]
+
+_NONE = -2  # no step, and none follows it
 
 
 def _gathered(gradient: Tensor | None, index: Tensor) -> Tensor:
@@ -39,6 +41,10 @@ class TrainingGradients(NoiseSource):
     In the difference of two consecutive steps' gradients the full gradient cancels, up to what one step changes of
     it. It has the tail index of the noise; over the root of 2, as here, it has a Gaussian's scale too. Gradients are
     taken as the optimizer is about to get them: averaged over processes, unscaled, before they are clipped.
+
+    Left out are a step at the end of an epoch that consumes fewer samples than others, one whose training step had no
+    loss, and what an optimizer with a closure evaluates after the first time in a step. Where steps could not be seen,
+    or other parameters are trained than before, it begins anew.
 
     Args:
         trainer: The trainer.
@@ -59,7 +65,10 @@ class TrainingGradients(NoiseSource):
         self._slices: dict[str, slice] = {}
         self._groups: dict[str, tuple[str, ...]] = {}
         self._pairs: PairRecorder | None = None
-        self._size = 0
+        self._measured: dict[str, int] = {}
+        self._last_step = _NONE
+        self._size = 0  # samples that this process has seen since the last step
+        self._usual_size = 0
 
     @property
     def note(self) -> str:
@@ -67,16 +76,16 @@ class TrainingGradients(NoiseSource):
         return ""
 
     def is_ready(self, trainer: Trainer) -> bool:
-        """Whether enough steps have been seen; the same in all processes."""
-        return len(self._rows) == self._rows.maxlen
+        """Whether every process has seen enough steps."""
+        return processes(trainer).all(len(self._rows) == self._rows.maxlen)
 
     def wants(self, steps_left: int) -> bool:
         """Whether these are among the steps whose gradients are kept."""
         return steps_left <= 2 * self._settings.num_minibatches
 
     def see(self, batch: object) -> None:
-        """Looks how many samples the batch has."""
-        self._size = guess_size(batch) or 1
+        """Counts the samples of the batch."""
+        self._size += guess_size(batch) or 1
 
     def work(self, trainer: Trainer) -> tuple[str, float]:
         """Counts the steps; there are no passes."""
@@ -84,19 +93,52 @@ class TrainingGradients(NoiseSource):
 
     def see_gradients(self, module: LightningModule) -> None:
         """Keeps sampled coordinates of the gradients."""
+        step = module.trainer.global_step
+        if step == self._last_step:
+            return  # an optimizer that evaluates its closure once more
+        if step != self._last_step + 1:
+            self._forget()  # pairs are of consecutive steps
+        self._last_step = _NONE  # if this one cannot be kept
+        self._see_step(module)
+        self._last_step = step
+
+    def _see_step(self, module: LightningModule) -> None:
+        size, self._size = self._size, 0
         measured = measured_parameters(module, self._settings.patterns)
-        if self._sample is None:
-            self._groups = group_names(measured, self._settings.grouping)
-            self._sample = sample_parameters(measured, self._groups, self._settings.sample_size, self._settings.seed)
-            self._indices, self._slices = own_coordinates(self._sample, measured)
+        is_cut = module.trainer.is_last_batch and size < self._usual_size
+        self._usual_size = max(self._usual_size, size)
+        if is_cut or all(parameter.grad is None for parameter in measured.values()):
+            return
+        self._adapt(measured)
+        self._rows.append(self._row(measured))
+        if self._settings.max_coordinates is None:
+            self._see_every_coordinate(measured)
+
+    def _forget(self) -> None:
+        """Begins anew."""
+        self._rows.clear()
+        self._pairs = None
+
+    def _adapt(self, measured: Mapping[str, nn.Parameter]) -> None:
+        """Samples coordinates where other parameters are measured than before."""
+        sizes = {name: real_coordinates(parameter) for name, parameter in measured.items()}
+        if sizes == self._measured:
+            return
+        self._forget()
+        self._measured = sizes
+        self._groups = group_names(measured, self._settings.grouping)
+        self._sample = sample_parameters(measured, self._groups, self._settings.sample_size, self._settings.seed)
+        self._indices, self._slices = own_coordinates(self._sample, measured)
+
+    def _row(self, measured: Mapping[str, nn.Parameter]) -> Tensor:
+        """The gradient at the sampled coordinates, 0 where another process holds them."""
+        assert self._sample is not None
         parts = {name: _gathered(measured[name].grad, index) for name, index in self._indices.items()}
         common = torch.float64 if any(part.dtype == torch.float64 for part in parts.values()) else torch.float32
         row = torch.zeros(self._sample.width, dtype=common, device=next(iter(parts.values())).device)
         for name, part in parts.items():
             row[self._slices[name]] = part.to(row)
-        self._rows.append(row)
-        if self._settings.max_coordinates is None:
-            self._see_every_coordinate(measured)
+        return row
 
     def _see_every_coordinate(self, measured: Mapping[str, nn.Parameter]) -> None:
         """Shows the whole gradient to what takes it in pairs, but for a step that mixed precision is about to skip."""
@@ -109,20 +151,23 @@ class TrainingGradients(NoiseSource):
 
     def observe(self, trainer: Trainer, module: LightningModule, step: int) -> NoiseObservation:
         """Forms the noise from the gradients kept; norms are those of the sampled coordinates, scaled up."""
-        assert self._sample is not None
+        if is_sharded(trainer):
+            return self._observe(trainer)  # which waits for the others where it has to
+        return processes(trainer).all_or_none(lambda: self._observe(trainer), _num_pairs)
+
+    def _observe(self, trainer: Trainer) -> NoiseObservation:
+        recorder, self._pairs = self._pairs, None  # the next measurement's begin after this one, even if this one fails
         rows = self._together.whole(self._together.all_or_none(lambda: torch.stack(tuple(self._rows))))
         rows = rows[rows.isfinite().all(1)]  # a step that automatic mixed precision skipped
         noise = (rows[1::2] - rows[: len(rows) - len(rows) % 2 : 2]) / 2**0.5
-        recorder, self._pairs = self._pairs, None  # the next measurement's begin after this one, even if this one fails
         pairs = self._together.all_or_none(lambda: {} if recorder is None else recorder.noise(self._groups))
         groups = tuple(self._group(name, rows, noise, pairs.get(name)) for name in self._groups)
-        size = self._size * trainer.accumulate_grad_batches * trainer.world_size
-        return NoiseObservation(groups, len(noise), 0, size, shares_data=False)
+        return NoiseObservation(groups, len(noise), 0, self._usual_size * trainer.world_size, shares_data=False)
 
     def _group(self, name: str, rows: Tensor, noise: Tensor, pairs: PairNoise | None) -> GroupNoise:
         assert self._sample is not None
         columns, size = self._sample.columns[name].to(rows.device), self._sample.sizes[name]
-        own, more = noise[:, columns], (size / len(columns)) ** 0.5
+        own, more = noise[:, columns], (size / max(len(columns), 1)) ** 0.5
         return GroupNoise(
             name=name,
             gradients=own,
@@ -132,3 +177,8 @@ class TrainingGradients(NoiseSource):
             noise_norm=own.square().sum(1).mean().sqrt() * more,
             pairs=pairs,
         )
+
+
+def _num_pairs(found: NoiseObservation) -> int:
+    """Counts the pairs of all coordinates: where a step could not be kept, a process has fewer than others."""
+    return sum(len(group.pairs.curves) for group in found.groups if group.pairs is not None)

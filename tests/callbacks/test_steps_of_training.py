@@ -1,0 +1,169 @@
+"""``source="training"`` measures steps that follow each other, of the same parameters and of as many samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_tailindex import TailIndexMonitor
+from lightning_tailindex.trainer import TrainingGradients
+
+
+class Mean(LightningModule):
+    """Gradients are Gaussian and do not depend on the weights: each is the mean of a batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(40, 1, bias=False), nn.Linear(40, 1, bias=False)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
+        return (self.body(batch[0]) + 2 * self.head(batch[0])).mean()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=1e-4)
+
+
+def fit(path: Path, module: LightningModule, *callbacks: Callback, samples: int = 256, **options: Any) -> None:
+    seed_everything(0)
+    x = 3 + torch.randn(samples, 40, generator=torch.Generator().manual_seed(0))
+    own = {"default_root_dir": path, "logger": False, "enable_checkpointing": False, "accelerator": "cpu"}
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "max_steps": 200}
+    loader = DataLoader(TensorDataset(x), batch_size=16, shuffle=True)
+    Trainer(**{**own, **quiet, **options}, callbacks=list(callbacks)).fit(module, loader)
+
+
+def monitor(**arguments: Any) -> TailIndexMonitor:
+    settings = {"every_n_steps": 64, "num_minibatches": 32, "source": "training", "on_error": "raise"}
+    return TailIndexMonitor(**{**settings, **arguments})
+
+
+@pytest.mark.parametrize("max_coordinates", [1024, None])
+def test_a_short_last_step_of_an_epoch_is_left_out(max_coordinates: int | None, tmp_path: Path) -> None:
+    whole, cut = (monitor(max_coordinates=max_coordinates) for _ in range(2))
+    fit(tmp_path, Mean(), whole)
+    fit(tmp_path, Mean(), cut, samples=257)
+    assert [report.step for report in whole.reports] == [64, 128, 192]
+    assert [report.step for report in cut.reports] == [67, 128, 192]  # 3 steps of 1 sample in the first 67
+    for report in (*whole.reports, *cut.reports):
+        assert report.minibatch_size == 16
+        assert report.whole_model.noise_norm == pytest.approx((5 * 40 / 16) ** 0.5, rel=0.15)
+        assert report.whole_model.high == pytest.approx(2, abs=0.01)
+
+
+def test_short_accumulation_is_left_out(tmp_path: Path) -> None:
+    watching = monitor(num_minibatches=16, every_n_steps=32)
+    fit(tmp_path, Mean(), watching, accumulate_grad_batches=3)  # the sixth step of an epoch has one batch
+    assert watching.reports[0].step == 38
+    assert {report.minibatch_size for report in watching.reports} == {48}
+
+
+class Skipping(Mean):
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
+        return None if batch_idx % 4 == 1 else super().training_step(batch, batch_idx)
+
+
+@pytest.mark.filterwarnings("ignore:`training_step` returned `None`:UserWarning")
+@pytest.mark.parametrize("max_coordinates", [1024, None])
+def test_a_step_without_a_loss_is_no_gradient_of_zeros(max_coordinates: int | None, tmp_path: Path) -> None:
+    watching = monitor(max_coordinates=max_coordinates)
+    fit(tmp_path, Skipping(), watching, max_steps=300)
+    assert len(watching.reports) > 1
+    for report in watching.reports:
+        assert report.whole_model.noise_norm == pytest.approx((5 * 40 / 16) ** 0.5, rel=0.15)
+
+
+class Switch(Callback):
+    """Freezes the body for some steps."""
+
+    def __init__(self, first: int, last: int) -> None:
+        self.first, self.last = first, last
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        pl_module.body.weight.requires_grad_(not self.first <= trainer.global_step < self.last)
+
+
+def test_what_is_trained_is_measured_when_parameters_are_frozen_and_thawed(tmp_path: Path) -> None:
+    watching = monitor()
+    fit(tmp_path, Mean(), Switch(70, 150), watching, max_steps=260)
+    found = [(report.step, [each.group for each in report.measurements]) for report in watching.reports]
+    both = ["body", "head", "whole_model"]
+    assert found == [(64, both), (134, ["head", "whole_model"]), (214, both), (256, both)]
+    norms = [tuple(report.draw_norms) for report in watching.reports]
+    assert len(set(norms)) == len(norms)
+
+
+class Closure(Mean):
+    """Steps by an optimizer that evaluates its closure several times."""
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.LBFGS(self.parameters(), lr=1e-6, max_iter=4, tolerance_change=0, tolerance_grad=0)
+
+
+def test_of_an_optimizer_with_a_closure_a_step_is_one_gradient(tmp_path: Path) -> None:
+    watching = monitor()
+    fit(tmp_path, Closure(), watching, max_steps=70)
+    assert [report.step for report in watching.reports] == [64]
+    assert watching.reports[0].whole_model.noise_norm == pytest.approx((5 * 40 / 16) ** 0.5, rel=0.15)
+
+
+class Accumulating(Mean):
+    """Accumulates by itself over four batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def gradient_noise_step(self, batch: Any, batch_idx: int) -> Tensor | None:
+        return super().training_step(batch, batch_idx)
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
+        optimizer: Any = self.optimizers()
+        self.manual_backward(self.gradient_noise_step(batch, batch_idx) / 4)
+        if batch_idx % 4 == 3:
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+def test_steps_that_were_not_seen_part_the_windows(tmp_path: Path) -> None:
+    watching = monitor(every_n_steps=300, num_minibatches=16)
+    fit(tmp_path, Accumulating(), watching, max_steps=-1, max_epochs=50)
+    assert len(watching.reports) >= 2
+    for report in watching.reports:
+        assert report.minibatch_size == 64
+        assert report.whole_model.noise_norm == pytest.approx((5 * 40 / 64) ** 0.5, rel=0.25)
+
+
+def test_a_gradient_that_could_not_be_kept_begins_a_new_window(tmp_path: Path, monkeypatch: Any) -> None:
+    row, calls = TrainingGradients._row, []
+
+    def failing(source: TrainingGradients, measured: Any) -> Tensor:
+        calls.append(measured)
+        if len(calls) == 21:
+            raise MemoryError("broken on purpose")
+        return row(source, measured)
+
+    monkeypatch.setattr(TrainingGradients, "_row", failing)
+    watching = monitor(on_error="warn")
+    with pytest.warns(UserWarning, match="the gradient of step 20 could not be kept"):
+        fit(tmp_path, Mean(), watching)
+    assert [report.step for report in watching.reports] == [85, 128, 192]
+
+
+class Empty(Mean):
+    def __init__(self) -> None:
+        super().__init__()
+        self.nothing = nn.Parameter(torch.zeros(0))
+
+
+def test_a_group_without_coordinates_is_nan_and_the_others_are_measured(tmp_path: Path) -> None:
+    watching = monitor(num_minibatches=16)
+    fit(tmp_path, Empty(), watching)
+    groups = {each.group: each for each in watching.reports[-1].measurements}
+    assert groups["nothing"].alpha != groups["nothing"].alpha
+    assert groups["whole_model"].alpha > 1.5
