@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from typing import Any, Literal
 
 import torch
@@ -76,7 +76,11 @@ class _Loop:
 
 def _vectorize(minibatches: Iterable[Minibatch], recorder: Recorder, vectorizer: Vectorizer, together: int) -> None:
     """Records minibatches in chunks of one kind and shape."""
-    for (is_draw, _), kind in groupby(minibatches, key=lambda minibatch: (minibatch.is_draw, shapes(minibatch))):
+    stream = iter(minibatches)
+    for first in islice(stream, 1):
+        vectorizer.check(first)
+        stream = chain([first], stream)
+    for (is_draw, _), kind in groupby(stream, key=lambda minibatch: (minibatch.is_draw, shapes(minibatch))):
         while chunk := list(islice(kind, together)):
             if is_draw:
                 gradients = vectorizer.each(chunk)

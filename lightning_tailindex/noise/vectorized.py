@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
@@ -13,6 +15,8 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from .minibatches import Minibatch
+from .random_state import isolated_random_state
+from .recorder import flat_gradient
 from .sharded import is_sharded
 
 __all__ = ["CannotVectorizeError", "Vectorizer", "num_together", "pays", "shapes"]
@@ -79,8 +83,38 @@ class Vectorizer:
             raise CannotVectorizeError("the module has lazy parameters")
         if any(map(is_sharded, measured.values())):
             raise CannotVectorizeError("the module is sharded")
-        self._loss = _Loss(module, loss_fn)
+        self._loss, self._loss_fn = _Loss(module, loss_fn), loss_fn
+        self._measured = tuple(measured.values())
         self._weights = {f"module.{name}": parameter.detach() for name, parameter in measured.items()}
+
+    def check(self, minibatch: Minibatch) -> None:
+        """Refuses a loss that hangs on what would be the same for many minibatches, because it is called once for them.
+
+        That are random numbers of Python and NumPy, the number of the batch and what the module counts itself: the loss
+        is then another one when it is computed again. Random numbers of torch are drawn anew for each minibatch.
+
+        Args:
+            minibatch: A minibatch, of which the gradient is computed twice.
+
+        Raises:
+            CannotVectorizeError: If the two differ, or Python's or NumPy's random numbers are drawn.
+        """
+        with _telling():
+            first, second = self._alone(minibatch), self._alone(minibatch)
+            room = 1e-3 * first.abs().amax()  # some operations on a GPU add up in another order each time
+            if not bool(((first - second).abs() <= room).logical_or((first != first) & (second != second)).all()):
+                raise ValueError("a batch has another loss each time, by its number or a state that the module keeps")
+
+    def _alone(self, minibatch: Minibatch) -> Tensor:
+        """The gradient of one minibatch, flat, with the same random numbers of torch each time."""
+        with isolated_random_state(0, self._measured[0].device):
+            before = _other_random_state()
+            loss = torch.stack([self._loss_fn(batch) for batch in minibatch.batches]).mean()
+            if _other_random_state() != before:
+                raise ValueError("random numbers of Python or NumPy would be the same for many minibatches")
+            found = torch.autograd.grad(loss, self._measured, allow_unused=True)
+        parts = [torch.zeros_like(p) if g is None else g for p, g in zip(self._measured, found, strict=True)]
+        return torch.cat([flat_gradient(part) for part in parts])
 
     def each(self, minibatches: Sequence[Minibatch]) -> dict[str, Tensor]:
         """Computes the gradient of each minibatch.
@@ -124,6 +158,12 @@ class Vectorizer:
             return torch.stack(losses).mean()
 
         return loss
+
+
+def _other_random_state() -> tuple[object, ...]:
+    """The global random states that are not torch's, to compare."""
+    name, numbers, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 -- what users' transforms draw from
+    return random.getstate(), name, np.asarray(numbers).tobytes(), tuple(rest)
 
 
 @contextmanager

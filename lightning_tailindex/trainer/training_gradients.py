@@ -93,21 +93,24 @@ class TrainingGradients(NoiseSource):
 
     def see_gradients(self, module: LightningModule) -> None:
         """Keeps sampled coordinates of the gradients."""
-        step = module.trainer.global_step
+        step, size, self._size = module.trainer.global_step, self._size, 0
         if step == self._last_step:
             return  # an optimizer that evaluates its closure once more
         if step != self._last_step + 1:
             self._forget()  # pairs are of consecutive steps
         self._last_step = _NONE  # if this one cannot be kept
-        self._see_step(module)
+        if not self._is_cut(module.trainer, size):
+            self._see_step(module)
         self._last_step = step
 
+    def _is_cut(self, trainer: Trainer, size: int) -> bool:
+        """Whether a step has fewer samples than others in any process, as the last one of an epoch may have."""
+        is_short, self._usual_size = size < self._usual_size, max(self._usual_size, size)
+        return trainer.is_last_batch and not processes(trainer).all(not is_short)
+
     def _see_step(self, module: LightningModule) -> None:
-        size, self._size = self._size, 0
         measured = measured_parameters(module, self._settings.patterns)
-        is_cut = module.trainer.is_last_batch and size < self._usual_size
-        self._usual_size = max(self._usual_size, size)
-        if is_cut or all(parameter.grad is None for parameter in measured.values()):
+        if all(parameter.grad is None for parameter in measured.values()):
             return
         self._adapt(measured)
         self._rows.append(self._row(measured))

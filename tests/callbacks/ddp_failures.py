@@ -22,9 +22,10 @@ from lightning_tailindex import TailIndexMonitor
 from lightning_tailindex.noise.pairs import PairRecorder
 from lightning_tailindex.noise.processes import NoiseUnit
 from lightning_tailindex.noise.recorder import Recorder
+from lightning_tailindex.trainer import TrainingGradients
 from tests.callbacks.ddp_training import shuffled, train
 from tests.callbacks.fragile import Armed, FragileData, FragileEstimator, FragileNet, raises
-from tests.callbacks.training_trace import Net
+from tests.callbacks.training_trace import Net, NoisyData
 
 RANK = int(os.environ.get("LOCAL_RANK", "0"))
 
@@ -65,6 +66,7 @@ class Stage:
     estimator: Any = "grouped_mle"
     max_coordinates: int | None = 1024
     noise_unit: NoiseUnit = "step"
+    source: Any = "extra"
 
     def monitor(self, on_error: Any) -> TailIndexMonitor:
         return TailIndexMonitor(
@@ -73,6 +75,7 @@ class Stage:
             estimators=self.estimator,
             max_coordinates=self.max_coordinates,
             noise_unit=self.noise_unit,
+            source=self.source,
             on_error=on_error,
         )
 
@@ -115,6 +118,34 @@ class FragileMethod:
         self._is_armed, self.calls = is_armed, 0
 
 
+class FailsNext:
+    """Lets a method need more memory than there is, the next time that it is called after it was armed."""
+
+    def __init__(self, owner: type, name: str) -> None:
+        self._is_armed = False
+        method = getattr(owner, name)
+
+        def failing(*args: Any) -> Any:
+            is_due, self._is_armed = self._is_armed, False
+            if is_due:
+                raise torch.OutOfMemoryError("broken on purpose")
+            return method(*args)
+
+        setattr(owner, name, failing)
+
+    @property
+    def is_armed(self) -> bool:
+        return self._is_armed
+
+    @is_armed.setter
+    def is_armed(self, is_armed: bool) -> None:
+        self._is_armed |= is_armed
+
+
+def two_by_two() -> DataLoader[Any]:
+    return DataLoader(NoisyData(160), batch_size=2, shuffle=True)
+
+
 def data_set(trainer: Trainer) -> Any:
     return trainer.train_dataloader.dataset
 
@@ -127,6 +158,7 @@ ESTIMATOR = FragileEstimator()
 FULL_GRADIENT = FragileMethod(Recorder, "full_gradient")
 COPY = FragileMethod(PairRecorder, "_of")
 TOGETHER = FragileMethod(PairRecorder, "_together")
+ROW, GROUP = FailsNext(TrainingGradients, "_row"), FailsNext(TrainingGradients, "_group")
 STAGES = {
     "data": Stage(data=fragile_data, target=data_set),
     "data, every coordinate": Stage(data=fragile_data, target=data_set, max_coordinates=None),
@@ -136,6 +168,8 @@ STAGES = {
     "full gradient": Stage(target=lambda trainer: FULL_GRADIENT),
     "a draw, every coordinate": Stage(target=lambda trainer: COPY, max_coordinates=None),
     "averages, every coordinate": Stage(target=lambda trainer: TOGETHER, max_coordinates=None, noise_unit="loader"),
+    "a step of training": Stage(data=two_by_two, target=lambda trainer: ROW, source="training"),
+    "the steps of training": Stage(data=two_by_two, target=lambda trainer: GROUP, source="training"),
     "a stream": Stage(data=stream(lambda number: False)),
     "a batch of a stream": Stage(data=stream(lambda number: number == 20)),
     "every batch of a stream": Stage(data=stream(lambda number: True)),
