@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from types import MethodType
 from typing import TypeVar
 
 from torch import Tensor, nn
@@ -16,23 +17,38 @@ __all__ = ["alias_shadow"]
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
-_REBOUND = ("training_step", "gradient_noise_step", "forward")
-"""Instance attributes of these names (torch.compile leaves some) would still call the original module."""
+_COMPILED = ("training_step", "gradient_noise_step", "forward")
+"""Methods that may be compiled ones, which Lightning sets on the module; they would still call the original."""
 
 
-def _alias(parameter: nn.Parameter) -> nn.Parameter:
-    alias = nn.Parameter(parameter.detach(), requires_grad=True)
+def _alias(parameter: nn.Parameter, is_written: bool) -> nn.Parameter:
+    alias = nn.Parameter(parameter.detach().clone() if is_written else parameter.detach(), requires_grad=True)
     vars(alias).update(vars(parameter))
     return alias
 
 
-def _replacement(item: object) -> object | None:
+def _written(module: nn.Module) -> set[int]:
+    """Finds weights that a forward pass writes: embeddings with ``max_norm`` shorten the rows that they look up."""
+    embeddings = (part for part in module.modules() if isinstance(part, (nn.Embedding, nn.EmbeddingBag)))
+    return {id(part.weight) for part in embeddings if part.max_norm is not None}
+
+
+def _replacement(item: object, written: Collection[int]) -> object | None:
     if isinstance(item, nn.Parameter):
         is_measured = item.requires_grad and not isinstance(item, UninitializedParameter)
-        return _alias(item) if is_measured else None
+        return _alias(item, id(item) in written) if is_measured else None
     if isinstance(item, Tensor) and item.grad_fn is not None:
         return item.detach().clone()  # deepcopy refuses tensors that are not leaves
     return item if isinstance(item, (Dataset, DataLoader)) else None
+
+
+def _uncompile(module: nn.Module, shadow: nn.Module, name: str) -> None:
+    """Gives the shadow a method as it was before it was compiled; another one that was set is copied already."""
+    original = getattr(vars(module).get(name), "_torchdynamo_orig_callable", None)
+    if original is not None:
+        vars(shadow).pop(name, None)
+        if isinstance(original, MethodType) and original.__self__ is module:
+            vars(shadow)[name] = MethodType(original.__func__, shadow)
 
 
 def _is_compiled(module: nn.Module) -> bool:
@@ -50,8 +66,9 @@ def _kept_by_compiler(module: nn.Module) -> set[int]:
 def alias_shadow(module: ModuleT, replace: Callable[[object], object | None] = lambda item: None) -> ModuleT:
     """Copies a module so that computing on the copy leaves no trace in the original.
 
-    Trainable parameters become new leaves that share the original's storage: no weight is copied, and no ``.grad``
-    and no hook of the original's parameters is touched. Everything else, buffers, metrics, Python attributes and what
+    Trainable parameters become new leaves that share the original's storage: no weight is copied, but those of
+    embeddings with ``max_norm``, which a forward pass writes, and no ``.grad`` and no hook of the original's parameters
+    is touched. Everything else, buffers, metrics, Python attributes and what
     closures captured, is the copy's own. Parameters that do not require a gradient are copied too, because a training
     step may write them (momentum encoders do). Data sets, loaders and what Python cannot copy (locks, open files) are
     shared. The shadow of a module that ``fully_shard`` has sharded (FSDP2) is sharded the same way, around the same
@@ -68,7 +85,7 @@ def alias_shadow(module: ModuleT, replace: Callable[[object], object | None] = l
     Raises:
         TypeError: If the module holds an iterator, which can neither be copied nor shared.
     """
-    kept, parts = _kept_by_compiler(module), sharded_parts(module)
+    kept, parts, written = _kept_by_compiler(module), sharded_parts(module), _written(module)
     gather_no_more(module)
 
     def rule(item: object) -> object | None:
@@ -78,11 +95,11 @@ def alias_shadow(module: ModuleT, replace: Callable[[object], object | None] = l
             if replacement is None and isinstance(item, nn.Module) and _is_compiled(item):
                 # it answers for what is sharded within, also when asked to be copied
                 replacement = CopyAs(type(item))
-        return _replacement(item) if replacement is None else replacement
+        return _replacement(item, written) if replacement is None else replacement
 
     shadow = copy_with(module, rule)
-    for name in _REBOUND:
-        vars(shadow).pop(name, None)
+    for name in _COMPILED:
+        _uncompile(module, shadow, name)
     for part in filter(_is_compiled, shadow.modules()):
         vars(part)["forward"] = part.get_submodule("_orig_mod").__call__
     if parts:

@@ -117,6 +117,9 @@ class ExtraMinibatches(NoiseSource):
             data = self._data(trainer)
             plan = self._plan(trainer, data)
             measured = measured_parameters(shadow, settings.patterns)
+            pairs = settings.pairs(measured, together)
+            # each of such draws waits for the others': none can begin anew with the loop
+            engine = "loop" if pairs is not None and together.per_draw > 1 else self._engine
             return collect_gradients(
                 shadow,
                 measured,
@@ -127,6 +130,6 @@ class ExtraMinibatches(NoiseSource):
                 max_coordinates=settings.sample_size,
                 seed=settings.seed,
                 scale_loss=needs_loss_scale(trainer),
-                engine=self._engine,
-                pairs=settings.pairs(measured, together),
+                engine=engine,
+                pairs=pairs,
             )

@@ -11,6 +11,7 @@ from types import MethodType
 from typing import Any, TypeVar
 
 import torch
+from torch.optim import Optimizer
 
 from lightning_tailindex.noise.copying import copy_data
 from lightning_tailindex.noise.random_state import isolated_random_state
@@ -70,13 +71,24 @@ def _shallow(item: T) -> T:
     return twin
 
 
+def _copy_optimizer(optimizer: Optimizer, copies: dict[int, object]) -> object:
+    """Copies an optimizer, and those that it wraps, with parameter groups of their own."""
+    if id(optimizer) not in copies:
+        reading = copies[id(optimizer)] = _shallow(optimizer)
+        for name, value in vars(optimizer).items():
+            if isinstance(value, Optimizer):
+                vars(reading)[name] = _copy_optimizer(value, copies)
+        if "param_groups" in vars(optimizer):  # else a property, which reads those of the wrapped one
+            vars(reading)["param_groups"] = [dict(group) for group in optimizer.param_groups]
+    return copies[id(optimizer)]
+
+
 def _twin_of_strategy(trainer: Trainer) -> Strategy:
     """Returns a strategy whose optimizers and schedulers can be read, and written without effect on the real ones."""
     twin = copy.copy(trainer.strategy)
     copies: dict[int, object] = {}
     for optimizer in trainer.strategy.optimizers:
-        reading = copies[id(optimizer)] = _shallow(optimizer)
-        reading.param_groups = [dict(group) for group in optimizer.param_groups]
+        _copy_optimizer(optimizer, copies)
     twin.optimizers = [copies[id(optimizer)] for optimizer in trainer.strategy.optimizers]  # type: ignore[misc]
     twin.lr_scheduler_configs = [copy.copy(config) for config in trainer.strategy.lr_scheduler_configs]
     for config in twin.lr_scheduler_configs:

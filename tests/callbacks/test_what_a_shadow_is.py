@@ -1,0 +1,197 @@
+"""What is measured is the module as it is trained: with methods that were set on it, and weights that it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_tailindex import SharpnessMonitor, TailIndexMonitor
+
+
+class Net(LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(6, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(torch.tanh(self.body(x)))
+        return out
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> Any:
+        return SGD(self.parameters(), lr=0.05)
+
+
+def fit(path: Path, module: Callable[[], LightningModule], *callbacks: Callback) -> LightningModule:
+    seed_everything(0)
+    x = torch.randn(256, 6, generator=torch.Generator().manual_seed(0))
+    net = module()
+    own = {"default_root_dir": path, "logger": False, "enable_checkpointing": False, "accelerator": "cpu"}
+    quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "max_epochs": 2}
+    data = DataLoader(TensorDataset(x, (x.sum(1) > 0).long()), batch_size=8, shuffle=True)
+    Trainer(**own, **quiet, callbacks=list(callbacks)).fit(net, data)
+    return net
+
+
+def noise(path: Path, module: Callable[[], LightningModule]) -> float:
+    monitor = TailIndexMonitor(100, num_minibatches=16, on_error="raise")
+    fit(path, module, monitor)
+    return monitor.reports[0].whole_model.noise_norm
+
+
+class Assigned(Net):
+    """Trains by a method that was set on the instance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.training_step = self.louder  # type: ignore[method-assign]
+
+    def louder(self, batch: Any, batch_idx: int) -> Tensor:
+        return 100 * nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+
+class AssignedForward(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.forward = self.louder  # type: ignore[method-assign]
+
+    def louder(self, x: Tensor) -> Tensor:
+        return Net.forward(self, x) * 5
+
+
+class AssignedFunction(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.training_step = lambda batch, batch_idx: 100 * Net.training_step(self, batch, batch_idx)  # type: ignore[method-assign]
+
+
+class CompiledSteps(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.training_step = torch.compile(self.louder, backend="eager")  # type: ignore[method-assign]
+        self.forward = torch.compile(self.forward, backend="eager")  # type: ignore[method-assign]
+
+    def louder(self, batch: Any, batch_idx: int) -> Tensor:
+        return 100 * nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+
+@pytest.mark.parametrize(("module", "least"), [(Assigned, 50), (AssignedFunction, 50), (AssignedForward, 2)])
+def test_methods_that_were_set_on_the_module_are_measured(module: type[Net], least: float, tmp_path: Path) -> None:
+    assert noise(tmp_path, module) > least * noise(tmp_path, Net)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch.compile's own
+def test_compiled_methods_are_measured_as_they_were_before(tmp_path: Path) -> None:
+    assert noise(tmp_path, CompiledSteps) == pytest.approx(noise(tmp_path, Assigned), rel=1e-4)
+
+
+class Shortening(Net):
+    """Forward passes shorten the embeddings that they look up."""
+
+    has_bags = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(50, 6, max_norm=0.5)
+        self.bags = nn.EmbeddingBag(50, 6, max_norm=0.5)
+        self.tied = self.words
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        index = (batch[0].abs() * 10).long().clamp(max=49)
+        bags = self.bags(index) if self.has_bags else 0.0
+        return super().training_step([self.tied(index).sum(1) + bags, batch[1]], batch_idx)
+
+
+class ShorteningWords(Shortening):
+    has_bags = False  # which cannot be differentiated twice
+
+
+@pytest.mark.parametrize("engine", ["loop", "vectorized", "sharpness"])
+def test_weights_that_a_forward_pass_writes_are_left_alone(engine: Any, tmp_path: Path) -> None:
+    monitor: Any = SharpnessMonitor(10, on_error="raise", trace_samples=None)
+    module = ShorteningWords if engine == "sharpness" else Shortening
+    if engine != "sharpness":
+        monitor = TailIndexMonitor(10, num_minibatches=16, engine=engine, on_error="raise")
+    without, watched = fit(tmp_path, module), fit(tmp_path, module, monitor)
+    assert len(monitor.reports) > 1
+    for name, weight in without.state_dict().items():
+        assert torch.equal(weight, watched.state_dict()[name]), name
+    assert not torch.equal(without.get_parameter("words.weight"), Shortening().words.weight)
+
+
+class Wrapper(Optimizer):
+    """Hands everything on to another optimizer."""
+
+    def __init__(self, base: Optimizer) -> None:
+        self.base, self.defaults = base, base.defaults
+
+    @property
+    def param_groups(self) -> Any:  # type: ignore[override]
+        return self.base.param_groups
+
+    @property
+    def state(self) -> Any:  # type: ignore[override]
+        return self.base.state
+
+    def step(self, closure: Any = None) -> Any:  # type: ignore[override]
+        return self.base.step(closure)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.base.zero_grad(set_to_none)
+
+    def state_dict(self) -> Any:
+        return self.base.state_dict()
+
+
+class Reaching(Wrapper):
+    """Lets its groups be replaced through it."""
+
+    @property
+    def param_groups(self) -> Any:  # type: ignore[override]
+        return self.base.param_groups
+
+    @param_groups.setter
+    def param_groups(self, groups: Any) -> None:
+        self.base.param_groups = groups
+
+
+class Wrapped(Net):
+    wrapper: type[Wrapper] = Wrapper
+
+    def configure_optimizers(self) -> Any:
+        return self.wrapper(SGD(self.parameters(), lr=0.05))
+
+    def on_train_start(self) -> None:
+        optimizer: Any = self.optimizers()
+        self.first = optimizer.param_groups[0]
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        optimizer: Any = self.optimizers()
+        optimizer.param_groups[0]["momentum"] = 0.5  # in a measurement, of the copy
+        return super().training_step(batch, batch_idx)
+
+    def on_train_epoch_end(self) -> None:
+        self.first["lr"] *= 0.1
+
+
+class WrappedReaching(Wrapped):
+    wrapper = Reaching
+
+
+@pytest.mark.parametrize("module", [Wrapped, WrappedReaching])
+def test_wrapped_optimizers_are_left_alone(module: type[Wrapped], tmp_path: Path) -> None:
+    monitor = TailIndexMonitor(10, num_minibatches=16, engine="loop", on_error="raise")
+    without, watched = fit(tmp_path, module), fit(tmp_path, module, monitor)
+    assert len(monitor.reports) > 1
+    for name, weight in without.state_dict().items():
+        assert torch.equal(weight, watched.state_dict()[name]), name
