@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from lightning_tailindex.analysis import analyse_iterates
 from lightning_tailindex.loggers import IterateFigureName, IteratePresentation
-from lightning_tailindex.noise.groups import GroupingName, compile_patterns, resolve_grouping
+from lightning_tailindex.noise.groups import GroupingName, check_grouping, compile_patterns, resolve_grouping
 from lightning_tailindex.noise.random_state import derived_seed
 from lightning_tailindex.records import IterateReport
 from lightning_tailindex.trainer import (
@@ -147,6 +147,7 @@ class IterateTailIndexMonitor(Monitor[IterateReport]):
 
     def _begin(self, trainer: Trainer, module: LightningModule) -> tuple[int, str, str]:
         check_parameters(trainer, module, self.settings.patterns)
+        check_grouping(module, self.settings.patterns, self.settings.grouping)
         self._found = None if trainer.global_step == 0 else self._burn_in
         self._watch = IterateWatch(trainer, self.settings, self._found)
         windows = self.settings.beginning(self._found, optimizer_steps(trainer), last_step(trainer, module))

@@ -10,7 +10,7 @@ from typing import Any, Literal, final, get_args
 from lightning_tailindex.analysis import Estimators, analyse, resolve_estimators
 from lightning_tailindex.loggers import FigureName, NoisePresentation
 from lightning_tailindex.noise.engine import Engine
-from lightning_tailindex.noise.groups import GroupingName, compile_patterns, resolve_grouping
+from lightning_tailindex.noise.groups import GroupingName, check_grouping, compile_patterns, resolve_grouping
 from lightning_tailindex.noise.processes import NoiseUnit
 from lightning_tailindex.noise.random_state import derived_seed, isolated_random_state
 from lightning_tailindex.records import Report
@@ -141,10 +141,11 @@ class TailIndexMonitor(Monitor[Report]):
         self._source: NoiseSource | None = None
 
     def _check(self, trainer: Trainer, module: LightningModule) -> None:
-        check_measurable(trainer, module, self.settings.noise_unit)
+        check_measurable(trainer, module, self.settings.noise_unit, calls_step=self.source == "extra")
 
     def _begin(self, trainer: Trainer, module: LightningModule) -> tuple[int, str, str]:
         check_parameters(trainer, module, self.settings.patterns)
+        check_grouping(module, self.settings.patterns, self.settings.grouping)
         if self.source == "training":
             self._source = TrainingGradients(trainer, self.settings)
         else:

@@ -171,5 +171,5 @@ def laws(report: Report) -> dict[str, Table]:
     Returns:
         The table by its tag.
     """
-    cells = tuple((m.group, m.law, f"{m.alpha:.2f}", f"{m.gaussian_p_value:.3f}") for m in report.headline)
-    return {"tail_index_law": Table(("group", "best law", "α", "p-value of the Gaussian"), cells)}
+    cells = tuple((m.group, m.law, f"{m.alpha:.2f}", f"{m.gaussian_p_value:.3f}", m.note) for m in report.headline)
+    return {"tail_index_law": Table(("group", "best law", "α", "p-value of the Gaussian", "note"), cells)}

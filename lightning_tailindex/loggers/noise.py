@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from lightning_tailindex.noise.groups import WHOLE_MODEL
+from lightning_tailindex.noise.groups import WHOLE_MODEL, listed
 from lightning_tailindex.records import Histogram, Report
 
 from .charts import charts
@@ -55,6 +56,18 @@ class NoisePresentation(Presentation[Report]):
     def tables(self, report: Report) -> dict[str, Table]:
         """Names the table of the laws that fit best."""
         return laws(report)
+
+    def notes(self, report: Report) -> dict[str, str]:
+        """Says, too, which groups have no tail index, and why."""
+        groups: dict[str, list[str]] = {}
+        for each in report.headline:
+            if math.isnan(each.alpha) and each.note:
+                groups.setdefault(each.note, []).append(each.group)
+        unknown = {
+            f"no tail index of {names[0]}": f"no tail index of {listed(names)} at step {report.step}: {note}"
+            for note, names in groups.items()
+        }
+        return {**super().notes(report), **unknown}
 
     def charts(self, report: Report) -> tuple[Lines | Band, ...]:
         """Lays out the tail index over groups, with its interval, and over aggregated minibatches."""

@@ -50,6 +50,10 @@ class Presentation(ABC, Generic[ReportT]):
         """Names the tables of a report; there are none unless a subclass says so."""
         return {}
 
+    def notes(self, report: ReportT) -> dict[str, str]:
+        """Says what the user has to know of a report, each sentence once a run by what it is about."""
+        return {report.note: report.note} if report.note else {}
+
     @abstractmethod
     def charts(self, report: ReportT) -> tuple[Lines | Band, ...]:
         """Lays out a few charts, given the first report of a run."""

@@ -79,9 +79,10 @@ class Publisher(Generic[ReportT]):
             publishers: Those of all monitors of the run, this one among them.
         """
         report = reports[-1]
-        if report.note and report.note not in self._told:
-            self._told.add(report.note)
-            self.tell(f"{self.who}: {report.note}.")
+        for about, note in self.presentation.notes(report).items():
+            if about not in self._told:
+                self._told.add(about)
+                self.tell(f"{self.who}: {note}.")
         for sink in self._sinks:
             with self.guard(f"{sink.name} could not log the report of step {report.step}"):
                 self._write(sink, report, publishers)

@@ -13,15 +13,19 @@ __all__ = [
     "GROUPINGS",
     "WHOLE_MODEL",
     "GroupingName",
+    "check_grouping",
     "check_patterns",
     "compile_patterns",
     "group_names",
+    "listed",
     "measured_parameters",
     "resolve_grouping",
 ]
 
 WHOLE_MODEL = "whole_model"
 """Name of the group of all measured parameters; no submodule is called so, while many are called ``model``."""
+
+_MOST_LISTED = 8
 
 Grouping = Callable[[str], str]
 GroupingName = Literal["module", "parameter", "model"]
@@ -142,7 +146,9 @@ def measured_parameters(module: nn.Module, patterns: Iterable[re.Pattern[str]] =
     }
     chosen = {n: p for n, p in trainable.items() if not wanted or any(pattern.search(n) for pattern in wanted)}
     if not chosen:
-        rule = f" that match {[pattern.pattern for pattern in wanted]}; it has {list(trainable)[:8]}" if wanted else ""
+        rule = (
+            f" that match {[pattern.pattern for pattern in wanted]}; it has {listed(list(trainable))}" if wanted else ""
+        )
         raise ValueError(f"{type(module).__name__} has no trainable parameters to measure{rule}.")
     return chosen
 
@@ -161,8 +167,36 @@ def check_patterns(module: nn.Module, patterns: Iterable[re.Pattern[str]]) -> No
     for pattern in patterns:
         if not any(pattern.search(name) for name in names):
             raise ValueError(
-                f"parameters: {pattern.pattern!r} matches no parameter of {type(module).__name__}, it has {names[:8]}."
+                f"parameters: {pattern.pattern!r} matches no parameter of {type(module).__name__},"
+                f" it has {listed(names)}."
             )
+
+
+def check_grouping(module: nn.Module, patterns: Iterable[re.Pattern[str]], grouping: Grouping) -> None:
+    """Refuses a grouping that does not work for the names of the trainable parameters, be they lazy.
+
+    Args:
+        module: The module.
+        patterns: Expressions of the names of the parameters to measure; none for all.
+        grouping: Function from a parameter's name to its group's.
+
+    Raises:
+        ValueError: If it fails, gives something that is no name, or the whole model's name to some of them.
+    """
+    wanted = tuple(patterns)
+    names = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
+    group_names([n for n in names if not wanted or any(pattern.search(n) for pattern in wanted)], grouping)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Lists a few names, and says how many more there are.
+
+    Example:
+        >>> listed(["a", "b"]), listed(list("abcdefghij"))[-14:]
+        ("'a', 'b'", "'h' and 2 more")
+    """
+    more = len(names) - _MOST_LISTED
+    return ", ".join(map(repr, names[:_MOST_LISTED])) + (f" and {more} more" if more > 0 else "")
 
 
 def group_names(parameter_names: Iterable[str], grouping: Grouping) -> dict[str, tuple[str, ...]]:
@@ -176,7 +210,8 @@ def group_names(parameter_names: Iterable[str], grouping: Grouping) -> dict[str,
         The names of the parameters of each group.
 
     Raises:
-        ValueError: If a group's name is not a text, or is that of the whole model without being it.
+        ValueError: If the function fails, or a group's name is not a text, or is that of the whole model without
+            being it.
 
     Example:
         >>> group_names(["a.weight", "a.bias", "b.weight"], by_module)["a"]
@@ -185,7 +220,10 @@ def group_names(parameter_names: Iterable[str], grouping: Grouping) -> dict[str,
     names = tuple(parameter_names)
     groups: dict[str, tuple[str, ...]] = {}
     for name in names:
-        group = grouping(name)
+        try:
+            group = grouping(name)
+        except Exception as error:
+            raise ValueError(f"group_by failed for {name!r}: {type(error).__name__}: {error}.") from error
         if not isinstance(group, str) or not group:
             raise ValueError(f"group_by must give each parameter the name of its group, got {group!r} for {name!r}.")
         groups[group] = (*groups.get(group, ()), name)

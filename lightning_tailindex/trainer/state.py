@@ -91,7 +91,12 @@ def check_alone(trainer: Trainer, name: str) -> None:
 
 
 def check_measurable(
-    trainer: Trainer, module: LightningModule, noise_unit: NoiseUnit, what: str = "The gradient noise"
+    trainer: Trainer,
+    module: LightningModule,
+    noise_unit: NoiseUnit,
+    what: str = "The gradient noise",
+    *,
+    calls_step: bool = True,
 ) -> None:
     """Refuses what cannot be measured, before training starts.
 
@@ -100,6 +105,7 @@ def check_measurable(
         module: The module that it will train.
         noise_unit: What a draw is.
         what: What is to be measured.
+        calls_step: Whether it is measured by calling ``training_step``.
 
     Raises:
         MisconfigurationException: If the strategy replaces gradients or shards in a way that is not supported, or if
@@ -110,7 +116,7 @@ def check_measurable(
     if reason is not None:
         name = type(trainer.strategy).__name__
         raise MisconfigurationException(f"{what} cannot be measured under {name}: {reason}.")
-    if callable(getattr(module, STEP_METHOD, None)):
+    if not calls_step or callable(getattr(module, STEP_METHOD, None)):
         return
     name, advice = type(module).__name__, f"Define {STEP_METHOD}(self, batch, batch_idx) on it, which returns the loss."
     if not module.automatic_optimization:

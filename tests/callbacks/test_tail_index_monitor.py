@@ -333,9 +333,17 @@ class Awkward(TwoLayers):
         return super().training_step([self.frozen(batch[0]), batch[1]], batch_idx)
 
 
-def test_a_group_without_a_usable_draw_reads_nan_and_says_why(data: DataLoader[Any], tmp_path: Path) -> None:
+def test_a_group_without_a_usable_draw_reads_nan_and_says_why(
+    data: DataLoader[Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     monitor = small()
     fit(Awkward(), data, monitor, logger=TensorBoardLogger(tmp_path, "", ""))
+    assert len(monitor.reports) > 1
+    said = "TailIndexMonitor: no tail index of 'unused' at step 0: no gradient reached this group."
+    assert [record.getMessage() for record in caplog.records if "no tail index" in record.getMessage()] == [said]
+    events = EventAccumulator(str(tmp_path)).Reload()
+    (table,) = events.Tensors("tail_index_law/text_summary")[0].tensor_proto.string_val
+    assert [line for line in table.decode().splitlines() if line.endswith("| no gradient reached this group |")]
     groups = by_group(monitor.reports[0])
     assert list(groups) == ["first", "second", "unused", "whole_model"]
     assert math.isnan(groups["unused"].alpha)

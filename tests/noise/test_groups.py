@@ -5,6 +5,7 @@ from torch import nn
 from lightning_tailindex.noise.coordinates import sample_coordinates
 from lightning_tailindex.noise.groups import (
     WHOLE_MODEL,
+    check_grouping,
     check_patterns,
     compile_patterns,
     group_names,
@@ -65,7 +66,7 @@ def test_bad_arguments_name_the_rule_and_the_value() -> None:
     with pytest.raises(ValueError, match="at least one regular expression"):
         compile_patterns([])
     with pytest.raises(
-        ValueError, match=r"Tied has no trainable parameters to measure that match \['nothing'\]; it has \['temp"
+        ValueError, match=r"Tied has no trainable parameters to measure that match \['nothing'\]; it has 'temp"
     ):
         measured_parameters(Tied(), compile_patterns("nothing"))
     with pytest.raises(ValueError, match="group_by must be one of"):
@@ -76,6 +77,12 @@ def test_bad_arguments_name_the_rule_and_the_value() -> None:
         group_names(["a.weight"], lambda name: None)  # type: ignore[arg-type, return-value]
     with pytest.raises(ValueError, match="keep the name 'whole_model'"):
         group_names(["whole_model.weight", "b.weight"], resolve_grouping("module"))
+    with pytest.raises(ValueError, match="group_by failed for 'a.weight': IndexError: list index out of range"):
+        group_names(["a.weight"], lambda name: name.split(".")[5])
+    with pytest.raises(ValueError, match="group_by failed for 'temperature': KeyError: 'temperature'"):
+        check_grouping(Tied(), (), {}.__getitem__)
+    check_grouping(Tied(), compile_patterns("frozen"), {}.__getitem__)  # of those that are not measured nobody asks
+    check_grouping(Tied(), compile_patterns("lazy"), str)
     with pytest.raises(ValueError, match="'nothing' matches no parameter of Tied"):
         check_patterns(Tied(), compile_patterns(["embed", "nothing"]))
     check_patterns(Tied(), compile_patterns(["frozen", "lazy"]))
