@@ -121,7 +121,11 @@ class SymmetricStable(Distribution):
         return self._like(torch.where(z < 0, both / 2, 1 - both / 2))
 
     def icdf(self, value: Tensor) -> Tensor:
-        """Returns the quantile of ``value`` in [0, 1], with derivatives by the implicit function theorem."""
+        """Returns the quantile of ``value`` in [0, 1], with derivatives by the implicit function theorem.
+
+        NaN outside [0, 1], infinite where the quantile is above 8e307 times the scale. The derivative is 0 where the
+        density underflows.
+        """
         p, alpha = _double(value), _double(self.alpha)
         p, alpha = p * torch.ones_like(alpha), alpha * torch.ones_like(p)
         tail = torch.minimum(p, 1 - p)
@@ -129,8 +133,10 @@ class SymmetricStable(Distribution):
         with torch.no_grad():
             x = solve_survival(torch.where(inner, 2 * tail, 0.5).log(), alpha)
         slope = 2 * torch.exp(evaluate(x, alpha, False)).detach()
+        slope = torch.where(slope > 0, slope, math.inf)
         excess = torch.exp(evaluate(x, alpha, True)) - 2 * tail
-        x = torch.where(inner, x + (excess - excess.detach()) / slope, torch.where(tail > 0, 0.0, math.inf))
+        outer = torch.where(tail == 0, math.inf, torch.where(tail == 0.5, 0.0, math.nan))
+        x = torch.where(inner, x + (excess - excess.detach()) / slope, outer)
         return self._like(_double(self.loc) + _double(self.scale) * torch.where(p < 0.5, -x, x))
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
