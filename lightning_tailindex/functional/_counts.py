@@ -23,6 +23,8 @@ _CHUNK_ELSEWHERE = 1 << 26
 # least every sixteenth.
 _FEWEST_SORTED = 256
 _WIDEST_SPACING = 16
+# Where zeros leave fewer of these draws, all of a series' draws are looked at.
+_FEWEST_NONZERO = 128
 # Series that are counted at once where the draws of one do not lie together in memory.
 _BLOCK = 256
 
@@ -128,6 +130,11 @@ def _count(x: Tensor, task: _Task, counts: Tensor) -> tuple[Tensor, ...]:
     """Fills in counts of zeros and cells; bins of values, middle, unit, which series are finite, which vary."""
     rows = x[:: spacing(len(x))].T.clone(memory_format=torch.contiguous_format)
     middle, unit = _middle_and_unit(rows, task.center)
+    if rows.shape[1] < len(x) and has_zeros(rows):
+        few = (rows.bool().sum(1) < _FEWEST_NONZERO).nonzero()[:, 0]
+        for some in torch.split(few, max(1, len(task.values) // len(x))) if len(few) > 0 else ():
+            found = _middle_and_unit(x.index_select(1, some).T.contiguous(), task.center)
+            middle, unit = (old.index_copy(0, some, new) for old, new in zip((middle, unit), found, strict=True))
     tied = (unit == 0).nonzero()[:, 0]  # half of the draws are the same
     if len(tied) > 0:
         unit = unit.index_copy(0, tied, quartiles((x[:, tied] - middle[tied]).abs().T.contiguous())[1])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_tailindex.functional import grouped_mle
-from lightning_tailindex.functional._counts import Cells, count_values
+from lightning_tailindex.functional._counts import Cells, Center, count_values
 
 from .samples import generator, noise, stable
 
@@ -73,3 +73,21 @@ def test_nan_in_one_series_leaves_the_others_alone(n: int) -> None:
     bad, good = grouped_mle(x), grouped_mle(x[:, [0, 2]])
     assert bad.alpha.isnan().tolist() == [False, True, False]
     assert torch.equal(bad.alpha[[0, 2]], good.alpha)
+
+
+@pytest.mark.parametrize("center", ["median", "none"])
+@pytest.mark.parametrize("n", [600, 20_000])
+def test_however_many_zeros_come_between_nothing_changes(n: int, center: Center) -> None:
+    rng = generator(5)
+    values = stable(1.2, (40, 25), rng)
+    x = torch.zeros(n, 25, dtype=torch.float64)
+    for series in range(25):
+        x[torch.randperm(n, generator=rng)[:40].sort().values, series] = values[:, series]
+    sparse, dense = (count_values(some, center, 4) for some in (x, values))
+    for name in ("middle", "unit", "counts", "num_values"):
+        assert torch.equal(getattr(sparse, name), getattr(dense, name))
+    # A series with values enough among the draws that are looked at has the same as ever.
+    x[:, 0] = stable(1.2, (n,), rng)
+    beside, alone = count_values(x, center, 4), count_values(x[:, :1], center, 4)
+    assert torch.equal(beside.unit[:1], alone.unit)
+    assert torch.equal(beside.unit[1:], dense.unit[1:])
