@@ -100,27 +100,28 @@ def estimate_counts(counts: Tensor, per_octave: int, *, pooled: bool) -> TailInd
     of one series' number of values, whatever the number of series.
     """
     cells = to_cells(counts, per_octave)
-    share = min(1.0, _MOST_VALUES / max(int(cells.num_values.max()), 1))
-    thin = _thinned(cells, share)
+    share = (_MOST_VALUES / cells.num_values.clamp(min=1).to(cells.counts)).clamp(max=1)
     if not pooled:
-        return estimate_each(_restored(fit_each(thin, per_octave), share), cells, counts.shape[:1])
-    spread = max(int(thin.usable.sum()), 1) * share
+        fit = fit_each(_thinned(cells, share), per_octave)
+        return estimate_each(_restored(fit, share.to(fit.alpha)), cells, counts.shape[:1])
+    # One share for all, because the weights of the series among each other tell which tail index fits best.
+    thin = _thinned(cells, share.amin().expand(len(share)))
+    spread = max(int(thin.usable.sum()), 1) * float(share.amin())
     sizes = (len(counts),)
     groups = Groups(thin.counts[:0], thin, sizes, search(thin, sizes, per_octave))
     fit = Pooled(groups, spread=spread).fit()
-    fit = replace(fit, log_likelihood=fit.log_likelihood / share, effective_series=fit.effective_series * share)
+    least = share.amin().to(fit.alpha)
+    fit = replace(fit, log_likelihood=fit.log_likelihood / least, effective_series=fit.effective_series * least)
     return estimate_groups(fit, cells, sizes)[0]
 
 
-def _thinned(cells: Cells, share: float) -> Cells:
-    """The same cells with a share of every count."""
-    if share == 1:
-        return cells
+def _thinned(cells: Cells, share: Tensor) -> Cells:
+    """The same cells with a share of every count, [series]."""
     num_values = torch.maximum((cells.num_values * share).long(), cells.num_values.clamp(max=FEWEST_VALUES))
-    return replace(cells, counts=cells.counts * share, num_values=num_values)
+    return replace(cells, counts=cells.counts * share[:, None], num_values=num_values)
 
 
-def _restored(fit: Fit, share: float) -> Fit:
+def _restored(fit: Fit, share: Tensor) -> Fit:
     """The fit to all values from that to a share of them: an interval narrows as the root of their number."""
-    low, high = (fit.alpha + (end - fit.alpha) * share**0.5 for end in (fit.low, fit.high))
+    low, high = (fit.alpha + (end - fit.alpha) * share.sqrt() for end in (fit.low, fit.high))
     return replace(fit, low=low, high=high, log_likelihood=fit.log_likelihood / share)

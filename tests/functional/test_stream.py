@@ -1,0 +1,23 @@
+"""Counts of a stream, of which some series may have come far more often than others."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lightning_tailindex.functional._stream import add_counts, empty_counts, estimate_counts
+
+from .samples import generator, stable
+
+
+@pytest.mark.parametrize("alpha", [1.5, 2.0])
+def test_many_values_of_one_series_change_nothing_for_the_others(alpha: float) -> None:
+    few = empty_counts(30, 4)
+    add_counts(few, stable(alpha, (1000, 30), generator(1)), 4)
+    many = empty_counts(1, 4)
+    add_counts(many, stable(1.5, (100_000, 1), generator(2)), 4)
+    together, alone = (estimate_counts(x, 4, pooled=False) for x in (torch.cat([few, 100 * many]), few))
+    for name in ("alpha", "low", "high", "scale", "gain", "log_likelihood", "num_values"):
+        assert torch.allclose(getattr(together, name)[:-1], getattr(alone, name), rtol=1e-3, atol=1e-6), name
+    busy = estimate_counts(100 * many, 4, pooled=False)
+    assert torch.allclose(together.high[-1] - together.low[-1], busy.high - busy.low, rtol=1e-3)
