@@ -137,7 +137,9 @@ def _count(x: Tensor, task: _Task, counts: Tensor) -> tuple[Tensor, ...]:
             middle, unit = (old.index_copy(0, some, new) for old, new in zip((middle, unit), found, strict=True))
     tied = (unit == 0).nonzero()[:, 0]  # half of the draws are the same
     if len(tied) > 0:
-        unit = unit.index_copy(0, tied, quartiles((x[:, tied] - middle[tied]).abs().T.contiguous())[1])
+        own = x[:, tied]
+        distance = torch.where(own == 0, 0.0, (own - middle[tied]).abs())  # zeros are left out here too
+        unit = unit.index_copy(0, tied, quartiles(distance.T.contiguous())[1])
     if task.keep_index and rows.shape[1] < len(x):
         rows = x.T.clone(memory_format=torch.contiguous_format)
     draws = 1 if rows.shape[1] == len(x) else 0
