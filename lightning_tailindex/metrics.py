@@ -103,6 +103,21 @@ class TailIndex(Metric):
         """Whether an update needs the state before it; draws are dropped as others come, counts only add."""
         return self._state_name != "counts"
 
+    def set_dtype(self, dst_type: str | torch.dtype) -> TailIndex:
+        """Casts the draws that are kept; counts stay whole numbers, which a coarser type would round.
+
+        Args:
+            dst_type: The floating-point type, or its name.
+
+        Returns:
+            The metric itself.
+        """
+        state, default = getattr(self, self._state_name), self._defaults[self._state_name]
+        super().set_dtype(dst_type)
+        if isinstance(state, Tensor) and isinstance(default, Tensor):  # counts
+            self.counts, self._defaults["counts"] = state.to(self.device), default.to(self.device)
+        return self
+
     def update(self, x: Tensor) -> None:
         """Adds draws.
 

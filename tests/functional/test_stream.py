@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lightning_tailindex import TailIndex
 from lightning_tailindex.functional._stream import add_counts, empty_counts, estimate_counts
 
 from .samples import generator, stable
@@ -21,3 +22,22 @@ def test_many_values_of_one_series_change_nothing_for_the_others(alpha: float) -
         assert torch.allclose(getattr(together, name)[:-1], getattr(alone, name), rtol=1e-3, atol=1e-6), name
     busy = estimate_counts(100 * many, 4, pooled=False)
     assert torch.allclose(together.high[-1] - together.low[-1], busy.high - busy.low, rtol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64, "torch.BFloat16Tensor"])
+def test_counts_stay_whole_numbers_whatever_the_precision_of_the_metric(dtype: torch.dtype | str) -> None:
+    x = stable(1.5, (4000, 2), generator(5)).float()
+    expected, metric = TailIndex(2), TailIndex(2)
+    for part in (x[:3000], x[3000:]):
+        expected.update(part)
+        metric.update(part)
+        metric.set_dtype(dtype)
+    assert metric.counts.dtype == torch.long
+    assert torch.equal(metric.counts, expected.counts)
+    assert metric.compute() == expected.compute()
+    metric.reset()
+    metric.update(x)
+    assert metric.compute() == expected.compute()
+    kept = TailIndex(2, "hill").set_dtype(dtype)
+    kept.update(x)
+    assert isinstance(dtype, str) or kept.last_4096_draws[0].dtype == dtype
