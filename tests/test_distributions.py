@@ -162,6 +162,28 @@ def test_density_is_the_derivative_of_the_cdf() -> None:
     torch.testing.assert_close(slope, law.log_prob(x).exp().diagonal().detach(), rtol=1e-9, atol=0)
 
 
+def test_density_is_the_derivative_in_the_middle_too() -> None:
+    law, middle = SymmetricStable(double(0.6, 1.0, 1.4, 2.0), scale=3.0, loc=0.5), double(0.5).requires_grad_()
+    density = law.log_prob(middle.detach()).exp()
+    (slope,) = torch.autograd.grad(law.cdf(middle).sum(), middle)
+    torch.testing.assert_close(slope, density.sum()[None], rtol=1e-12, atol=0)
+    half = torch.full((4,), 0.5, dtype=torch.float64, requires_grad=True)
+    quantile = law.icdf(half)
+    assert quantile.tolist() == [0.5] * 4
+    (slope,) = torch.autograd.grad(quantile.sum(), half)
+    torch.testing.assert_close(slope, 1 / density, rtol=1e-9, atol=0)
+
+
+def test_whole_numbers_as_parameters_give_no_whole_numbers() -> None:
+    for law in (SymmetricStable(torch.tensor(2), 0.5), SymmetricStable(2, torch.tensor(1), torch.tensor([0, 1]))):
+        assert {law.alpha.dtype, law.scale.dtype, law.loc.dtype} == {torch.float32}
+        assert 0 < law.cdf(torch.tensor(-0.1)).flatten()[0] < 0.5
+    assert SymmetricStable(torch.tensor(2), 0.5).scale == 0.5
+    assert SymmetricStable(torch.tensor(2), torch.tensor(0.5)).log_prob(torch.tensor(0)).item() == pytest.approx(
+        -math.log(math.sqrt(math.pi))
+    )
+
+
 @pytest.mark.parametrize("function", ["log_prob", "cdf", "icdf"])
 def test_gradients_in_the_value_and_all_parameters(function: str) -> None:
     alpha = double(0.7, 1.0, 1.3, 1.7, 1.9).requires_grad_()
