@@ -123,7 +123,8 @@ class TailIndex(Metric):
 
         Args:
             x: Draws along dim 0, shape ``[n, ...]``, ``num_series`` numbers each, in any unit; at least 2 with
-                ``center="pairs"``. Sizes from 8e-25 to 3e14 are told apart.
+                ``center="pairs"``. Sizes from 8e-25 to 3e14 are told apart; a series with
+                more than a few percent beyond them, and a median close to them, is left out with a note.
 
         Raises:
             TypeError: If ``x`` is not real floating point.

@@ -43,6 +43,7 @@ class Cells:
         zero_share: Share of exact zeros, shape [series]; NaN where a value is not finite.
         finite: Whether all values of the series are finite, shape [series].
         varies: Whether any two values of the series differ, shape [series].
+        in_reach: Whether the cells tell the values' sizes apart, shape [series].
     """
 
     counts: Tensor
@@ -53,6 +54,7 @@ class Cells:
     zero_share: Tensor
     finite: Tensor
     varies: Tensor
+    in_reach: Tensor
 
     def of(self, series: slice) -> Cells:
         """The cells of some series."""
@@ -61,7 +63,7 @@ class Cells:
     @property
     def usable(self) -> Tensor:
         """Whether a series can be fitted, shape [series]."""
-        return self.finite & self.varies & (self.num_values >= FEWEST_VALUES)
+        return self.finite & self.varies & self.in_reach & (self.num_values >= FEWEST_VALUES)
 
 
 def count_values(x: Tensor, center: Center, per_octave: int, *, keep_index: bool = False) -> Cells:
@@ -76,7 +78,8 @@ def count_values(x: Tensor, center: Center, per_octave: int, *, keep_index: bool
     num_values = (n - counts[:, 0]).long() * finite
     zero_share = (n - dropped - num_values).clamp(min=0).to(x.dtype) / max(n - dropped, 1)
     zero_share = torch.where(finite, zero_share, torch.nan)
-    return Cells(counts[:, 1:], index, middle, unit, num_values, zero_share, finite, varies)
+    in_reach = torch.ones_like(finite)
+    return Cells(counts[:, 1:], index, middle, unit, num_values, zero_share, finite, varies, in_reach)
 
 
 def spacing(n: int) -> int:

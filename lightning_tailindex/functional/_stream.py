@@ -28,6 +28,7 @@ StreamCenter = Literal["pairs", "none"]
 # |x| is told apart from 2 ** -80 to 2 ** 48; what lies beyond is counted in the first and in the last cell.
 _FIRST = -80
 _OCTAVES = 128
+_MOST_BEYOND = 0.03  # share of a series' values that may lie there
 _EXPONENT_BIAS = 127
 _INFINITE_EXPONENT = 255
 # Values of a series that are fitted as they are: scales of finer grids would not reach from one power of two to the
@@ -74,8 +75,11 @@ def to_cells(counts: Tensor, per_octave: int) -> Cells:
     num_values, finite = ends[:, -1], counts[:, -1] == 0
     middle = torch.searchsorted(ends[:, 1:].contiguous(), (num_values[:, None] + 1) // 2)[:, 0]
     octave = (middle + per_octave // 2) // per_octave  # up from 1.5 times a power of two
-    # The open cells at both ends of the stream stay within the open ones of the fit.
-    octave = octave.clamp(-FIRST_OCTAVE, _OCTAVES - NUM_OCTAVES - FIRST_OCTAVE)
+    # The open cells at both ends of the stream stay within the open ones of the fit, but for medians close to an end:
+    # then what is beyond that end would be counted as if it were just before it.
+    lowest, highest = -FIRST_OCTAVE, _OCTAVES - NUM_OCTAVES - FIRST_OCTAVE
+    beyond = counts[:, 1] * (octave <= lowest) + counts[:, -2] * (octave >= highest)
+    octave = octave.clamp(lowest, highest)
     limits = torch.arange(NUM_OCTAVES * per_octave + 1, device=counts.device)
     below = ends.gather(1, (octave + FIRST_OCTAVE)[:, None] * per_octave + limits)
     inside = torch.cat([below[:, :1], below.diff(dim=1), num_values[:, None] - below[:, -1:]], dim=1)
@@ -90,6 +94,7 @@ def to_cells(counts: Tensor, per_octave: int) -> Cells:
         zero_share=torch.where(finite, counts[:, 0] / total.clamp(min=1).to(unit), torch.nan),
         finite=finite,
         varies=(counts > 0).sum(1) != 1,
+        in_reach=beyond <= _MOST_BEYOND * num_values,
     )
 
 

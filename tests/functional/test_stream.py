@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -41,3 +43,31 @@ def test_counts_stay_whole_numbers_whatever_the_precision_of_the_metric(dtype: t
     kept = TailIndex(2, "hill").set_dtype(dtype)
     kept.update(x)
     assert isinstance(dtype, str) or kept.last_4096_draws[0].dtype == dtype
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("scale", [2.0**-90, 2.0**-82, 2.0**-80, 2.0**-78, 2.0**-77, 2.0**37, 2.0**46, 2.0**49])
+def test_sizes_that_are_not_told_apart_are_said_to_be(scale: float, pooled: bool) -> None:
+    alpha = 1.2
+    x = stable(alpha, (4000, 2), generator(6))
+    x[:, 1] *= scale
+    counts = empty_counts(2, 4)
+    add_counts(counts, x, 4)
+    found = estimate_counts(counts, 4, pooled=pooled)
+    good = estimate_counts(counts[:1], 4, pooled=pooled)
+    if found.note:
+        assert found.note in {
+            "1 of 2 series left out: sizes beyond those that are told apart",
+            "1 of 2 series left out: constant values",
+        }
+        assert torch.equal(found.alpha.reshape(-1)[:1], good.alpha.reshape(-1))
+        assert pooled or math.isnan(found.alpha[1])
+    else:
+        assert torch.allclose(found.alpha, torch.tensor(alpha), atol=0.07)
+
+
+@pytest.mark.parametrize(("exponent", "is_told"), [(-81, False), (-70, True), (33, True), (47, False)])
+def test_which_sizes_are_told_apart(exponent: int, is_told: bool) -> None:
+    counts = empty_counts(1, 8)
+    add_counts(counts, stable(1.5, (4000, 1), generator(7)) * 2.0**exponent, 8)
+    assert (estimate_counts(counts, 8, pooled=False).note == "") == is_told
