@@ -103,12 +103,28 @@ class TailIndex(Metric):
         """Whether an update needs the state before it; draws are dropped as others come, counts only add."""
         return self._state_name != "counts"
 
+    def set_dtype(self, dst_type: str | torch.dtype) -> TailIndex:
+        """Casts the draws that are kept; counts stay whole numbers, which a coarser type would round.
+
+        Args:
+            dst_type: The floating-point type, or its name.
+
+        Returns:
+            The metric itself.
+        """
+        state, default = getattr(self, self._state_name), self._defaults[self._state_name]
+        super().set_dtype(dst_type)
+        if isinstance(state, Tensor) and isinstance(default, Tensor):  # counts
+            self.counts, self._defaults["counts"] = state.to(self.device), default.to(self.device)
+        return self
+
     def update(self, x: Tensor) -> None:
         """Adds draws.
 
         Args:
             x: Draws along dim 0, shape ``[n, ...]``, ``num_series`` numbers each, in any unit; at least 2 with
-                ``center="pairs"``. Sizes from 8e-25 to 3e14 are told apart.
+                ``center="pairs"``. Sizes from 8e-25 to 3e14 are told apart; a series with
+                more than a few percent beyond them, and a median close to them, is left out with a note.
 
         Raises:
             TypeError: If ``x`` is not real floating point.

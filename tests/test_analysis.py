@@ -12,6 +12,7 @@ from torch.distributions import StudentT
 
 from lightning_tailindex import NamedEstimator, functional
 from lightning_tailindex.analysis import Estimators, analyse, resolve_estimators
+from lightning_tailindex.analysis.aggregation import aggregated
 from lightning_tailindex.noise.observation import GroupNoise, NoiseObservation
 from lightning_tailindex.records import Measurement, TailIndexEstimate
 
@@ -222,3 +223,14 @@ def test_too_few_draws_for_the_arguments_are_no_error_but_a_note() -> None:
 def test_wrong_arguments_of_an_estimator_are_refused(name: Any, options: dict[str, Any], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         NamedEstimator(name, options)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_averages_of_groups_without_coordinates_are_as_many_as_of_others(size: int) -> None:
+    assert aggregated(torch.zeros(64, 0), size).shape == (64 // size, 0)
+    assert aggregated(torch.zeros(64, 3), size).shape == (64 // size, 3)
+
+
+def test_a_group_without_coordinates_has_no_tail_index() -> None:
+    found = measure(empty=torch.zeros(64, 0), full=noise(1.5, 64, 30, generator(8)).float())
+    assert all(math.isnan(m.alpha) == (name[0] == "empty") for name, m in found.items())

@@ -124,11 +124,64 @@ def test_icdf_inverts_cdf(alpha: float) -> None:
     assert law.icdf(double(0.0, 1.0)).tolist() == [-math.inf, math.inf]
 
 
+# Where Newton's method went to and fro between two wrong places; the last ones take steps that rounding makes 0.
+NEAR_TWO = [(1.98, 1e-3), (1.99, 2e-3), (1.999, 1.56e-4), (2 - 1e-5, 1.4e-6), (2 - 1e-7, 1e-8), (2.0, 1e-20)]
+
+
+@pytest.mark.parametrize(("alpha", "p"), NEAR_TWO)
+def test_icdf_inverts_cdf_everywhere_near_two(alpha: float, p: float) -> None:
+    law = SymmetricStable(double(alpha))
+    dense = torch.linspace(0.7 * p, 1.4 * p, 1500, dtype=torch.float64)
+    wide = torch.logspace(-300, -0.31, 1000, dtype=torch.float64)
+    for some in (dense, wide):
+        # Far out a rounding error of the quantile is x ** 2 / 2 times as large in the probability.
+        torch.testing.assert_close(law.cdf(law.icdf(some)).log(), some.log(), rtol=1e-12, atol=1e-11)
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.5, 1.0, 1.5])
+def test_icdf_where_the_density_underflows(alpha: float) -> None:
+    p = double(1e-20, 1e-80, 1e-156, 1e-200, 1e-300).requires_grad_()
+    found = SymmetricStable(double(alpha)).icdf(p)
+    front = math.lgamma(alpha) + math.log(math.sin(math.pi * alpha / 2) / math.pi)  # P(X > x) is about that x^-alpha
+    log_x = (front - p.detach().log()) / alpha
+    expected = torch.where(log_x < 709, log_x, math.inf)
+    torch.testing.assert_close((-found).detach().log(), expected, rtol=1e-5, atol=0)
+    (slope,) = torch.autograd.grad(found.sum(), p)
+    assert not slope.isnan().any()
+
+
+def test_icdf_of_what_is_no_probability_is_nan() -> None:
+    for alpha in (0.5, 1.0, 1.7, 2.0):
+        assert SymmetricStable(double(alpha)).icdf(double(math.nan, -0.1, 1.1)).isnan().all()
+
+
 def test_density_is_the_derivative_of_the_cdf() -> None:
     law = SymmetricStable(double(0.6, 1.0, 1.4, 1.6, 1.95, 2.0)[:, None])
     x = double(-30.0, -5.0, -0.3, 0.8, 2.2, 19.0).requires_grad_()
     (slope,) = torch.autograd.grad(law.cdf(x[None].expand(6, 6)).diagonal().sum(), x)
     torch.testing.assert_close(slope, law.log_prob(x).exp().diagonal().detach(), rtol=1e-9, atol=0)
+
+
+def test_density_is_the_derivative_in_the_middle_too() -> None:
+    law, middle = SymmetricStable(double(0.6, 1.0, 1.4, 2.0), scale=3.0, loc=0.5), double(0.5).requires_grad_()
+    density = law.log_prob(middle.detach()).exp()
+    (slope,) = torch.autograd.grad(law.cdf(middle).sum(), middle)
+    torch.testing.assert_close(slope, density.sum()[None], rtol=1e-12, atol=0)
+    half = torch.full((4,), 0.5, dtype=torch.float64, requires_grad=True)
+    quantile = law.icdf(half)
+    assert quantile.tolist() == [0.5] * 4
+    (slope,) = torch.autograd.grad(quantile.sum(), half)
+    torch.testing.assert_close(slope, 1 / density, rtol=1e-9, atol=0)
+
+
+def test_whole_numbers_as_parameters_give_no_whole_numbers() -> None:
+    for law in (SymmetricStable(torch.tensor(2), 0.5), SymmetricStable(2, torch.tensor(1), torch.tensor([0, 1]))):
+        assert {law.alpha.dtype, law.scale.dtype, law.loc.dtype} == {torch.float32}
+        assert 0 < law.cdf(torch.tensor(-0.1)).flatten()[0] < 0.5
+    assert SymmetricStable(torch.tensor(2), 0.5).scale == 0.5
+    assert SymmetricStable(torch.tensor(2), torch.tensor(0.5)).log_prob(torch.tensor(0)).item() == pytest.approx(
+        -math.log(math.sqrt(math.pi))
+    )
 
 
 @pytest.mark.parametrize("function", ["log_prob", "cdf", "icdf"])

@@ -43,7 +43,8 @@ def aggregated(noise: Tensor, size: int) -> Tensor:
     Returns:
         The averages ``[n // size, d]``; those of nothing but zeros are exact zeros.
     """
-    return noise[: len(noise) // size * size].reshape(-1, size, noise.shape[1]).mean(1)
+    number = len(noise) // size  # told, because no coordinates do not tell it
+    return noise[: number * size].reshape(number, size, noise.shape[1]).mean(1)
 
 
 def aggregated_alphas(estimator: Estimator, noises: Sequence[Tensor], surrogates: Sequence[Tensor]) -> list[Tensor]:

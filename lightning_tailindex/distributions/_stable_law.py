@@ -16,6 +16,8 @@ _SERIES_TERMS = 40
 # Above this alpha and |x| the density may be far below rounding errors of order one: no cancellation allowed.
 _CORNER_ALPHA = 1.5
 _CORNER_FROM = 2.0
+_LARGEST_LOG = 709.0  # of what is looked for among quantiles
+_ROUNDING = 1e-12  # relative error of a log-probability from which on Newton's steps are as good as they get
 _CHUNK = 64  # values evaluated at once: an integrand's points at them fit into a cache, and few MB of memory
 
 
@@ -117,20 +119,27 @@ def evaluate(x: Tensor, alpha: Tensor, survival: bool) -> Tensor:
 
 
 def solve_survival(log_p: Tensor, alpha: Tensor) -> Tensor:
-    """The x > 0 with log P(|X| > x) = log_p, by Newton's method on log x inside a bracket."""
+    """The x > 0 with log P(|X| > x) = log_p, by Newton's method on log x inside a bracket; infinite above 8e307.
+
+    Near alpha = 2 the slope changes so fast between the Gaussian and the power law that Newton's steps may go to and
+    fro for ever, so the bracket is halved where a step has not halved the residual.
+    """
     peak = torch.exp(torch.lgamma(1 + 1 / alpha)) / math.pi
     near = torch.log(-torch.expm1(log_p) / (2 * peak))  # exact as x goes to 0, and a lower bound
-    low, high = near - 1e-9 * (1 + near.abs()), torch.full_like(near, 700.0)
-    y = near
-    for _ in range(80):
+    low, high = near - 1e-9 * (1 + near.abs()), torch.full_like(near, _LARGEST_LOG)
+    y, previous, done = near, torch.full_like(near, math.inf), torch.zeros_like(near, dtype=torch.bool)
+    for _ in range(120):
         log_s = evaluate(y.exp(), alpha, True)
-        low, high = torch.where(log_s > log_p, y, low), torch.where(log_s > log_p, high, y)
+        residual = log_s - log_p
+        low, high = torch.where(residual > 0, y, low), torch.where(residual > 0, high, y)
         slope = -2 * torch.exp(y + evaluate(y.exp(), alpha, False) - log_s)
-        step = y - (log_s - log_p) / slope
-        inside = (step >= low) & (step <= high)
-        step = torch.where(inside, step, (low + torch.minimum(high, 2 * low.abs() + 50)) / 2)
-        done = bool(((step - y).abs() <= 1e-10 * (1 + y.abs())).all())
-        y = step
-        if done:
+        step = y - residual / slope
+        is_small = residual.abs() <= _ROUNDING * (1 + log_p.abs())
+        newton = (step >= low) & (step <= high) & (is_small | (residual.abs() <= previous / 2))
+        step = torch.where(newton, step, (low + torch.minimum(high, 2 * low.abs() + 50)) / 2)
+        near_enough = (step - y).abs() <= 1e-10 * (1 + y.abs())
+        y, previous = torch.where(done | (residual == 0), y, step), residual.abs()
+        done = done | (residual == 0) | (near_enough & (is_small | (low > _LARGEST_LOG - 1e-6)))
+        if bool(done.all()):
             break
-    return y.exp()
+    return torch.where(low > _LARGEST_LOG - 1e-6, math.inf, y.exp())

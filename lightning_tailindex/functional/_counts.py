@@ -23,6 +23,8 @@ _CHUNK_ELSEWHERE = 1 << 26
 # least every sixteenth.
 _FEWEST_SORTED = 256
 _WIDEST_SPACING = 16
+# Where zeros leave fewer of these draws, all of a series' draws are looked at.
+_FEWEST_NONZERO = 128
 # Series that are counted at once where the draws of one do not lie together in memory.
 _BLOCK = 256
 
@@ -41,6 +43,7 @@ class Cells:
         zero_share: Share of exact zeros, shape [series]; NaN where a value is not finite.
         finite: Whether all values of the series are finite, shape [series].
         varies: Whether any two values of the series differ, shape [series].
+        in_reach: Whether the cells tell the values' sizes apart, shape [series].
     """
 
     counts: Tensor
@@ -51,6 +54,7 @@ class Cells:
     zero_share: Tensor
     finite: Tensor
     varies: Tensor
+    in_reach: Tensor
 
     def of(self, series: slice) -> Cells:
         """The cells of some series."""
@@ -59,7 +63,7 @@ class Cells:
     @property
     def usable(self) -> Tensor:
         """Whether a series can be fitted, shape [series]."""
-        return self.finite & self.varies & (self.num_values >= FEWEST_VALUES)
+        return self.finite & self.varies & self.in_reach & (self.num_values >= FEWEST_VALUES)
 
 
 def count_values(x: Tensor, center: Center, per_octave: int, *, keep_index: bool = False) -> Cells:
@@ -74,7 +78,8 @@ def count_values(x: Tensor, center: Center, per_octave: int, *, keep_index: bool
     num_values = (n - counts[:, 0]).long() * finite
     zero_share = (n - dropped - num_values).clamp(min=0).to(x.dtype) / max(n - dropped, 1)
     zero_share = torch.where(finite, zero_share, torch.nan)
-    return Cells(counts[:, 1:], index, middle, unit, num_values, zero_share, finite, varies)
+    in_reach = torch.ones_like(finite)
+    return Cells(counts[:, 1:], index, middle, unit, num_values, zero_share, finite, varies, in_reach)
 
 
 def spacing(n: int) -> int:
@@ -128,9 +133,16 @@ def _count(x: Tensor, task: _Task, counts: Tensor) -> tuple[Tensor, ...]:
     """Fills in counts of zeros and cells; bins of values, middle, unit, which series are finite, which vary."""
     rows = x[:: spacing(len(x))].T.clone(memory_format=torch.contiguous_format)
     middle, unit = _middle_and_unit(rows, task.center)
+    if rows.shape[1] < len(x) and has_zeros(rows):
+        few = (rows.bool().sum(1) < _FEWEST_NONZERO).nonzero()[:, 0]
+        for some in torch.split(few, max(1, len(task.values) // len(x))) if len(few) > 0 else ():
+            found = _middle_and_unit(x.index_select(1, some).T.contiguous(), task.center)
+            middle, unit = (old.index_copy(0, some, new) for old, new in zip((middle, unit), found, strict=True))
     tied = (unit == 0).nonzero()[:, 0]  # half of the draws are the same
     if len(tied) > 0:
-        unit = unit.index_copy(0, tied, quartiles((x[:, tied] - middle[tied]).abs().T.contiguous())[1])
+        own = x[:, tied]
+        distance = torch.where(own == 0, 0.0, (own - middle[tied]).abs())  # zeros are left out here too
+        unit = unit.index_copy(0, tied, quartiles(distance.T.contiguous())[1])
     if task.keep_index and rows.shape[1] < len(x):
         rows = x.T.clone(memory_format=torch.contiguous_format)
     draws = 1 if rows.shape[1] == len(x) else 0

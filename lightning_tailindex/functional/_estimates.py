@@ -81,4 +81,8 @@ def _notes(is_at_end: Tensor, cells: Cells, sizes: Sequence[int]) -> list[str]:
 def left_out(cells: Cells, sizes: Sequence[int]) -> list[str]:
     """Says which series of each group were left out, in words."""
     few = cells.num_values < FEWEST_VALUES
-    return left_out_notes(cells.finite, cells.varies, {f"fewer than {FEWEST_VALUES} usable values": few}, sizes)
+    reasons = {
+        "sizes beyond those that are told apart": ~cells.in_reach,
+        f"fewer than {FEWEST_VALUES} usable values": few,
+    }
+    return left_out_notes(cells.finite, cells.varies, reasons, sizes)

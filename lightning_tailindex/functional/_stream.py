@@ -28,6 +28,7 @@ StreamCenter = Literal["pairs", "none"]
 # |x| is told apart from 2 ** -80 to 2 ** 48; what lies beyond is counted in the first and in the last cell.
 _FIRST = -80
 _OCTAVES = 128
+_MOST_BEYOND = 0.03  # share of a series' values that may lie there
 _EXPONENT_BIAS = 127
 _INFINITE_EXPONENT = 255
 # Values of a series that are fitted as they are: scales of finer grids would not reach from one power of two to the
@@ -74,8 +75,11 @@ def to_cells(counts: Tensor, per_octave: int) -> Cells:
     num_values, finite = ends[:, -1], counts[:, -1] == 0
     middle = torch.searchsorted(ends[:, 1:].contiguous(), (num_values[:, None] + 1) // 2)[:, 0]
     octave = (middle + per_octave // 2) // per_octave  # up from 1.5 times a power of two
-    # The open cells at both ends of the stream stay within the open ones of the fit.
-    octave = octave.clamp(-FIRST_OCTAVE, _OCTAVES - NUM_OCTAVES - FIRST_OCTAVE)
+    # The open cells at both ends of the stream stay within the open ones of the fit, but for medians close to an end:
+    # then what is beyond that end would be counted as if it were just before it.
+    lowest, highest = -FIRST_OCTAVE, _OCTAVES - NUM_OCTAVES - FIRST_OCTAVE
+    beyond = counts[:, 1] * (octave <= lowest) + counts[:, -2] * (octave >= highest)
+    octave = octave.clamp(lowest, highest)
     limits = torch.arange(NUM_OCTAVES * per_octave + 1, device=counts.device)
     below = ends.gather(1, (octave + FIRST_OCTAVE)[:, None] * per_octave + limits)
     inside = torch.cat([below[:, :1], below.diff(dim=1), num_values[:, None] - below[:, -1:]], dim=1)
@@ -90,6 +94,7 @@ def to_cells(counts: Tensor, per_octave: int) -> Cells:
         zero_share=torch.where(finite, counts[:, 0] / total.clamp(min=1).to(unit), torch.nan),
         finite=finite,
         varies=(counts > 0).sum(1) != 1,
+        in_reach=beyond <= _MOST_BEYOND * num_values,
     )
 
 
@@ -100,27 +105,28 @@ def estimate_counts(counts: Tensor, per_octave: int, *, pooled: bool) -> TailInd
     of one series' number of values, whatever the number of series.
     """
     cells = to_cells(counts, per_octave)
-    share = min(1.0, _MOST_VALUES / max(int(cells.num_values.max()), 1))
-    thin = _thinned(cells, share)
+    share = (_MOST_VALUES / cells.num_values.clamp(min=1).to(cells.counts)).clamp(max=1)
     if not pooled:
-        return estimate_each(_restored(fit_each(thin, per_octave), share), cells, counts.shape[:1])
-    spread = max(int(thin.usable.sum()), 1) * share
+        fit = fit_each(_thinned(cells, share), per_octave)
+        return estimate_each(_restored(fit, share.to(fit.alpha)), cells, counts.shape[:1])
+    # One share for all, because the weights of the series among each other tell which tail index fits best.
+    thin = _thinned(cells, share.amin().expand(len(share)))
+    spread = max(int(thin.usable.sum()), 1) * float(share.amin())
     sizes = (len(counts),)
     groups = Groups(thin.counts[:0], thin, sizes, search(thin, sizes, per_octave))
     fit = Pooled(groups, spread=spread).fit()
-    fit = replace(fit, log_likelihood=fit.log_likelihood / share, effective_series=fit.effective_series * share)
+    least = share.amin().to(fit.alpha)
+    fit = replace(fit, log_likelihood=fit.log_likelihood / least, effective_series=fit.effective_series * least)
     return estimate_groups(fit, cells, sizes)[0]
 
 
-def _thinned(cells: Cells, share: float) -> Cells:
-    """The same cells with a share of every count."""
-    if share == 1:
-        return cells
+def _thinned(cells: Cells, share: Tensor) -> Cells:
+    """The same cells with a share of every count, [series]."""
     num_values = torch.maximum((cells.num_values * share).long(), cells.num_values.clamp(max=FEWEST_VALUES))
-    return replace(cells, counts=cells.counts * share, num_values=num_values)
+    return replace(cells, counts=cells.counts * share[:, None], num_values=num_values)
 
 
-def _restored(fit: Fit, share: float) -> Fit:
+def _restored(fit: Fit, share: Tensor) -> Fit:
     """The fit to all values from that to a share of them: an interval narrows as the root of their number."""
-    low, high = (fit.alpha + (end - fit.alpha) * share**0.5 for end in (fit.low, fit.high))
+    low, high = (fit.alpha + (end - fit.alpha) * share.sqrt() for end in (fit.low, fit.high))
     return replace(fit, low=low, high=high, log_likelihood=fit.log_likelihood / share)

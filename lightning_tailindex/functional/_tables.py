@@ -26,6 +26,8 @@ LAST_NODE = 72
 # a single value decides on them.
 STENCIL = 2
 HIGHEST_MIDDLE = LAST_NODE - 5
+_HIGHEST_LOG = 33.0  # log |x| up to which products of a Gaussian's log-probabilities and counts are finite in float32
+_LEAST = 1e-300  # probability that a cell has at least, given that it or one further out is reached
 _KNOT_STEP = 0.08
 _KNOTS = (-6.0, 12.0)
 
@@ -94,8 +96,10 @@ def _log_survival(y: np.ndarray, nodes: np.ndarray) -> np.ndarray:
     value: np.ndarray = ((c[0] * rest + c[1]) * rest + c[2]) * rest + c[3]
     beyond = (eta - inside) / stretch
     value = value * np.exp(np.minimum(beyond, 0)) - alpha * np.maximum(beyond, 0)
-    gaussian = torch.special.log_ndtr(-torch.from_numpy(np.exp(y[-1] + float(log_medians()[-1]))) / math.sqrt(2))
-    value[-1] = gaussian.numpy() + math.log(2)
+    x = torch.from_numpy(np.exp(np.minimum(y[-1] + float(log_medians()[-1]), _HIGHEST_LOG)))
+    # Without cancellation on either side, so that cells have a probability however wide the Gaussian is.
+    tail = torch.special.log_ndtr(-x / math.sqrt(2)) + math.log(2)
+    value[-1] = torch.where(x < 1, torch.log1p(-torch.erf(x / 2)), tail).numpy()
     return value
 
 
@@ -107,9 +111,10 @@ def log_edges(per_octave: int) -> np.ndarray:
 
 
 def log_cells_of(log_survival: np.ndarray) -> np.ndarray:
-    """Log-probabilities of the cells, [..., cells], from log P(|X| > limit), [..., limits]."""
-    first = np.log(-np.expm1(log_survival[..., :1]))
-    inner = log_survival[..., :-1] + np.log(-np.expm1(log_survival[..., 1:] - log_survival[..., :-1]))
+    """Log-probabilities of the cells, [..., cells], all finite, from finite log P(|X| > limit), [..., limits]."""
+    first = np.log(np.maximum(-np.expm1(log_survival[..., :1]), _LEAST))
+    within = -np.expm1(log_survival[..., 1:] - log_survival[..., :-1])
+    inner = log_survival[..., :-1] + np.log(np.maximum(within, _LEAST))
     return np.concatenate([first, inner, log_survival[..., -1:]], axis=-1)
 
 

@@ -71,8 +71,8 @@ def quantiles(
     place = torch.tensor(probabilities, dtype=x.dtype, device=x.device) * count - 0.5
     place = place.clamp(min=0).minimum((count - 1).clamp(min=0).to(x.dtype))
     below = place.floor()
-    low, high = (of(ordered.gather(1, index.long())) for index in (below, place.ceil()))
-    return (low + (place - below) * (high - low)).T
+    low, high = (of(ordered.gather(1, index.long())) / 2 for index in (below, place.ceil()))  # may lie far apart
+    return 2 * (low + (place - below) * (high - low)).T
 
 
 def record_each(

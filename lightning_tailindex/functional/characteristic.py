@@ -93,7 +93,7 @@ def _highest_frequency(n: int) -> float:
 def _unit(x: Tensor) -> Tensor:
     """Half the distance of the quartiles of each series, within a few percent of the scale of a stable law."""
     first, third = quantiles(x, x != 0, 0.25, 0.75)
-    unit: Tensor = (third - first) / 2
+    unit: Tensor = third / 2 - first / 2  # whose difference may overflow
     return unit
 
 
@@ -101,7 +101,7 @@ def _curve(x: Tensor, frequencies: Tensor) -> Tensor:
     """log(-log|phi|) at each frequency, shape [frequencies, series], |phi|^2 free of bias but never below 1 / 4n."""
     present = x != 0
     count = present.sum(0).to(x.dtype)
-    z = torch.where(present, (x - nonzero_median(x)) / _unit(x), 0.0)
+    z = torch.where(present, (x / 2 - nonzero_median(x) / 2) / (_unit(x) / 2), 0.0)  # a distance may overflow
     rows = []
     for t in frequencies.tolist():
         # 1 - cos without cancellation: near 2 the lowest frequencies decide.

@@ -68,21 +68,21 @@ def quantile(x: Tensor, *, pooled: bool = False) -> TailIndexEstimate:
     x = checked_sample("quantile", x)
     series = as_series(x)
     present = series != 0
-    spread, log_ratio = _spread_and_log_ratio(series, present)
-    usable = examine(x, present, {"equal quartiles": spread == 0})
+    half, log_ratio = _half_spread_and_log_ratio(series, present)
+    usable = examine(x, present, {"equal quartiles": half == 0})
     if pooled:
         # Centred once: without a block the number of draws may be even, which has two medians.
-        centred = torch.where(present, series - nonzero_median(series), 0.0)
+        centred = torch.where(present, series / 2 - nonzero_median(series) / 2, 0.0)  # a distance may overflow
         found = pool(centred[:, usable.mask], _mean_log_ratio, _to_alpha)
-        return record_pooled(usable, found, _scale(spread, found[0]), at_lower_end(found[0]))
+        return record_pooled(usable, found, _scale(half, found[0]), at_lower_end(found[0]))
     alpha = _to_alpha(log_ratio)
     low, high = _interval(log_ratio, alpha, usable.num_values)
-    return record_each(usable, alpha, low, high, _scale(spread, alpha), at_lower_end(alpha[usable.mask]))
+    return record_each(usable, alpha, low, high, _scale(half, alpha), at_lower_end(alpha[usable.mask]))
 
 
-def _spread_and_log_ratio(x: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance of the quartiles and the logarithm of the ratio, both of shape [series]."""
-    first, second, third, fourth = quantiles(x, present, *_PROBABILITIES)
+def _half_spread_and_log_ratio(x: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """Half the distance of the quartiles, which may overflow, and the logarithm of the ratio; of shape [series]."""
+    first, second, third, fourth = quantiles(x, present, *_PROBABILITIES) / 2
     return third - second, ((fourth - first) / (third - second)).log()
 
 
@@ -120,7 +120,7 @@ def _interval(log_ratio: Tensor, alpha: Tensor, count: Tensor) -> tuple[Tensor, 
     return _to_alpha(log_ratio + half).minimum(alpha), _to_alpha(log_ratio - half).maximum(alpha)
 
 
-def _scale(spread: Tensor, alpha: Tensor) -> Tensor:
-    """Scale from the distance of the quartiles."""
+def _scale(half: Tensor, alpha: Tensor) -> Tensor:
+    """Scale from half the distance of the quartiles."""
     nodes, _, log_quartile, _ = _tables()
-    return spread / (2 * interpolate(alpha, nodes.flip(0), log_quartile.flip(0)).exp())
+    return half / interpolate(alpha, nodes.flip(0), log_quartile.flip(0)).exp()

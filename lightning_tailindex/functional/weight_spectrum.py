@@ -100,6 +100,8 @@ def weight_spectrum(
     rounding = larger * torch.finfo(matrices.dtype).eps
     singular = singular.where(singular > singular.max() * rounding, 0.0)
     values = (singular.square() / (larger if normalize else 1)).sort().values
+    if not bool(values.sum().isfinite()):
+        return _nothing(name, weight, number, "eigenvalues too large for float64")
     fit = _fitted(values[values > 0], min_tail, rounding)
     return _found(name, weight, singular, values[values > 0], fit)
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from lightning_tailindex.functional import grouped_mle
-from lightning_tailindex.functional._counts import Cells, count_values
+from lightning_tailindex.functional._counts import Cells, Center, count_values
+from lightning_tailindex.functional._tables import log_cells
 
 from .samples import generator, noise, stable
 
@@ -73,3 +74,56 @@ def test_nan_in_one_series_leaves_the_others_alone(n: int) -> None:
     bad, good = grouped_mle(x), grouped_mle(x[:, [0, 2]])
     assert bad.alpha.isnan().tolist() == [False, True, False]
     assert torch.equal(bad.alpha[[0, 2]], good.alpha)
+
+
+@pytest.mark.parametrize("center", ["median", "none"])
+@pytest.mark.parametrize("n", [600, 20_000])
+def test_however_many_zeros_come_between_nothing_changes(n: int, center: Center) -> None:
+    rng = generator(5)
+    values = stable(1.2, (40, 25), rng)
+    x = torch.zeros(n, 25, dtype=torch.float64)
+    for series in range(25):
+        x[torch.randperm(n, generator=rng)[:40].sort().values, series] = values[:, series]
+    sparse, dense = (count_values(some, center, 4) for some in (x, values))
+    for name in ("middle", "unit", "counts", "num_values"):
+        assert torch.equal(getattr(sparse, name), getattr(dense, name))
+    # A series with values enough among the draws that are looked at has the same as ever.
+    x[:, 0] = stable(1.2, (n,), rng)
+    beside, alone = count_values(x, center, 4), count_values(x[:, :1], center, 4)
+    assert torch.equal(beside.unit[:1], alone.unit)
+    assert torch.equal(beside.unit[1:], dense.unit[1:])
+
+
+def test_ties_and_zeros_together_are_no_values_of_their_own() -> None:
+    x = torch.full((24,), 5.0, dtype=torch.float64)
+    x[:10] += 1e-3 * torch.randn(10, generator=generator(6), dtype=torch.float64)
+    among = torch.cat([x, torch.zeros(40, dtype=torch.float64)])[torch.randperm(64, generator=generator(7))]
+    for pooled in (False, True):
+        alone, found = grouped_mle(x, pooled=pooled), grouped_mle(among, pooled=pooled)
+        assert found.alpha.item() == pytest.approx(alone.alpha.item(), abs=1e-6)
+        assert found.scale.item() == pytest.approx(alone.scale.item(), rel=1e-6)
+        assert found.gain.isfinite()
+        assert found.note == alone.note
+
+
+@pytest.mark.parametrize("per_octave", [4, 8])
+@pytest.mark.parametrize("stride", [1, 4])
+def test_probabilities_are_finite_on_the_widest_grid(stride: int, per_octave: int) -> None:
+    table = log_cells(320, 0.5, per_octave, stride)
+    for precise in (table, table.float()):
+        assert precise.isfinite().all()
+        assert (precise.double().logsumexp(2).abs() < 1e-5).all()
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("size", [4e-45, 1e-40, 1e37, 3.4e38])
+def test_ends_of_single_precision_are_estimated_or_left_out(size: float, pooled: bool) -> None:
+    rng = generator(8)
+    x = (size * torch.randn(200, 3, generator=rng, dtype=torch.float64).clamp(-1, 1)).float()
+    x[:, 1] = size * (torch.rand(200, generator=rng) < 0.3)
+    x[:, 2] = size * torch.rand(200, generator=rng).sub(0.4).sign()
+    found = grouped_mle(x, pooled=pooled)
+    assert found.note != "" or bool(found.alpha.isfinite().all())
+    good = found.alpha.isfinite()
+    for name in ("low", "high", "gain", "log_likelihood"):
+        assert torch.equal(getattr(found, name).isfinite(), good), name

@@ -174,6 +174,8 @@ def test_rounding_belongs_to_no_tail() -> None:
         (gaussian(20, 20).index_fill(0, torch.tensor([3]), math.inf), "NaN or infinite weights"),
         (gaussian(1, 50), "no density exponent: fewer than 8 eigenvalues above rounding"),
         (torch.empty(0, 5), "no weights"),
+        (1e160 * gaussian(20, 20).double(), "eigenvalues too large for float64"),
+        (7e153 * gaussian(20, 20).double(), "eigenvalues too large for float64"),
         (gaussian(65, 70), "not decomposed: its smaller dimension 65 is above 64"),
         (FEW_LARGE, "no density exponent: fewer than 8 eigenvalues in the tail"),
         (orthogonal(50, 0).float(), "no density exponent: all eigenvalues are equal up to rounding"),
