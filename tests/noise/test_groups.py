@@ -77,7 +77,7 @@ def test_bad_arguments_name_the_rule_and_the_value() -> None:
         group_names(["a.weight"], lambda name: None)  # type: ignore[arg-type, return-value]
     with pytest.raises(ValueError, match="keep the name 'whole_model'"):
         group_names(["whole_model.weight", "b.weight"], resolve_grouping("module"))
-    with pytest.raises(ValueError, match="group_by failed for 'a.weight': IndexError: list index out of range"):
+    with pytest.raises(ValueError, match=r"group_by failed for 'a\.weight': IndexError: list index out of range"):
         group_names(["a.weight"], lambda name: name.split(".")[5])
     with pytest.raises(ValueError, match="group_by failed for 'temperature': KeyError: 'temperature'"):
         check_grouping(Tied(), (), {}.__getitem__)
