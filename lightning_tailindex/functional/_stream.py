@@ -110,12 +110,13 @@ def estimate_counts(counts: Tensor, per_octave: int, *, pooled: bool) -> TailInd
         fit = fit_each(_thinned(cells, share), per_octave)
         return estimate_each(_restored(fit, share.to(fit.alpha)), cells, counts.shape[:1])
     # One share for all, because the weights of the series among each other tell which tail index fits best.
-    thin = _thinned(cells, share.amin().expand(len(share)))
-    spread = max(int(thin.usable.sum()), 1) * float(share.amin())
+    least = share.amin()
+    thin = _thinned(cells, least.expand(len(share)))
+    spread = max(int(thin.usable.sum()), 1) * float(least)
     sizes = (len(counts),)
     groups = Groups(thin.counts[:0], thin, sizes, search(thin, sizes, per_octave))
     fit = Pooled(groups, spread=spread).fit()
-    least = share.amin().to(fit.alpha)
+    least = least.to(fit.alpha)
     fit = replace(fit, log_likelihood=fit.log_likelihood / least, effective_series=fit.effective_series * least)
     return estimate_groups(fit, cells, sizes)[0]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from torch import nn
@@ -17,6 +17,7 @@ __all__ = [
     "check_patterns",
     "compile_patterns",
     "group_names",
+    "is_wanted",
     "listed",
     "measured_parameters",
     "resolve_grouping",
@@ -144,13 +145,18 @@ def measured_parameters(module: nn.Module, patterns: Iterable[re.Pattern[str]] =
         for name, parameter in module.named_parameters()
         if parameter.requires_grad and not isinstance(parameter, UninitializedParameter)
     }
-    chosen = {n: p for n, p in trainable.items() if not wanted or any(pattern.search(n) for pattern in wanted)}
+    chosen = {name: parameter for name, parameter in trainable.items() if is_wanted(name, wanted)}
     if not chosen:
         rule = (
             f" that match {[pattern.pattern for pattern in wanted]}; it has {listed(list(trainable))}" if wanted else ""
         )
         raise ValueError(f"{type(module).__name__} has no trainable parameters to measure{rule}.")
     return chosen
+
+
+def is_wanted(name: str, patterns: Collection[re.Pattern[str]]) -> bool:
+    """Whether a parameter of that name is asked for; without expressions every one is."""
+    return not patterns or any(pattern.search(name) for pattern in patterns)
 
 
 def check_patterns(module: nn.Module, patterns: Iterable[re.Pattern[str]]) -> None:
@@ -184,8 +190,8 @@ def check_grouping(module: nn.Module, patterns: Iterable[re.Pattern[str]], group
         ValueError: If it fails, gives something that is no name, or the whole model's name to some of them.
     """
     wanted = tuple(patterns)
-    names = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
-    group_names([n for n in names if not wanted or any(pattern.search(n) for pattern in wanted)], grouping)
+    trainable = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
+    group_names([name for name in trainable if is_wanted(name, wanted)], grouping)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from lightning_tailindex.noise.groups import measured_parameters
+from lightning_tailindex.noise.groups import is_wanted, measured_parameters
 
 __all__ = ["lazy_parameters", "shaped_parameters"]
 
@@ -25,7 +25,7 @@ def lazy_parameters(module: nn.Module, patterns: Iterable[re.Pattern[str]] = ())
     """
     wanted = tuple(patterns)
     lazy = [name for name, each in module.named_parameters() if each.requires_grad and is_lazy(each)]
-    return [name for name in lazy if not wanted or any(pattern.search(name) for pattern in wanted)]
+    return [name for name in lazy if is_wanted(name, wanted)]
 
 
 def shaped_parameters(module: nn.Module, patterns: Iterable[re.Pattern[str]] = ()) -> dict[str, nn.Parameter]:

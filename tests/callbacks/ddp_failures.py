@@ -103,42 +103,29 @@ class FragileMethod:
 
         def failing(*args: Any) -> Any:
             self.calls += 1
-            if self.calls > 1 and self.is_armed:
+            if self.is_due():
                 raise torch.OutOfMemoryError("broken on purpose")
             return method(*args)
 
         setattr(owner, name, failing)
 
-    @property
-    def is_armed(self) -> bool:
-        return self._is_armed
+    def is_due(self) -> bool:
+        return self.calls > 1 and self._is_armed
 
-    @is_armed.setter
-    def is_armed(self, is_armed: bool) -> None:
+    def arm(self, is_armed: bool) -> None:
         self._is_armed, self.calls = is_armed, 0
 
+    is_armed = property(lambda self: self._is_armed, lambda self, is_armed: self.arm(is_armed))
 
-class FailsNext:
-    """Lets a method need more memory than there is, the next time that it is called after it was armed."""
 
-    def __init__(self, owner: type, name: str) -> None:
-        self._is_armed = False
-        method = getattr(owner, name)
+class FailsNext(FragileMethod):
+    """Lets it need that the next time that it is called after it was armed, however long after."""
 
-        def failing(*args: Any) -> Any:
-            is_due, self._is_armed = self._is_armed, False
-            if is_due:
-                raise torch.OutOfMemoryError("broken on purpose")
-            return method(*args)
+    def is_due(self) -> bool:
+        is_due, self._is_armed = self._is_armed, False
+        return is_due
 
-        setattr(owner, name, failing)
-
-    @property
-    def is_armed(self) -> bool:
-        return self._is_armed
-
-    @is_armed.setter
-    def is_armed(self, is_armed: bool) -> None:
+    def arm(self, is_armed: bool) -> None:
         self._is_armed |= is_armed
 
 
