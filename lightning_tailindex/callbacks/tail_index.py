@@ -152,9 +152,10 @@ class TailIndexMonitor(Monitor[Report]):
             self._source = ExtraMinibatches(trainer, self.settings, self.dataloader)
         work, passes = self._source.work(trainer)
         interval = self.every_n_steps or math.ceil(passes / self.max_overhead) or 2 * self.settings.num_minibatches
-        cost = f"{passes:.6g} extra minibatch passes each time, {passes / interval:.2g} per training minibatch"
-        work = f"{work}; that is {cost} (every_n_steps, max_overhead){self._source.note}"
-        return interval, "the gradient noise", work
+        if passes:
+            cost = f"{passes:.6g} extra minibatch passes each time, {passes / interval:.2g} per training minibatch"
+            work = f"{work}; that is {cost} (every_n_steps, max_overhead)"
+        return interval, "the gradient noise", work + self._source.note
 
     def _is_ready(self, trainer: Trainer) -> bool:
         assert self._source is not None

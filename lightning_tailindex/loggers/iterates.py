@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -37,8 +38,9 @@ _REPLICAS = {
 def _details(measurement: IterateMeasurement) -> Iterator[tuple[str, float]]:
     for estimate in measurement.estimates:
         tag = f"{DETAIL}/{estimate.what}"
-        yield f"{tag}_low/{measurement.group}", estimate.low
-        yield f"{tag}_high/{measurement.group}", estimate.high
+        if not (math.isnan(estimate.low) and math.isnan(estimate.high)):  # some, such as surrogates, have none
+            yield f"{tag}_low/{measurement.group}", estimate.low
+            yield f"{tag}_high/{measurement.group}", estimate.high
         if estimate is not measurement.estimates[0]:  # the headline has a section of its own
             yield f"{tag}/{measurement.group}", estimate.alpha
     yield f"{DETAIL}/root_mean_square_deviation/{measurement.group}", measurement.deviation_norm

@@ -89,7 +89,8 @@ class TrainingGradients(NoiseSource):
 
     def work(self, trainer: Trainer) -> tuple[str, float]:
         """Counts the steps; there are no passes."""
-        return f"the gradients of {2 * self._settings.num_minibatches} steps of training in pairs", 0.0
+        steps = 2 * self._settings.num_minibatches
+        return f"the gradients of {steps} steps of training in pairs, as soon as these are seen; no extra passes", 0.0
 
     def see_gradients(self, module: LightningModule) -> None:
         """Keeps sampled coordinates of the gradients."""

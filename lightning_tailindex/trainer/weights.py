@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from lightning_tailindex.noise.groups import listed
 from lightning_tailindex.noise.resharding import gather_no_more
 
 from .flavour import MisconfigurationException, Trainer
@@ -71,5 +72,6 @@ def weights_of_checkpoint(path: str, weights: Mapping[str, Tensor]) -> dict[str,
     state = content.get("state_dict", content)
     wrong = [name for name, weight in weights.items() if name not in state or state[name].shape != weight.shape]
     if wrong:
-        raise ValueError(f"reference must hold weights of the module's names and shapes, {path!r} lacks {wrong[:8]}.")
+        lacking = listed(wrong)
+        raise ValueError(f"reference must hold weights of the module's names and shapes, {path!r} lacks {lacking}.")
     return {name: state[name].to(weight.device) for name, weight in weights.items()}

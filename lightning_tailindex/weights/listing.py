@@ -14,6 +14,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
+from lightning_tailindex.noise.groups import listed
 from lightning_tailindex.noise.random_state import isolated_random_state
 from lightning_tailindex.noise.sharded import is_sharded
 
@@ -103,7 +104,7 @@ def weight_matrices(module: nn.Module, patterns: Iterable[re.Pattern[str]] = ())
     found = {matrix.name: matrix for matrix in every if matrix.is_matrix}
     if not found and not lazy_parameters(module, wanted):
         raise ValueError(
-            f"{type(module).__name__} has no weight matrices among its trainable parameters {list(parameters)[:8]}."
+            f"{type(module).__name__} has no weight matrices among its trainable parameters {listed(list(parameters))}."
         )
     return found
 

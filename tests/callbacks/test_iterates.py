@@ -264,6 +264,7 @@ def test_tensorboard_shows_what_the_reports_say(tmp_path: Path) -> None:
     }.items():
         shown = {event.step: event.value for event in events.Scalars(tag)}
         assert shown == pytest.approx({report.step: value(report) for report in watcher.reports})
+    assert not [tag for tag in events.Tags()["scalars"] if "deviation_gaussian_" in tag]  # surrogates have no interval
     assert events.Tags()["images"] == ["iterate_tail_index_figures/iterate_alphas"]
     assert "Step size η over minibatch size b" in layout(events)
     assert "windows of 16 optimizer steps" in text(events, "iterate_tail_index_setup")

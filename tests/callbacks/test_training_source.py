@@ -56,6 +56,14 @@ def reports(
     return monitor.reports
 
 
+def test_the_start_says_that_it_costs_no_passes_and_when_it_begins(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        reports(tmp_path, steps=1, source="training", num_minibatches=16)
+    assert "the gradients of 32 steps of training in pairs, as soon as these are seen; no extra passes." in caplog.text
+
+
 @pytest.fixture(scope="module")
 def by_source(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Report], list[Report]]:
     """The last eight reports of one run from the gradients of training, and from extra minibatches."""
