@@ -70,6 +70,7 @@ def count_values(x: Tensor, center: Center, per_octave: int, *, keep_index: bool
     """Centres the series of x, shape [n, series], and counts their values in cells, some to an octave."""
     n, task = len(x), _Task.of(x, center, per_octave, keep_index)
     width = max(1, len(task.values) // -(-n // spacing(n)))
+    width = width - width % _BLOCK if width > _BLOCK else width
     counts = x.new_empty(x.shape[1], task.num_bins, dtype=torch.float32 if n <= 1 << 24 else torch.float64)
     chunks = zip(torch.split(x, width, dim=1), torch.split(counts, width), strict=True)
     parts = [_count(part, task, out) for part, out in chunks]
@@ -164,7 +165,7 @@ def _middle_and_unit(rows: Tensor, center: Center) -> tuple[Tensor, Tensor]:
     if center == "none":
         return rows.new_zeros(len(rows)), quartiles(rows.abs())[1]
     first, middle, third = quartiles(rows)
-    return middle, third / 2 - first / 2
+    return middle.contiguous(), third / 2 - first / 2  # in place among the sorted it would be read slowly, n times
 
 
 def _count_chunk(
@@ -214,4 +215,4 @@ def _count_block(
 
 def leading_bits(x: Tensor, per_octave: int) -> Tensor:
     """Exponent and first bits of the mantissa of |x|, float32, in place: a logarithm would take longer."""
-    return x.view(torch.int32).bitwise_and_(0x7FFFFFFF).bitwise_right_shift_(24 - per_octave.bit_length())
+    return x.abs_().view(torch.int32).bitwise_right_shift_(24 - per_octave.bit_length())
