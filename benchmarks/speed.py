@@ -92,7 +92,7 @@ def levy_module() -> tuple[object | None, str]:
     try:
         return importlib.import_module("levy"), ""
     except ImportError as error:
-        return None, f"pylevy is left out: {error} (its source package does not build under the setuptools of today)."
+        return None, f"pylevy is left out: {error} (its setup script needs numpy, which builds in isolation lack)."
 
 
 def others_table(quick: bool) -> str:
