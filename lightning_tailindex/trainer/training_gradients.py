@@ -9,7 +9,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from lightning_tailindex.noise.coordinates import CoordinateSample, real_coordinates, sample_parameters
+from lightning_tailindex.noise.coordinates import CoordinateSample, kept_dtype, real_coordinates, sample_parameters
 from lightning_tailindex.noise.groups import group_names, measured_parameters
 from lightning_tailindex.noise.minibatches import guess_size
 from lightning_tailindex.noise.observation import GroupNoise, NoiseObservation
@@ -27,11 +27,11 @@ __all__ = ["TrainingGradients"]
 _NONE = -2  # no step, and none follows it
 
 
-def _gathered(gradient: Tensor | None, index: Tensor) -> Tensor:
+def _gathered(parameter: nn.Parameter, index: Tensor) -> Tensor:
     """Takes sampled coordinates of a gradient; a parameter that a step did not reach has a gradient of 0."""
-    if gradient is None:
-        return torch.zeros(len(index), device=index.device)
-    return flat_gradient(gradient).index_select(0, index)
+    if parameter.grad is None:
+        return torch.zeros(len(index), dtype=parameter.dtype.to_real(), device=index.device)
+    return flat_gradient(parameter.grad).index_select(0, index)
 
 
 @final
@@ -59,13 +59,15 @@ class TrainingGradients(NoiseSource):
         self._settings = settings
         # but for shards, each process has the whole of what training averaged
         self._together = processes(trainer) if is_sharded(trainer) else Processes()
-        self._rows: deque[Tensor] = deque(maxlen=2 * settings.num_minibatches)
+        self._kept: deque[dict[str, Tensor]] = deque(maxlen=2 * settings.num_minibatches)
         self._sample: CoordinateSample | None = None
         self._indices: dict[str, Tensor] = {}
         self._slices: dict[str, slice] = {}
         self._groups: dict[str, tuple[str, ...]] = {}
         self._pairs: PairRecorder | None = None
-        self._measured: dict[str, int] = {}
+        self._measured: Mapping[str, nn.Parameter] = {}
+        self._walked: tuple[nn.Parameter, ...] = ()
+        self._trained: tuple[int, ...] = ()
         self._last_step = _NONE
         self._size = 0  # samples that this process has seen since the last step
         self._usual_size = 0
@@ -77,7 +79,7 @@ class TrainingGradients(NoiseSource):
 
     def is_ready(self, trainer: Trainer) -> bool:
         """Whether every process has seen enough steps."""
-        return processes(trainer).all(len(self._rows) == self._rows.maxlen)
+        return processes(trainer).all(len(self._kept) == self._kept.maxlen)
 
     def wants(self, steps_left: int) -> bool:
         """Whether these are among the steps whose gradients are kept."""
@@ -110,39 +112,43 @@ class TrainingGradients(NoiseSource):
         return trainer.is_last_batch and not processes(trainer).all(not is_short)
 
     def _see_step(self, module: LightningModule) -> None:
-        measured = measured_parameters(module, self._settings.patterns)
-        if all(parameter.grad is None for parameter in measured.values()):
+        self._adapt(module)
+        if all(parameter.grad is None for parameter in self._measured.values()):
             return
-        self._adapt(measured)
-        self._rows.append(self._row(measured))
+        self._kept.append(self._row())
         if self._settings.max_coordinates is None:
-            self._see_every_coordinate(measured)
+            self._see_every_coordinate(self._measured)
 
     def _forget(self) -> None:
         """Begins anew."""
-        self._rows.clear()
+        self._kept.clear()
         self._pairs = None
 
-    def _adapt(self, measured: Mapping[str, nn.Parameter]) -> None:
-        """Samples coordinates where other parameters are measured than before."""
-        sizes = {name: real_coordinates(parameter) for name, parameter in measured.items()}
-        if sizes == self._measured:
-            return
-        self._forget()
-        self._measured = sizes
-        self._groups = group_names(measured, self._settings.grouping)
-        self._sample = sample_parameters(measured, self._groups, self._settings.sample_size, self._settings.seed)
-        self._indices, self._slices = own_coordinates(self._sample, measured)
+    def _adapt(self, module: LightningModule) -> None:
+        """Finds the parameters to measure, and samples coordinates where they are others than before.
 
-    def _row(self, measured: Mapping[str, nn.Parameter]) -> Tensor:
-        """The gradient at the sampled coordinates, 0 where another process holds them."""
-        assert self._sample is not None
-        parts = {name: _gathered(measured[name].grad, index) for name, index in self._indices.items()}
-        common = torch.float64 if any(part.dtype == torch.float64 for part in parts.values()) else torch.float32
-        row = torch.zeros(self._sample.width, dtype=common, device=next(iter(parts.values())).device)
-        for name, part in parts.items():
-            row[self._slices[name]] = part.to(row)
-        return row
+        They are looked for only where the optimizer has others, or others are trained: to walk through a small module
+        takes about as long as its pass.
+        """
+        if self._is_trained(module) == self._trained:
+            return
+        self._walked = tuple(module.parameters())
+        measured = measured_parameters(module, self._settings.patterns)
+        if _sizes(measured) != _sizes(self._measured):
+            self._forget()
+            self._groups = group_names(measured, self._settings.grouping)
+            self._sample = sample_parameters(measured, self._groups, self._settings.sample_size, self._settings.seed)
+            self._indices, self._slices = own_coordinates(self._sample, measured)
+        self._measured, self._trained = measured, self._is_trained(module)
+
+    def _is_trained(self, module: LightningModule) -> tuple[int, ...]:
+        """Which parameters the optimizer has, and whether each one that was found before is trained."""
+        held = (id(each) for group in module.trainer.optimizers[0].param_groups for each in group["params"])
+        return (*held, *(each.requires_grad for each in self._walked))
+
+    def _row(self) -> dict[str, Tensor]:
+        """The gradient at the sampled coordinates that this process holds; put together only when it is needed."""
+        return {name: _gathered(self._measured[name], index) for name, index in self._indices.items()}
 
     def _see_every_coordinate(self, measured: Mapping[str, nn.Parameter]) -> None:
         """Shows the whole gradient to what takes it in pairs, but for a step that mixed precision is about to skip."""
@@ -161,12 +167,23 @@ class TrainingGradients(NoiseSource):
 
     def _observe(self, trainer: Trainer) -> NoiseObservation:
         recorder, self._pairs = self._pairs, None  # the next measurement's begin after this one, even if this one fails
-        rows = self._together.whole(self._together.all_or_none(lambda: torch.stack(tuple(self._rows))))
+        rows = self._together.whole(self._together.all_or_none(self._rows))
         rows = rows[rows.isfinite().all(1)]  # a step that automatic mixed precision skipped
         noise = (rows[1::2] - rows[: len(rows) - len(rows) % 2 : 2]) / 2**0.5
         pairs = self._together.all_or_none(lambda: {} if recorder is None else recorder.noise(self._groups))
         groups = tuple(self._group(name, rows, noise, pairs.get(name)) for name in self._groups)
         return NoiseObservation(groups, len(noise), 0, self._usual_size * trainer.world_size, shares_data=False)
+
+    def _rows(self) -> Tensor:
+        """The rows of all steps, [steps, coordinates], 0 where another process holds a coordinate."""
+        assert self._sample is not None
+        first = next(iter(self._measured.values()))
+        rows = torch.zeros(
+            len(self._kept), self._sample.width, dtype=kept_dtype(self._measured.values()), device=first.device
+        )
+        for name, own in self._slices.items():
+            rows[:, own] = torch.stack([gradients[name] for gradients in self._kept]).to(rows)
+        return rows
 
     def _group(self, name: str, rows: Tensor, noise: Tensor, pairs: PairNoise | None) -> GroupNoise:
         assert self._sample is not None
@@ -181,6 +198,10 @@ class TrainingGradients(NoiseSource):
             noise_norm=own.square().sum(1).mean().sqrt() * more,
             pairs=pairs,
         )
+
+
+def _sizes(measured: Mapping[str, nn.Parameter]) -> dict[str, int]:
+    return {name: real_coordinates(parameter) for name, parameter in measured.items()}
 
 
 def _num_pairs(found: NoiseObservation) -> int:

@@ -142,11 +142,11 @@ def test_steps_that_were_not_seen_part_the_windows(tmp_path: Path) -> None:
 def test_a_gradient_that_could_not_be_kept_begins_a_new_window(tmp_path: Path, monkeypatch: Any) -> None:
     row, calls = TrainingGradients._row, []
 
-    def failing(source: TrainingGradients, measured: Any) -> Tensor:
-        calls.append(measured)
+    def failing(source: TrainingGradients) -> dict[str, Tensor]:
+        calls.append(source)
         if len(calls) == 21:
             raise MemoryError("broken on purpose")
-        return row(source, measured)
+        return row(source)
 
     monkeypatch.setattr(TrainingGradients, "_row", failing)
     watching = monitor(on_error="warn")
