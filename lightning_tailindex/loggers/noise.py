@@ -16,9 +16,13 @@ from .pictures import FigureName, picture
 from .presentation import Presentation
 from .sink import Band, Lines, Picture, Table
 
-__all__ = ["NoisePresentation"]
+__all__ = ["HEADLINE", "NoisePresentation"]
 
 _UNITS = {"step": "what an optimizer step consumes", "loader": "one loader batch of one rank"}
+
+
+HEADLINE = "headline"
+"""What the setup calls the estimator that says the tail index."""
 
 
 @final
@@ -84,6 +88,7 @@ class NoisePresentation(Presentation[Report]):
             "full gradient": f"{report.num_full_minibatches} minibatches",
             "data": report.note or "no two draws share data",
             "estimators": ", ".join(dict.fromkeys(m.estimator for m in report.measurements)),
+            HEADLINE: whole.estimator,
         }
 
     def picture(self, name: str, reports: Sequence[Report]) -> dict[str, Picture]:

@@ -59,6 +59,6 @@ def setup(measured: Mapping[str, str], arguments: Mapping[str, object], schedule
     Returns:
         The table.
     """
-    rows = {**measured, "schedule": schedule, "versions": _versions()}
-    rows |= {name: str(value) for name, value in hyperparameters(arguments).items()}
-    return Table(("what", "how"), tuple(rows.items()))
+    found = {**measured, "schedule": schedule, "versions": _versions()}
+    asked = {name: str(value) for name, value in hyperparameters(arguments).items()}
+    return Table(("what", "how"), tuple((found | asked | found).items()))  # what was done is said rather than asked

@@ -8,16 +8,13 @@ from collections import defaultdict
 from dataclasses import fields, replace
 from typing import Any
 
-from lightning_tailindex.analysis.notes import misfit
+from lightning_tailindex.loggers.noise import HEADLINE, NoisePresentation
 from lightning_tailindex.records import AggregatedTailIndex, Histogram, Measurement, Report
 
 from .events import Events
 from .names import LAWS, Meaning, meaning
 
-__all__ = ["FIRST_ESTIMATOR", "rebuilt", "rows_of_table"]
-
-FIRST_ESTIMATOR = "the run's first estimator"
-"""Its name is not logged."""
+__all__ = ["rebuilt", "rows_of_table"]
 
 _EMPTY = Histogram((0.0, 1.0), (0,), 0.0, 0.0)
 _NUMBERS = {f.name: 0 if f.type == "int" else math.nan for f in fields(Measurement) if f.type in ("int", "float")}
@@ -46,9 +43,17 @@ def rows_of_table(markdown: str) -> list[list[str]]:
     return [[cell.strip().replace("\\|", "|") for cell in row] for row in rows]
 
 
-def _laws(events: Events, step: int) -> dict[str, str]:
+def _laws(events: Events, step: int) -> dict[str, tuple[str, str]]:
+    """The best law of each group, and the note."""
     rows = rows_of_table(events.texts.get(LAWS, {}).get(step, ""))[1:]
-    return {row[0]: row[1] for row in rows if len(row) >= 2}
+    return {row[0]: (row[1], row[-1]) for row in rows if len(row) > 2}
+
+
+def _first_estimator(events: Events) -> str:
+    """The name of the first estimator, from what the monitor said of the measurement."""
+    texts = events.texts.get(NoisePresentation.setup_tag, {}).values()
+    named = [row[1] for text in texts for row in rows_of_table(text) if row[0] == HEADLINE]
+    return named[-1] if named else "the run's first estimator"
 
 
 def _averages(found: dict[Meaning, Any], num_draws: int) -> tuple[AggregatedTailIndex, ...]:
@@ -62,7 +67,7 @@ def _averages(found: dict[Meaning, Any], num_draws: int) -> tuple[AggregatedTail
     )
 
 
-def _first(group: str, found: dict[Meaning, Any], law: str, num_draws: int) -> Measurement:
+def _first(group: str, found: dict[Meaning, Any], estimator: str, law: str, note: str, num_draws: int) -> Measurement:
     known = {m.field: value for m, value in found.items() if m.record == "first"}
     alphas: Histogram = known.pop("coordinate_alphas", _EMPTY)
     noise: Histogram = known.pop("standardized_noise", _EMPTY)
@@ -70,10 +75,10 @@ def _first(group: str, found: dict[Meaning, Any], law: str, num_draws: int) -> M
     return Measurement(
         **numbers,
         group=group,
-        estimator=FIRST_ESTIMATOR,
+        estimator=estimator,
         law=law,
         aggregated=_averages(found, num_draws),
-        note=misfit(numbers),
+        note=note,
         coordinate_alphas=alphas,
         standardized_noise=noise,
     )
@@ -92,7 +97,9 @@ def _further(group: str, found: dict[Meaning, Any], num_draws: int) -> list[Meas
     ]
 
 
-def _report(step: int, found: dict[Meaning, Any], whole: str, laws: dict[str, str]) -> Report | None:
+def _report(
+    step: int, found: dict[Meaning, Any], whole: str, laws: dict[str, tuple[str, str]], estimator: str
+) -> Report | None:
     """The report of a step; None if the tail index of the whole model, which is logged last, is not there."""
     groups: dict[str, dict[Meaning, Any]] = defaultdict(dict)
     for meant, value in found.items():
@@ -105,7 +112,7 @@ def _report(step: int, found: dict[Meaning, Any], whole: str, laws: dict[str, st
     for group in [*(name for name in groups if name != whole), whole]:
         own = groups[group]
         if Meaning("first", "alpha", group) in own:
-            measurements.append(_first(group, own, laws.get(group, ""), num_draws))
+            measurements.append(_first(group, own, estimator, *laws.get(group, ("", "")), num_draws))
             measurements.extend(_further(group, own, num_draws))
     report = Report(step, tuple(measurements), num_full_minibatches=0, minibatch_size=0, seconds=math.nan)
     return replace(report, **{**of_all, "minibatch_size": int(of_all.get("minibatch_size", 0))})
@@ -114,8 +121,7 @@ def _report(step: int, found: dict[Meaning, Any], whole: str, laws: dict[str, st
 def rebuilt(events: Events) -> tuple[list[Report], str]:
     """Rebuilds the reports of a run; what was not logged is NaN, 0, empty or without values.
 
-    A measurement's note says no more than that no stable law fits. The number of its coordinates is that of the
-    coordinates that have a tail index of their own.
+    The number of a measurement's coordinates is that of the coordinates that have a tail index of their own.
 
     Args:
         events: What the run's files hold.
@@ -129,7 +135,8 @@ def rebuilt(events: Events) -> tuple[list[Report], str]:
     if not last:
         return [], ""
     whole = (wholes or last)[-1]
-    found = {step: _report(step, steps[step], whole, _laws(events, step)) for step in sorted(steps)}
+    estimator = _first_estimator(events)
+    found = {step: _report(step, steps[step], whole, _laws(events, step), estimator) for step in sorted(steps)}
     left_out = [str(step) for step, report in found.items() if report is None]
     problem = f"no tail index of the whole model at step {', '.join(left_out)}, left out" if left_out else ""
     return [report for report in found.values() if report is not None], problem

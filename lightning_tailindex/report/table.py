@@ -13,8 +13,8 @@ from .runs import Run
 
 __all__ = ["write_table"]
 
-_LEFT_OUT = ("note", "group_size")  # which are not logged
-_FIELDS = [f.name for f in fields(Measurement) if f.type in ("int", "float", "str") and f.name not in _LEFT_OUT]
+_NOT_LOGGED = "group_size"
+_FIELDS = [f.name for f in fields(Measurement) if f.type in ("int", "float", "str") and f.name != _NOT_LOGGED]
 
 
 def _row(report: Report, measurement: Measurement) -> dict[str, object]:

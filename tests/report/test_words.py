@@ -55,7 +55,7 @@ def average(alpha: float, size: int = 4) -> tuple[AggregatedTailIndex, ...]:
         ),
         ({"law": "student_t"}, "Of four laws Student's t, which is no stable law, fits best."),
         (
-            {"note": "no stable law fits: Kolmogorov distance 0.09"},
+            {"kolmogorov_distance": 0.09, "effective_coordinates": 40.0},
             "But no stable law fits: Kolmogorov distance 0.09, more",
         ),
         ({}, "Kolmogorov distance of 0.01, which does not speak against it; so few draws cannot show"),
