@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, Protocol, TypeAlias
@@ -88,7 +89,22 @@ def _resolved(estimator: Any) -> Estimator:
     if isinstance(estimator, str):
         return _function(estimator)
     is_ours = isinstance(estimator, NamedEstimator) or estimator in functional.estimators().values()
+    if not is_ours:
+        _check_arguments(estimator)
     return estimator if is_ours else partial(_ordinary, estimator)
+
+
+def _check_arguments(estimator: Callable[..., Any]) -> None:
+    """Refuses a function that cannot be called as it will be: each measurement would fail, an hour later."""
+    try:
+        signature = inspect.signature(estimator)
+    except (TypeError, ValueError):
+        return  # nothing is known of it
+    try:
+        signature.bind(None, pooled=True)
+    except TypeError as error:
+        rule = "names or functions of draws and the keyword pooled"
+        raise ValueError(f"estimators must be {rule}, got {_name(estimator)}{signature}: {error}.") from error
 
 
 def _name(estimator: object) -> str:
@@ -105,7 +121,7 @@ def resolve_estimators(estimators: Estimators) -> dict[str, Estimator]:
         The functions by name, in the order given; all can be called in inference mode.
 
     Raises:
-        ValueError: If a name is unknown, given twice, or none is given.
+        ValueError: If a name is unknown, given twice, or none is given, or a function takes other arguments.
     """
     wanted: list[Any] = [estimators]
     if isinstance(estimators, Sequence) and not isinstance(estimators, str):

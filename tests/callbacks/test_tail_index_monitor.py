@@ -194,6 +194,7 @@ def test_an_estimator_may_be_a_function(data: DataLoader[Any]) -> None:
     monitor = small(estimators=own)
     fit(TwoLayers(), data, monitor)
     assert monitor.reports[0].whole_model.estimator == "own"
+    assert small(estimators=torch.std).reports == []  # of what is no Python function, no arguments are known
 
 
 INTERVAL = ("high", "low", "effective_coordinates", "coordinate_median", "coordinate_harmonic_mean")
@@ -512,6 +513,7 @@ def test_a_second_fit_starts_its_reports_anew(data: DataLoader[Any]) -> None:
         ({"parameters": "("}, r"parameters must be regular expressions, got '\('"),
         ({"estimators": "hill_climb"}, "estimators must be among .*grouped_mle.* got 'hill_climb'"),
         ({"estimators": []}, "estimators must be one or several different ones"),
+        ({"estimators": lambda x: x}, r"of draws and the keyword pooled, got <lambda>\(x\): .* 'pooled'"),
         ({"estimators": ["grouped_mle"] * 2}, "estimators must be one or several different ones"),
         ({"noise_unit": "batch"}, "noise_unit must be 'step' or 'loader', got 'batch'"),
         ({"dataloader": 3}, "dataloader must be None or an iterable of batches .* again, got int"),
