@@ -94,6 +94,7 @@ class TrainingGradients(NoiseSource):
         steps = 2 * self._settings.num_minibatches
         return f"the gradients of {steps} steps of training in pairs, as soon as these are seen; no extra passes", 0.0
 
+    @torch.no_grad()  # a gradient to differentiate again would be kept with its graph
     def see_gradients(self, module: LightningModule) -> None:
         """Keeps sampled coordinates of the gradients."""
         step, size, self._size = module.trainer.global_step, self._size, 0

@@ -155,6 +155,37 @@ def test_a_gradient_that_could_not_be_kept_begins_a_new_window(tmp_path: Path, m
     assert [report.step for report in watching.reports] == [85, 128, 192]
 
 
+class SecondOrder(Mean):
+    """Gradients that can be differentiated again, as a penalty of their norm needs them."""
+
+    def __init__(self, create_graph: bool) -> None:
+        super().__init__()
+        self.automatic_optimization, self.create_graph = False, create_graph
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad(set_to_none=True)
+        self.manual_backward((self.body(batch[0]) + self.head(batch[0])).square().mean(), create_graph=self.create_graph)
+        optimizer.step()
+
+
+@pytest.mark.filterwarnings("ignore:Using backward.. with create_graph")
+@pytest.mark.parametrize("max_coordinates", [1024, None])
+def test_graphs_of_gradients_are_not_kept(max_coordinates: int | None, tmp_path: Path, monkeypatch: Any) -> None:
+    row, kept = TrainingGradients._row, []
+
+    def kept_row(source: TrainingGradients) -> dict[str, Tensor]:
+        kept.append(row(source))
+        return kept[-1]
+
+    monkeypatch.setattr(TrainingGradients, "_row", kept_row)
+    plain, graph = (monitor(max_coordinates=max_coordinates) for _ in range(2))
+    fit(tmp_path, SecondOrder(create_graph=False), plain)
+    fit(tmp_path, SecondOrder(create_graph=True), graph)
+    assert not any(part.requires_grad for each in kept for part in each.values())
+    assert [each.whole_model for each in graph.reports] == [each.whole_model for each in plain.reports]
+
+
 class Empty(Mean):
     def __init__(self) -> None:
         super().__init__()
