@@ -83,7 +83,7 @@ class Vectorizer:
             raise CannotVectorizeError("the module has lazy parameters")
         if any(map(is_sharded, measured.values())):
             raise CannotVectorizeError("the module is sharded")
-        self._loss, self._loss_fn = _Loss(module, loss_fn), loss_fn
+        self._loss = _Loss(module, loss_fn)
         self._measured = tuple(measured.values())
         self._weights = {f"module.{name}": parameter.detach() for name, parameter in measured.items()}
 
@@ -92,12 +92,14 @@ class Vectorizer:
 
         That are random numbers of Python and NumPy, the number of the batch and what the module counts itself: the loss
         is then another one when it is computed again. Random numbers of torch are drawn anew for each minibatch.
+        Refused as well is a loss that reaches parameters by another way than their names: there they are not replaced.
 
         Args:
             minibatch: A minibatch, of which the gradient is computed twice.
 
         Raises:
-            CannotVectorizeError: If the two differ, or Python's or NumPy's random numbers are drawn.
+            CannotVectorizeError: If the two differ, Python's or NumPy's random numbers are drawn, or parameters are
+                reached that were replaced.
         """
         with _telling():
             first, second = self._alone(minibatch), self._alone(minibatch)
@@ -107,13 +109,17 @@ class Vectorizer:
 
     def _alone(self, minibatch: Minibatch) -> Tensor:
         """The gradient of one minibatch, flat, with the same random numbers of torch each time."""
+        weights = {name: weight.detach().requires_grad_() for name, weight in self._weights.items()}
         with isolated_random_state(0, self._measured[0].device):
             before = _other_random_state()
-            loss = torch.stack([self._loss_fn(batch) for batch in minibatch.batches]).mean()
+            loss = torch.stack([functional_call(self._loss, weights, (b,)) for b in minibatch.batches]).mean()
             if _other_random_state() != before:
                 raise ValueError("random numbers of Python or NumPy would be the same for many minibatches")
-            found = torch.autograd.grad(loss, self._measured, allow_unused=True)
-        parts = [torch.zeros_like(p) if g is None else g for p, g in zip(self._measured, found, strict=True)]
+            found = torch.autograd.grad(loss, (*weights.values(), *self._measured), allow_unused=True)
+        if any(gradient is not None for gradient in found[len(weights) :]):
+            raise ValueError("the loss reaches a parameter by another way than its name in the module")
+        own = zip(self._measured, found[: len(weights)], strict=True)
+        parts = [torch.zeros_like(p) if g is None else g for p, g in own]
         return torch.cat([flat_gradient(part) for part in parts])
 
     def each(self, minibatches: Sequence[Minibatch]) -> dict[str, Tensor]:
@@ -129,7 +135,7 @@ class Vectorizer:
             tensors, rebuild = _stacked(minibatches)
             loss = self._loss_of(rebuild, is_checked=True)
             found = vmap(grad(loss), in_dims=(None, 0), randomness="different")(self._weights, tensors)
-        return {name.removeprefix("module."): gradient for name, gradient in found.items()}
+            return self._apart(found, tensors)
 
     def total(self, minibatches: Sequence[Minibatch], shares: Sequence[float]) -> dict[str, Tensor]:
         """Computes the sum of the minibatches' gradients, each times its share; takes what :meth:`each` takes."""
@@ -144,7 +150,19 @@ class Vectorizer:
                 return (losses * factors).sum()
 
             found = grad(weighted)(self._weights)
-        return {name.removeprefix("module."): gradient for name, gradient in found.items()}
+            return self._apart(found, tensors)
+
+    def _apart(self, gradients: Mapping[str, Tensor], tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Gradients to overwrite: two may be one tensor, as those of both biases of a recurrent layer are."""
+        taken = {_place(tensor) for tensor in (*self._weights.values(), *tensors)}
+        apart = {}
+        for name, gradient in gradients.items():
+            is_own = _place(gradient) not in taken and gradient.is_contiguous()
+            taken.add(_place(gradient))
+            apart[name.removeprefix("module.")] = (
+                gradient if is_own else gradient.clone(memory_format=torch.contiguous_format)
+            )
+        return apart
 
     def _loss_of(
         self, rebuild: Callable[[list[Tensor]], Sequence[object]], *, is_checked: bool
@@ -158,6 +176,10 @@ class Vectorizer:
             return torch.stack(losses).mean()
 
         return loss
+
+
+def _place(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 def _other_random_state() -> tuple[object, ...]:

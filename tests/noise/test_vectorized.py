@@ -108,6 +108,38 @@ def test_gives_way_to_the_loop_with_the_same_result(part: nn.Module) -> None:
         assert torch.equal(noise, found[1][name])
 
 
+class Twice(nn.Module):
+    """Adds two parameters up, whose gradients are one tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.change = nn.Parameter(torch.randn(3, 6)), nn.Parameter(torch.zeros(3, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ (self.weight + self.change).T
+
+
+def test_gradients_that_are_one_tensor_are_kept_apart() -> None:
+    torch.manual_seed(0)
+    module, data = Twice(), minibatches([8] * 60, draws=20)
+    loop, vectorized = (observe(module, loss_of(module), data, engine) for engine in ("loop", "vectorized"))
+    for own, other in zip(loop.groups, vectorized.groups, strict=True):
+        torch.testing.assert_close(own.gradients, other.gradients, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(own.full_gradient, other.full_gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("is_random", [False, True])
+def test_parameters_that_are_reached_past_their_names_are_left_to_the_loop(is_random: bool) -> None:
+    module = net(*[nn.Dropout(0.1)] * is_random)
+    penalized = list(module.parameters())
+
+    def loss(batch: Any) -> Tensor:
+        return loss_of(module)(batch) + sum(parameter.square().sum() for parameter in penalized)  # type: ignore[no-any-return]
+
+    with pytest.raises(CannotVectorizeError, match="by another way than its name"):
+        observe(module, loss, minibatches([8] * 20), "vectorized")
+
+
 def test_lazy_layers_are_left_to_the_loop() -> None:
     module = nn.Sequential(nn.Linear(6, 16), nn.LazyLinear(3))
     with pytest.raises(CannotVectorizeError, match="the module has lazy parameters"):
