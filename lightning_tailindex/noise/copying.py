@@ -25,6 +25,9 @@ _MANY = 20_000
 _LARGE = 1 << 20
 """An array of more bytes is data; a smaller one may be a counter."""
 
+_TRAINERS = frozenset(("trainer", "_trainer"))
+"""Attributes by which Lightning's modules and data modules know their trainer."""
+
 
 @dataclass(frozen=True)
 class CopyAs:
@@ -184,7 +187,8 @@ def copy_data(data: T, share: Iterable[object] = ()) -> T:
     """Copies a data set's, sampler's or data module's own state and shares what it holds.
 
     Reading a data set may change it (counters, caches, random generators of its own). Arrays of more than 1 MiB and
-    containers of more than 1000 items are shared, so the cost does not grow with the data.
+    containers of more than 1000 items are shared, so the cost does not grow with the data, and so are modules and data
+    modules within it that know their trainer: all of training would be copied with them.
 
     Args:
         data: The object to copy.
@@ -205,6 +209,7 @@ def copy_data(data: T, share: Iterable[object] = ()) -> T:
         is_container = isinstance(item, (dict, *CONTAINERS))
         is_long = is_container and (visited > _MANY or len(item) > _LONG)  # type: ignore[arg-type]
         is_large = _is_array(item) and getattr(item, "nbytes", _LARGE + 1) > _LARGE
-        return item if id(item) in shared or is_long or is_large else None
+        is_attached = item is not data and not _TRAINERS.isdisjoint(getattr(item, "__dict__", ()))
+        return item if id(item) in shared or is_long or is_large or is_attached else None
 
     return copy_with(data, replace)

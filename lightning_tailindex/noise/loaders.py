@@ -21,16 +21,14 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
+from .cloning import fresh_clone
 from .copying import copy_data
 from .minibatches import LoaderBatch, guess_size
 from .random_state import derived_seed
 
-__all__ = ["can_be_cloned", "fresh_clone", "loader_batch_size", "shuffled_batches"]
+__all__ = ["can_be_cloned", "loader_batch_size", "shuffled_batches"]
 
 T = TypeVar("T")
-
-_STOCK = frozenset(vars(DataLoader(()))) | {"_iterator"}  # type: ignore[arg-type]
-"""What every loader has."""
 
 _SEEDED = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 
@@ -173,39 +171,6 @@ class _IndexStream:
                 yield indices
             if is_empty:
                 return  # a sampler that can be iterated once
-
-
-def _own_state(loader: DataLoader[Any]) -> dict[str, Any]:
-    """Copies what a subclass added, its place in the data say; shares it where it cannot be copied."""
-    stock = {name: value for name, value in vars(loader).items() if name in _STOCK}
-    own = {name: value for name, value in vars(loader).items() if name not in stock and not name.startswith("__pl_")}
-    try:
-        return copy_data(own, share=(loader, *stock.values()))
-    except TypeError:
-        return own
-
-
-def fresh_clone(loader: DataLoader[Any]) -> DataLoader[Any]:
-    """Copies a loader without its running iterator; iterating the copy changes nothing that the loader uses.
-
-    Iterating the original would restart the running epoch where workers persist. ``DataLoader`` refuses these
-    attributes to be set by name after construction, and constructing a subclass anew would need its arguments.
-
-    Args:
-        loader: The loader.
-
-    Returns:
-        The copy, of the same class.
-    """
-    clone = copy.copy(loader)
-    is_in_process = loader.num_workers == 0  # worker processes have a data set of their own anyway
-    vars(clone).update(
-        _own_state(loader),
-        dataset=copy_data(loader.dataset) if is_in_process else loader.dataset,
-        persistent_workers=False,
-        _iterator=None,
-    )
-    return clone
 
 
 def _clone(loader: DataLoader[Any], indices: _IndexStream, generator: torch.Generator) -> DataLoader[Any]:

@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 from torch.utils._pytree import tree_unflatten
 from torch.utils.data import DataLoader
 
-from lightning_tailindex.noise.loaders import can_be_cloned, fresh_clone, loader_batch_size, shuffled_batches
+from lightning_tailindex.noise.cloning import fresh_clone
+from lightning_tailindex.noise.loaders import can_be_cloned, loader_batch_size, shuffled_batches
 from lightning_tailindex.noise.minibatches import LoaderBatch, guess_size
 
 from .flavour import Trainer, move_data_to_device, sized_len
@@ -167,15 +168,19 @@ class Replay:
 
     Args:
         length: Batches to keep.
+
+    Attributes:
+        length: The same.
     """
 
     def __init__(self, length: int) -> None:
+        self.length = length
         self._batches: deque[object] = deque(maxlen=length)
 
     @property
     def is_full(self) -> bool:
         """Whether all the batches asked for have been seen."""
-        return len(self._batches) == self._batches.maxlen
+        return len(self._batches) == self.length
 
     def see(self, batch: object) -> None:
         """Keeps a copy of a batch that training is about to use, in main memory."""
@@ -184,4 +189,4 @@ class Replay:
     def data(self) -> Data:
         """Returns what has been seen, once."""
         batches = (LoaderBatch(copy.deepcopy(batch), guess_size(batch)) for batch in self._batches)
-        return Data(self._batches.maxlen, None, lambda seed: batches)
+        return Data(self.length, None, lambda seed: batches)

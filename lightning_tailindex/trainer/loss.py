@@ -8,10 +8,9 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import count
 from types import MethodType
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from torch.optim import Optimizer
 
 from lightning_tailindex.noise.copying import copy_data
 from lightning_tailindex.noise.random_state import isolated_random_state
@@ -21,17 +20,14 @@ from .flavour import (
     DummyLogger,
     LightningModule,
     Logger,
-    Strategy,
     Trainer,
     is_param_in_hook_signature,
     move_data_to_device,
 )
+from .optimizers import hand_over, twin_of_strategy
 from .state import STEP_METHOD, is_a
 
 __all__ = ["borrowed_loss"]
-
-
-T = TypeVar("T")
 
 _LOGGING = ("log", "log_dict", "print")
 
@@ -64,46 +60,12 @@ class _SilentLogger(DummyLogger):
         return self._stood_for.log_dir
 
 
-def _shallow(item: T) -> T:
-    """Copies an object's attributes and nothing below them, past what its class makes of being copied."""
-    twin = object.__new__(type(item))
-    vars(twin).update(vars(item))
-    return twin
-
-
-def _copy_optimizer(optimizer: Optimizer, copies: dict[int, object]) -> object:
-    """Copies an optimizer, and those that it wraps, with parameter groups of their own."""
-    if id(optimizer) not in copies:
-        reading = copies[id(optimizer)] = _shallow(optimizer)
-        for name, value in vars(optimizer).items():
-            if isinstance(value, Optimizer):
-                vars(reading)[name] = _copy_optimizer(value, copies)
-        if "param_groups" in vars(optimizer):  # else a property, which reads those of the wrapped one
-            vars(reading)["param_groups"] = [dict(group) for group in optimizer.param_groups]
-    return copies[id(optimizer)]
-
-
-def _twin_of_strategy(trainer: Trainer) -> Strategy:
-    """Returns a strategy whose optimizers and schedulers can be read, and written without effect on the real ones."""
-    twin = copy.copy(trainer.strategy)
-    copies: dict[int, object] = {}
-    for optimizer in trainer.strategy.optimizers:
-        _copy_optimizer(optimizer, copies)
-    twin.optimizers = [copies[id(optimizer)] for optimizer in trainer.strategy.optimizers]  # type: ignore[misc]
-    twin.lr_scheduler_configs = [copy.copy(config) for config in trainer.strategy.lr_scheduler_configs]
-    for config in twin.lr_scheduler_configs:
-        scheduler: Any = _shallow(config.scheduler)
-        scheduler.optimizer = copies.get(id(scheduler.optimizer), scheduler.optimizer)
-        config.scheduler = scheduler
-    return twin
-
-
 def _twin_of_trainer(trainer: Trainer) -> Trainer:
     """Returns a trainer for the shadow to read from: what is set on it, ``should_stop`` say, is set on nobody else."""
     twin: Any = copy.copy(trainer)
     twin.loggers = [_SilentLogger(logger) for logger in trainer.loggers]
     twin._accelerator_connector = copy.copy(twin._accelerator_connector)
-    twin._accelerator_connector.strategy = _twin_of_strategy(trainer)
+    twin._accelerator_connector.strategy = twin_of_strategy(trainer.strategy)
     twin.datamodule = copy_data(_datamodule(trainer), share=(trainer, trainer.lightning_module))
     if twin.datamodule is not None:
         vars(twin.datamodule)["trainer"] = twin
@@ -125,6 +87,7 @@ def _shadow(trainer: Trainer, module: LightningModule) -> LightningModule:
         return item if id(item) in kept else stand_ins.get(id(item))
 
     shadow = alias_shadow(module, replace)
+    hand_over(twin.strategy.optimizers, module, shadow)
     shadow.trainer = twin
     twin.strategy._lightning_module = twin.strategy.model = shadow
     for part in shadow.modules():

@@ -1,0 +1,58 @@
+"""A loader again, with state of its own."""
+
+from __future__ import annotations
+
+import copy
+from types import MethodType
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from .copying import copy_data
+
+__all__ = ["fresh_clone"]
+
+_STOCK = frozenset(vars(DataLoader(()))) | {"_iterator"}  # type: ignore[arg-type]
+"""What every loader has."""
+
+
+def _own_state(loader: DataLoader[Any]) -> dict[str, Any]:
+    """Copies what a subclass added, its place in the data say; shares it where it cannot be copied."""
+    stock = {name: value for name, value in vars(loader).items() if name in _STOCK}
+    own = {name: value for name, value in vars(loader).items() if name not in stock and not name.startswith("__pl_")}
+    try:
+        return copy_data(own, share=(loader, *stock.values()))
+    except TypeError:
+        return own
+
+
+def fresh_clone(loader: DataLoader[Any]) -> DataLoader[Any]:
+    """Copies a loader without its running iterator; iterating the copy changes nothing that the loader uses.
+
+    Iterating the original would restart the running epoch where workers persist. ``DataLoader`` refuses these
+    attributes to be set by name after construction, and constructing a subclass anew would need its arguments.
+
+    Args:
+        loader: The loader.
+
+    Returns:
+        The copy, of the same class.
+    """
+    clone = copy.copy(loader)
+    vars(clone).update(_own_state(loader), persistent_workers=False, _iterator=None)
+    if loader.num_workers == 0:  # worker processes have a data set and what collates of their own anyway
+        vars(clone).update(zip(("dataset", "collate_fn"), _own_reading(loader), strict=True))
+    return clone
+
+
+def _own_reading(loader: DataLoader[Any]) -> tuple[Any, Any]:
+    """Copies the data set and what makes batches of its samples, which may draw from a generator of its own."""
+    collate: Any = loader.collate_fn
+    owner = getattr(collate, "__self__", None)
+    try:
+        if isinstance(collate, MethodType) and "trainer" in getattr(owner, "__dict__", ()):  # a data module's method
+            own = copy_data(owner, share=(vars(owner)["trainer"],))
+            return copy_data(loader.dataset), MethodType(collate.__func__, own)
+        return copy_data((loader.dataset, collate))
+    except TypeError:  # it holds an iterator
+        return copy_data(loader.dataset), collate

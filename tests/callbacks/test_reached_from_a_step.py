@@ -1,0 +1,185 @@
+"""What a training step and the loader can reach is its own in a measurement: training stays as it is, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ChainedScheduler, ExponentialLR, LinearLR, LRScheduler, SequentialLR
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset, default_collate
+
+from lightning_tailindex import TailIndexMonitor
+
+X = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
+DATA = TensorDataset(X, (X.sum(1) > 0).long())
+
+
+class Net(LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 2)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return nn.functional.cross_entropy(self.layer(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.Adam(self.parameters(), lr=0.02)
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Any:
+        return iter([DATA[i % len(DATA)] for i in range(67)])  # a measurement begins in the middle of an accumulation
+
+
+class Masking:
+    """Draws from a generator of its own."""
+
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng(0)
+
+    def __call__(self, items: Any) -> Any:
+        x, y = default_collate(items)
+        return [x * torch.from_numpy(self.rng.random(x.shape) > 0.2), y]
+
+
+def shuffled(collate: Any = None) -> DataLoader[Any]:
+    return DataLoader(DATA, batch_size=4, shuffle=True, collate_fn=collate)
+
+
+def monitor(**arguments: Any) -> TailIndexMonitor:
+    settings = {"every_n_steps": 4, "num_minibatches": 16, "full_gradient_batches": None, "on_error": "raise"}
+    return TailIndexMonitor(**{**settings, **arguments})
+
+
+def fit(path: Path, module: type[Net], data: Any, watching: TailIndexMonitor | None, **options: Any) -> Tensor:
+    seed_everything(0)
+    net = module()
+    own = {"default_root_dir": path, "logger": False, "enable_checkpointing": False, "accelerator": "cpu"}
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "max_epochs": 3}
+    callbacks = [*options.pop("callbacks", []), *([] if watching is None else [watching])]
+    trainer = Trainer(**{**own, **quiet, **options}, callbacks=callbacks)
+    if isinstance(data, LightningDataModule):
+        trainer.fit(net, datamodule=data)
+    else:
+        trainer.fit(net, data)
+    return torch.cat([parameter.detach().flatten() for parameter in net.parameters()])
+
+
+def both(path: Path, module: type[Net], data: Callable[[], Any], **options: Any) -> tuple[Tensor, Tensor]:
+    watching = monitor(engine="loop")
+    weights = fit(path, module, data(), None, **options), fit(path, module, data(), watching, **options)
+    assert len(watching.reports) >= 3
+    return weights
+
+
+class Looking(Net):
+    """Looks for the momentum of a weight, and clears it now and then."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        state: Any = self.optimizers().state  # type: ignore[union-attr]
+        if "exp_avg" in state[self.layer.weight] and batch_idx % 5 == 0:
+            state[self.layer.weight]["exp_avg"].zero_()
+        return super().training_step(batch, batch_idx)
+
+
+def test_the_state_of_an_optimizer(tmp_path: Path) -> None:
+    checkpoint = {"enable_checkpointing": True}
+    alone = fit(tmp_path, Looking, shuffled(), None, callbacks=[ModelCheckpoint(tmp_path / "a")], **checkpoint)
+    watched = fit(tmp_path, Looking, shuffled(), monitor(), callbacks=[ModelCheckpoint(tmp_path / "b")], **checkpoint)
+    assert torch.equal(alone, watched)
+    assert not torch.equal(alone, fit(tmp_path, Net, shuffled(), None))  # to look changes something
+
+
+class Penalty(Net):
+    """A penalty on whatever the optimizer holds."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        groups: Any = self.optimizers().param_groups  # type: ignore[union-attr]
+        return super().training_step(batch, batch_idx) + sum(p.square().sum() for g in groups for p in g["params"]) / 2
+
+
+class Clearing(Net):
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        if batch_idx % 4 == 0:
+            self.optimizers().zero_grad()  # type: ignore[union-attr]
+        return super().training_step(batch, batch_idx)
+
+
+@pytest.mark.parametrize("module", [Penalty, Clearing])
+def test_the_parameters_of_an_optimizer(module: type[Net], tmp_path: Path) -> None:
+    stream = lambda: DataLoader(Stream(), batch_size=4)  # noqa: E731
+    alone, watched = both(tmp_path, module, stream, accumulate_grad_batches=3, max_epochs=12)
+    assert torch.equal(alone, watched)
+
+
+@pytest.mark.parametrize("engine", ["loop", "auto"])
+def test_a_penalty_on_the_parameters_of_an_optimizer_is_measured(engine: Any, tmp_path: Path) -> None:
+    watching = monitor(engine=engine)
+    fit(tmp_path, Penalty, shuffled(), watching, max_steps=1)
+    seed_everything(0)
+    net = Net()
+    loss = (
+        nn.functional.cross_entropy(net.layer(X), DATA.tensors[1]) + sum(p.square().sum() for p in net.parameters()) / 2
+    )
+    loss.backward()
+    expected = torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None]).norm()
+    assert watching.reports[0].whole_model.gradient_norm == pytest.approx(float(expected), rel=1e-4)
+
+
+class InSequence(Net):
+    def scheduler(self, optimizer: Any) -> LRScheduler:
+        parts = [LinearLR(optimizer, 0.1, 1.0, 10), ExponentialLR(optimizer, 0.95)]
+        return SequentialLR(optimizer, parts, [10])
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self.lr_schedulers().step()  # type: ignore[union-attr, call-arg]
+        return super().training_step(batch, batch_idx)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+        return [optimizer], [{"scheduler": self.scheduler(optimizer), "interval": "step", "frequency": 10**9}]
+
+
+class Chained(InSequence):
+    def scheduler(self, optimizer: Any) -> LRScheduler:
+        return ChainedScheduler([LinearLR(optimizer, 0.1, 1.0, 10), ExponentialLR(optimizer, 0.95)])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # that the scheduler steps before the optimizer
+@pytest.mark.parametrize("module", [InSequence, Chained])
+def test_schedulers_of_schedulers(module: type[Net], tmp_path: Path) -> None:
+    alone, watched = both(tmp_path, module, shuffled)
+    assert torch.equal(alone, watched)
+
+
+class Masked(LightningDataModule):
+    """A data module whose method makes batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.masking = Masking()
+
+    def collate(self, items: Any) -> Any:
+        return self.masking(items)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return shuffled(self.collate)
+
+
+def captured() -> DataLoader[Any]:
+    masking = Masking()
+    return shuffled(lambda items: masking(items))
+
+
+@pytest.mark.parametrize("data", [lambda: shuffled(Masking()), captured, Masked], ids=["object", "closure", "module"])
+def test_what_makes_batches(data: Callable[[], Any], tmp_path: Path) -> None:
+    alone, watched = both(tmp_path, Net, data)
+    assert torch.equal(alone, watched)
+    assert not torch.equal(alone, fit(tmp_path, Net, shuffled(), None))  # the masks change something
