@@ -167,7 +167,7 @@ class TailIndexMonitor(Monitor[Report]):
         if self._is_next(trainer):
             with self._failures.told(f"the minibatch of step {optimizer_steps(trainer)} could not be kept"):
                 assert self._source is not None
-                self._source.see(batch)
+                self._source.see(trainer, batch, batch_idx)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         """Keeps what the optimizer is about to use, where the noise is taken from that."""
@@ -179,7 +179,7 @@ class TailIndexMonitor(Monitor[Report]):
     def _is_next(self, trainer: Trainer) -> bool:
         """Whether the next measurement needs to see what training does now."""
         assert self._source is not None
-        return self._source.wants(self._schedule.steps_left(optimizer_steps(trainer)))
+        return self._source.wants(trainer, self._schedule.steps_left(optimizer_steps(trainer)))
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, step: int) -> Report:
         start = time.perf_counter()

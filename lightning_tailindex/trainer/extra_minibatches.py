@@ -8,7 +8,7 @@ from typing import final
 
 from lightning_tailindex.noise.engine import collect_gradients
 from lightning_tailindex.noise.groups import measured_parameters
-from lightning_tailindex.noise.minibatches import SweepPlan, plan_minibatches
+from lightning_tailindex.noise.minibatches import SweepPlan, guess_size, plan_minibatches
 from lightning_tailindex.noise.observation import NoiseObservation
 from lightning_tailindex.noise.processes import Processes
 from lightning_tailindex.noise.random_state import derived_seed
@@ -19,7 +19,7 @@ from .data import Data, Replay, can_read_again, own_data, training_data
 from .flavour import LightningModule, Trainer, rank_zero_info
 from .loss import borrowed_loss
 from .progress import MeasurementBar
-from .source import NoiseSettings, NoiseSource
+from .source import NoiseSettings, NoiseSource, UsualSize
 from .state import is_sharded, needs_loss_scale, processes
 
 __all__ = ["ExtraMinibatches"]
@@ -39,29 +39,37 @@ class ExtraMinibatches(NoiseSource):
         self._settings = settings
         self._dataloader = dataloader
         is_stream = dataloader is None and not can_read_again(trainer)
-        length = settings.share(settings.num_minibatches, trainer) * settings.accumulation(trainer)
-        self._replay = Replay(length) if is_stream else None
+        self._replay = Replay(self._length(trainer)) if is_stream else None
+        self._usual = UsualSize()
         self._engine = settings.engine
         self._bar = MeasurementBar("Gradient noise")
-        self._steps_to_fill = -(-length // trainer.accumulate_grad_batches)
+
+    def _length(self, trainer: Trainer) -> int:
+        """Batches of a stream that the draws take; more where a schedule has more of them accumulated."""
+        return self._settings.share(self._settings.num_minibatches, trainer) * self._settings.accumulation(trainer)
 
     def is_ready(self, trainer: Trainer) -> bool:
         """Whether every process has batches: always, or once training has seen enough of a stream."""
-        return self._replay is None or processes(trainer).all(self._replay.is_full)
+        if self._replay is None:
+            return True
+        return processes(trainer).all(self._replay.is_full and self._replay.length == self._length(trainer))
 
     @property
     def note(self) -> str:
         """Says that the data are a stream's, if they are."""
         return "" if self._replay is None else ", on the last minibatches of the stream that training saw"
 
-    def wants(self, steps_left: int) -> bool:
+    def wants(self, trainer: Trainer, steps_left: int) -> bool:
         """Whether these are among the last batches of a stream."""
-        return self._replay is not None and steps_left <= self._steps_to_fill
+        return self._replay is not None and steps_left <= -(-self._length(trainer) // trainer.accumulate_grad_batches)
 
-    def see(self, batch: object) -> None:
-        """Keeps a copy of the batch."""
+    def see(self, trainer: Trainer, batch: object, batch_idx: int) -> None:
+        """Keeps a copy of the batch, but for an epoch's last one that is smaller than others."""
         assert self._replay is not None
-        self._replay.see(batch)
+        if self._replay.length != self._length(trainer):
+            self._replay = Replay(self._length(trainer))
+        if not self._usual.is_cut(trainer, guess_size(batch) or 1):
+            self._replay.see(batch)
 
     def see_gradients(self, module: LightningModule) -> None:
         """Needs none of them."""

@@ -16,8 +16,9 @@ from lightning_tailindex.noise.pairs import PairRecorder
 from lightning_tailindex.noise.processes import NoiseUnit, Processes
 
 from .flavour import LightningModule, Trainer
+from .state import processes
 
-__all__ = ["NoiseSettings", "NoiseSource"]
+__all__ = ["NoiseSettings", "NoiseSource", "UsualSize"]
 
 _SAMPLE = 1024  # for what needs all draws at once, where every coordinate is measured
 
@@ -64,6 +65,22 @@ class NoiseSettings:
         return total if self.noise_unit == "step" else -(-total // trainer.world_size)
 
 
+class UsualSize:
+    """Tells the last minibatch of an epoch that has fewer samples than others: it is no draw of the same noise.
+
+    Attributes:
+        largest: Samples of the largest minibatch that this process has seen.
+    """
+
+    def __init__(self) -> None:
+        self.largest = 0
+
+    def is_cut(self, trainer: Trainer, size: int) -> bool:
+        """Whether so many samples are fewer than usual, in any process; each of them has to ask."""
+        is_short, self.largest = size < self.largest, max(self.largest, size)
+        return trainer.is_last_batch and not processes(trainer).all(not is_short)
+
+
 class NoiseSource(ABC):
     """Where the gradient noise comes from: passes beside training, or those of training itself."""
 
@@ -81,11 +98,11 @@ class NoiseSource(ABC):
         """Whether every process has something to measure; each of them has to ask, and at the same steps."""
 
     @abstractmethod
-    def wants(self, steps_left: int) -> bool:
+    def wants(self, trainer: Trainer, steps_left: int) -> bool:
         """Whether training's minibatches are to be shown, so many steps before the next measurement."""
 
     @abstractmethod
-    def see(self, batch: object) -> None:
+    def see(self, trainer: Trainer, batch: object, batch_idx: int) -> None:
         """Takes what it needs of a batch that training is about to use."""
 
     @abstractmethod

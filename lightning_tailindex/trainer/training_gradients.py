@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from lightning_tailindex.noise.coordinates import CoordinateSample, kept_dtype, real_coordinates, sample_parameters
 from lightning_tailindex.noise.groups import group_names, measured_parameters
+from lightning_tailindex.noise.loaders import loader_batch_size
 from lightning_tailindex.noise.minibatches import guess_size
 from lightning_tailindex.noise.observation import GroupNoise, NoiseObservation
 from lightning_tailindex.noise.pairs import PairNoise, PairRecorder
@@ -19,12 +21,13 @@ from lightning_tailindex.noise.recorder import flat_gradient
 from lightning_tailindex.noise.sharded import own_coordinates
 
 from .flavour import LightningModule, MisconfigurationException, Trainer
-from .source import NoiseSettings, NoiseSource
+from .source import NoiseSettings, NoiseSource, UsualSize
 from .state import is_sharded, processes
 
 __all__ = ["TrainingGradients"]
 
 _NONE = -2  # no step, and none follows it
+_LEAST_PAIRED = 0.75  # of the steps of a window; some may be left out at the ends of epochs
 
 
 def _gathered(parameter: nn.Parameter, index: Tensor) -> Tensor:
@@ -43,8 +46,9 @@ class TrainingGradients(NoiseSource):
     taken as the optimizer is about to get them: averaged over processes, unscaled, before they are clipped.
 
     Left out are a step at the end of an epoch that consumes fewer samples than others, one whose training step had no
-    loss, and what an optimizer with a closure evaluates after the first time in a step. Where steps could not be seen,
-    or other parameters are trained than before, it begins anew.
+    loss, further steps on the same batch, and what an optimizer with a closure evaluates after the first time in a
+    step. Where steps could not be seen, consume another number of samples, or train other parameters than before, it
+    begins anew.
 
     Args:
         trainer: The trainer.
@@ -70,7 +74,9 @@ class TrainingGradients(NoiseSource):
         self._trained: tuple[int, ...] = ()
         self._last_step = _NONE
         self._size = 0  # samples that this process has seen since the last step
-        self._usual_size = 0
+        self._usual = UsualSize()
+        self._consumed: tuple[int | None, ...] = ()
+        self._num_paired = 0
 
     @property
     def note(self) -> str:
@@ -78,15 +84,25 @@ class TrainingGradients(NoiseSource):
         return ""
 
     def is_ready(self, trainer: Trainer) -> bool:
-        """Whether every process has seen enough steps."""
-        return processes(trainer).all(len(self._kept) == self._kept.maxlen)
+        """Whether every process has seen enough steps; of every coordinate, most of them since the last measurement."""
+        needed = 2 * self._settings.num_minibatches
+        is_paired = self._settings.max_coordinates is not None or self._num_paired >= _LEAST_PAIRED * needed
+        return processes(trainer).all(len(self._kept) == needed and is_paired)
 
-    def wants(self, steps_left: int) -> bool:
+    def wants(self, trainer: Trainer, steps_left: int) -> bool:
         """Whether these are among the steps whose gradients are kept."""
         return steps_left <= 2 * self._settings.num_minibatches
 
-    def see(self, batch: object) -> None:
-        """Counts the samples of the batch."""
+    def see(self, trainer: Trainer, batch: object, batch_idx: int) -> None:
+        """Counts the samples of the batch; begins anew where steps consume more or fewer loader batches than before."""
+        loaders: Any = trainer.fit_loop._combined_loader
+        sizes = (loader_batch_size(each) if isinstance(each, DataLoader) else None for each in loaders.flattened)
+        consumed = (trainer.accumulate_grad_batches, *sizes)
+        if consumed != self._consumed:
+            self._forget()
+            self._consumed, self._usual = consumed, UsualSize()
+        if batch_idx == 0:
+            self._size = 0  # the end of an epoch that took no step
         self._size += guess_size(batch) or 1
 
     def work(self, trainer: Trainer) -> tuple[str, float]:
@@ -103,14 +119,9 @@ class TrainingGradients(NoiseSource):
         if step != self._last_step + 1:
             self._forget()  # pairs are of consecutive steps
         self._last_step = _NONE  # if this one cannot be kept
-        if not self._is_cut(module.trainer, size):
+        if size > 0 and not self._usual.is_cut(module.trainer, size):
             self._see_step(module)
         self._last_step = step
-
-    def _is_cut(self, trainer: Trainer, size: int) -> bool:
-        """Whether a step has fewer samples than others in any process, as the last one of an epoch may have."""
-        is_short, self._usual_size = size < self._usual_size, max(self._usual_size, size)
-        return trainer.is_last_batch and not processes(trainer).all(not is_short)
 
     def _see_step(self, module: LightningModule) -> None:
         self._adapt(module)
@@ -123,7 +134,7 @@ class TrainingGradients(NoiseSource):
     def _forget(self) -> None:
         """Begins anew."""
         self._kept.clear()
-        self._pairs = None
+        self._pairs, self._num_paired = None, 0
 
     def _adapt(self, module: LightningModule) -> None:
         """Finds the parameters to measure, and samples coordinates where they are others than before.
@@ -156,6 +167,7 @@ class TrainingGradients(NoiseSource):
         if self._pairs is None:
             self._pairs = self._settings.pairs(measured, self._together)
         assert self._pairs is not None
+        self._num_paired += 1
         gradients = {name: flat_gradient(p.grad) for name, p in measured.items() if p.grad is not None}
         if self._together.all(all(bool(gradient.sum().isfinite()) for gradient in gradients.values())):
             self._pairs.record(gradients)
@@ -167,13 +179,14 @@ class TrainingGradients(NoiseSource):
         return processes(trainer).all_or_none(lambda: self._observe(trainer), _num_pairs)
 
     def _observe(self, trainer: Trainer) -> NoiseObservation:
-        recorder, self._pairs = self._pairs, None  # the next measurement's begin after this one, even if this one fails
+        # the next measurement's begin after this one, even if this one fails
+        recorder, self._pairs, self._num_paired = self._pairs, None, 0
         rows = self._together.whole(self._together.all_or_none(self._rows))
         rows = rows[rows.isfinite().all(1)]  # a step that automatic mixed precision skipped
         noise = (rows[1::2] - rows[: len(rows) - len(rows) % 2 : 2]) / 2**0.5
         pairs = self._together.all_or_none(lambda: {} if recorder is None else recorder.noise(self._groups))
         groups = tuple(self._group(name, rows, noise, pairs.get(name)) for name in self._groups)
-        return NoiseObservation(groups, len(noise), 0, self._usual_size * trainer.world_size, shares_data=False)
+        return NoiseObservation(groups, len(noise), 0, self._usual.largest * trainer.world_size, shares_data=False)
 
     def _rows(self) -> Tensor:
         """The rows of all steps, [steps, coordinates], 0 where another process holds a coordinate."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -165,7 +166,9 @@ class SecondOrder(Mean):
     def training_step(self, batch: Any, batch_idx: int) -> None:
         optimizer: Any = self.optimizers()
         optimizer.zero_grad(set_to_none=True)
-        self.manual_backward((self.body(batch[0]) + self.head(batch[0])).square().mean(), create_graph=self.create_graph)
+        self.manual_backward(
+            (self.body(batch[0]) + self.head(batch[0])).square().mean(), create_graph=self.create_graph
+        )
         optimizer.step()
 
 
@@ -184,6 +187,58 @@ def test_graphs_of_gradients_are_not_kept(max_coordinates: int | None, tmp_path:
     fit(tmp_path, SecondOrder(create_graph=True), graph)
     assert not any(part.requires_grad for each in kept for part in each.values())
     assert [each.whole_model for each in graph.reports] == [each.whole_model for each in plain.reports]
+
+
+@pytest.mark.parametrize("change", [{0: 4, 3: 1}, {0: 1, 3: 4}])
+def test_steps_of_other_sizes_begin_a_new_window(change: dict[int, int], tmp_path: Path) -> None:
+    watching, accumulating = monitor(num_minibatches=16, every_n_steps=8), GradientAccumulationScheduler(change)
+    fit(tmp_path, Mean(), watching, accumulating, samples=1024, max_steps=-1, max_epochs=7)
+    sizes = [report.minibatch_size for report in watching.reports]
+    assert (sizes[0], sizes[-1]) == (16 * change[0], 16 * change[3])
+    for report in watching.reports:
+        assert report.whole_model.noise_norm == pytest.approx((200 / report.minibatch_size) ** 0.5, rel=0.3)
+        assert report.whole_model.high == pytest.approx(2, abs=0.02)
+
+
+class SeveralSteps(Mean):
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        optimizer: Any = self.optimizers()
+        for _ in range(3):
+            optimizer.zero_grad()
+            self.manual_backward((self.body(batch[0]) + 2 * self.head(batch[0])).mean())
+            optimizer.step()
+
+
+def test_further_steps_on_a_batch_are_left_out(tmp_path: Path) -> None:
+    watching = monitor(num_minibatches=16, every_n_steps=200)
+    fit(tmp_path, SeveralSteps(), watching, max_steps=-1, max_epochs=10)
+    for report in watching.reports:
+        assert report.whole_model.noise_norm == pytest.approx((200 / 16) ** 0.5, rel=0.3)
+        assert report.whole_model.high == pytest.approx(2, abs=0.02)
+
+
+class EndsEarly(Mean):
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
+        return -1 if batch_idx == 9 else None
+
+
+def test_a_batch_that_ended_an_epoch_is_not_counted(tmp_path: Path) -> None:
+    watching = monitor(num_minibatches=16, every_n_steps=32)
+    fit(tmp_path, EndsEarly(), watching, max_steps=-1, max_epochs=10)
+    assert {report.minibatch_size for report in watching.reports} == {16}
+
+
+def test_every_coordinate_waits_for_new_steps(tmp_path: Path) -> None:
+    watching = monitor(num_minibatches=16, every_n_steps=8, max_coordinates=None)
+    fit(tmp_path, Mean(), watching)
+    assert [report.step for report in watching.reports] == [32, 56, 80, 104, 128, 152, 176, 200][
+        : len(watching.reports)
+    ]
+    assert all(report.whole_model.alpha > 1.5 for report in watching.reports)
 
 
 class Empty(Mean):
