@@ -82,7 +82,12 @@ def _function(name: object) -> Callable[..., TailIndexEstimate]:
 def _ordinary(function: Estimator, x: Tensor, *, pooled: bool = False) -> TailIndexEstimate:
     """Calls a function that may differentiate, which it could not in inference mode."""
     with torch.inference_mode(False):
-        return function(x.clone(), pooled=pooled)
+        found: object = function(x.clone(), pooled=pooled)
+    if not isinstance(found, TailIndexEstimate):
+        raise TypeError(
+            f"estimators must return a TailIndexEstimate, {_name(function)} returned {type(found).__name__}."
+        )
+    return found
 
 
 def _resolved(estimator: Any) -> Estimator:

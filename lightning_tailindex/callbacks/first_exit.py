@@ -10,6 +10,7 @@ from typing import Any, Literal, final
 from torch import Tensor, nn
 
 from lightning_tailindex.loggers import FirstExitPresentation
+from lightning_tailindex.noise.groups import listed
 from lightning_tailindex.records import FirstExitReport
 from lightning_tailindex.trainer import (
     check_weights,
@@ -193,6 +194,9 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
         """The weights that are followed: those of the reference, or all that could be one."""
         names = self._kept or self._path.reference
         parameters = dict(module.named_parameters()) if names else shaped_parameters(module)
+        gone = [name for name in names if name not in parameters]
+        if gone:
+            raise ValueError(f"weights of the reference are no longer in the module, or renamed: {listed(gone)}.")
         return {name: parameters[name] for name in names or parameters}
 
     def _report(self, trainer: Trainer, module: LightningModule, step: int) -> FirstExitReport:

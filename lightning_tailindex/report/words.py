@@ -13,6 +13,7 @@ __all__ = ["said"]
 _SIGNIFICANT = 0.05
 _LEAST = 1 / 39  # one in 40 is what 39 surrogates can show
 _SAME = 0.1  # tail indices that differ by less are said to be the same
+_TWO = 1.995  # what is printed as 2
 _LAWS = {
     "gaussian": "a Gaussian",
     "stable": "a symmetric stable law",
@@ -55,15 +56,16 @@ def _gaussian(whole: Measurement) -> Iterator[str]:
     known = f"its Gaussian surrogate, for which the truth is 2, reads {surrogate:.2f}"
     if math.isnan(whole.high) or math.isnan(surrogate):
         yield "Without an interval and a surrogate, a Gaussian is neither excluded nor shown."
-    elif whole.high >= 2:
+    elif whole.high >= _TWO:
         yield (
             f"The interval reaches 2, and {known}: α alone does not exclude Gaussian noise. That does not show that it"
             " is Gaussian; more draws narrow the interval."
         )
-    elif surrogate > whole.high:
+    elif surrogate > min(whole.high, 2 - _SAME):
+        above = ", above the interval" if surrogate > whole.high else ""
         yield (
-            f"The interval excludes 2, and {known}, above the interval: the tails are heavier than a Gaussian's, and"
-            " neither the covariance nor the estimator makes them look so."
+            f"The interval excludes 2, and {known}{above}: the tails are heavier than a Gaussian's, and neither the"
+            " covariance nor the estimator makes them look so."
         )
     else:
         yield (
@@ -109,6 +111,8 @@ def _climb(whole: Measurement, average: AggregatedTailIndex) -> str:
         return "α climbs, as it does for noise of finite variance, and larger minibatches have lighter tails."
     if average.alpha < whole.alpha - _SAME:
         return "α falls, which neither a stable law nor finite variance explains; averages share few draws."
+    if average.alpha > whole.alpha + _SAME:
+        return "more than α, but within its interval: a climb, as of finite variance, is neither shown nor excluded."
     return "α keeps its value, as under a stable law; so far, larger minibatches are no more Gaussian."
 
 

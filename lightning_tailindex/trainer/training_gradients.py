@@ -27,7 +27,7 @@ from .state import is_sharded, processes
 __all__ = ["TrainingGradients"]
 
 _NONE = -2  # no step, and none follows it
-_LEAST_PAIRED = 0.75  # of the steps of a window; some may be left out at the ends of epochs
+_LEAST_PAIRED = 0.5  # of the steps of a window
 
 
 def _gathered(parameter: nn.Parameter, index: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class TrainingGradients(NoiseSource):
         return ""
 
     def is_ready(self, trainer: Trainer) -> bool:
-        """Whether every process has seen enough steps; of every coordinate, most of them since the last measurement."""
+        """Whether every process has seen enough steps; of every coordinate, half of them since the last one."""
         needed = 2 * self._settings.num_minibatches
         is_paired = self._settings.max_coordinates is not None or self._num_paired >= _LEAST_PAIRED * needed
         return processes(trainer).all(len(self._kept) == needed and is_paired)

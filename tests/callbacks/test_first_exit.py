@@ -207,6 +207,20 @@ def test_weights_that_are_not_finite_give_a_note() -> None:
     assert all(math.isnan(size) for size in (watcher.reports[-1].largest_step, watcher.reports[-1].median_step))
 
 
+class Rename(Callback):
+    """Renames a weight, as pruning does."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 3:
+            pl_module.register_parameter("w_orig", pl_module._parameters.pop("w"))
+            vars(pl_module)["w"] = pl_module.w_orig
+
+
+def test_weights_that_are_renamed_are_told_of() -> None:
+    with pytest.warns(UserWarning, match="no longer in the module, or renamed: 'w'"):
+        fit(monitor(on_error="warn"), Rename(), max_steps=6)
+
+
 def test_what_stands_in_a_tensorboard_file(tmp_path: Path) -> None:
     fit(monitor(), logger=TensorBoardLogger(tmp_path, "", ""))
     events = events_in(tmp_path)

@@ -197,6 +197,14 @@ def test_an_estimator_may_be_a_function(data: DataLoader[Any]) -> None:
     assert small(estimators=torch.std).reports == []  # of what is no Python function, no arguments are known
 
 
+def test_a_function_that_returns_something_else_is_told_of(data: DataLoader[Any]) -> None:
+    def own(x: Tensor, *, pooled: bool = False) -> float:
+        return 1.5
+
+    with pytest.warns(UserWarning, match="estimators must return a TailIndexEstimate, own returned float"):
+        fit(TwoLayers(), data, small(estimators=own, on_error="warn"))
+
+
 INTERVAL = ("high", "low", "effective_coordinates", "coordinate_median", "coordinate_harmonic_mean")
 FIT = ("gain", "gain_gaussian", "gain_student_t", "gain_laplace", "gaussian_p_value", "kolmogorov_distance")
 TESTS = tuple(f"{test}_acceptance{of}" for test in ("anderson_darling", "shapiro_wilk") for of in ("", "_gaussian"))

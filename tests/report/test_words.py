@@ -62,7 +62,9 @@ def average(alpha: float, size: int = 4) -> tuple[AggregatedTailIndex, ...]:
         ({"aggregated": ()}, "a finite variance is neither shown nor excluded"),
         ({"aggregated": average(1.9)}, "Averages of 4 minibatches read 1.90: α climbs, as it does for noise of finite"),
         ({"aggregated": average(1.45)}, "read 1.45: α keeps its value, as under a stable law"),
-        ({"aggregated": average(1.58)}, "read 1.58: α keeps its value"),  # within the interval
+        ({"aggregated": average(1.58)}, "read 1.58: more than α, but within its interval: a climb"),
+        ({"high": 1.999}, "The interval reaches 2, and its"),  # as it is printed
+        ({"high": 1.985}, "reads 1.98: the tails are heavier than a Gaussian's"),  # one surrogate hardly below it
         ({"aggregated": average(1.58), "high": math.nan}, "read 1.58: α climbs"),
         ({"aggregated": average(1.1)}, "read 1.10: α falls"),
         ({"aggregated": average(math.nan)}, "Averages of 2 minibatches read 1.50"),
