@@ -179,7 +179,7 @@ class Vectorizer:
 
 
 def _place(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+    return int(tensor.untyped_storage()._cdata)  # not its address in memory: some devices have none to tell
 
 
 def _other_random_state() -> tuple[object, ...]:

@@ -27,7 +27,7 @@ def last_median(run: Run) -> float:
 
 
 def varied(runs: Sequence[Run]) -> dict[str, list[Value]]:
-    """Finds the hyperparameters in which runs differ, with the value of each run.
+    """Finds the hyperparameters, and the settings of the measurement, in which runs differ, with the value of each run.
 
     Args:
         runs: The runs.
@@ -35,8 +35,10 @@ def varied(runs: Sequence[Run]) -> dict[str, list[Value]]:
     Returns:
         The values by name; last the minibatch size, unless it differs as a hyperparameter does.
     """
-    names = dict.fromkeys(name for run in runs for name in run.hparams)
-    found = {name: [run.hparams.get(name, MISSING) for run in runs] for name in names}
+    settings = [{f"{name} (of the measurement)": value for name, value in run.settings.items()} for run in runs]
+    known = [{**run.hparams, **own} for run, own in zip(runs, settings, strict=True)]
+    names = dict.fromkeys(name for each in known for name in each)
+    found = {name: [each.get(name, MISSING) for each in known] for name in names}
     sizes: list[Value] = [run.reports[-1].minibatch_size for run in runs]
     if sizes not in found.values():
         found[MINIBATCH_SIZE] = sizes

@@ -7,16 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lightning_tailindex.loggers.noise import HEADLINE
 from lightning_tailindex.records import Report
 
 from .events import Events, read_events
 from .hparams import Value, plain, read_hparams
 from .names import LAWS, is_ours
-from .rebuild import rebuilt
+from .rebuild import rebuilt, rows_of_table
 
 __all__ = ["Run", "read_runs"]
 
 _EVENT_FILES = "*tfevents*"
+_SETTINGS = (HEADLINE, "source", "noise_unit", "max_coordinates")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,12 @@ class Run:
     reports: tuple[Report, ...]
     hparams: Mapping[str, Value]
     texts: Mapping[str, str]
+
+    @property
+    def settings(self) -> dict[str, Value]:
+        """Settings of the measurement that say whether its tail indices can be compared with another run's."""
+        rows = (row for text in self.texts.values() for row in rows_of_table(text)[1:] if len(row) == 2)
+        return {name: value for name, value in rows if name in _SETTINGS}
 
 
 def _files(path: Path) -> Iterator[tuple[Path, list[Path]]]:

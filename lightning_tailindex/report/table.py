@@ -28,7 +28,8 @@ def _row(report: Report, measurement: Measurement) -> dict[str, object]:
 
 
 def _rows(run: Run) -> Iterator[dict[str, object]]:
-    varying = {f"hparam:{name}": value for name, value in run.hparams.items()}
+    varying = {f"setting:{name}": value for name, value in run.settings.items()}
+    varying |= {f"hparam:{name}": value for name, value in run.hparams.items()}
     for report in run.reports:
         for measurement in report.measurements:
             yield {"run": run.name, "step": report.step, **_row(report, measurement), **varying}
@@ -40,7 +41,9 @@ def write_table(runs: Sequence[Run], file: IO[str]) -> None:
     Args:
         runs: The runs.
         file: Where to. Columns are ``run``, ``step``, the fields of a measurement, the tail indices of averages of
-            minibatches, and ``hparam:<name>`` for every hyperparameter; empty where there is none.
+            minibatches, ``setting:<name>`` for settings of the measurement that say whether tail indices can be
+            compared, and ``hparam:<name>`` for every hyperparameter; empty where there is none. ``num_coordinates`` is
+            the number of those that have a tail index of their own.
     """
     rows = [row for run in runs for row in _rows(run)]
     columns = list(dict.fromkeys(column for row in rows for column in row))

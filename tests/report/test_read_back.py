@@ -15,6 +15,7 @@ from lightning_tailindex import NamedEstimator
 from lightning_tailindex.loggers import histograms, scalars
 from lightning_tailindex.records import Histogram, Measurement, Report
 from lightning_tailindex.report import read_runs
+from lightning_tailindex.report.compare import varied
 from lightning_tailindex.report.names import LAWS, is_ours, meaning
 from tests.figures.reports import training
 
@@ -121,6 +122,17 @@ def test_a_resumed_run_has_its_files_read_in_order(tmp_path: Path) -> None:
     alphas = [report.whole_model.alpha for report in run.reports]
     assert alphas == pytest.approx([report.whole_model.alpha for report in second])
     assert alphas != pytest.approx([report.whole_model.alpha for report in first])
+
+
+def test_runs_that_were_measured_in_other_ways_differ(tmp_path: Path) -> None:
+    for name, more in {"a": {}, "b": {"max_coordinates": None}, "c": {"noise_unit": "loader"}}.items():
+        train(tmp_path / name, Net(), **more)  # type: ignore[arg-type]
+    runs, _ = read_runs([tmp_path])
+    differing = varied(runs)
+    assert differing["headline (of the measurement)"] == ["grouped_mle", "sequential_mle", "grouped_mle"]
+    assert differing["max_coordinates (of the measurement)"] == ["1024", "None", "1024"]
+    assert differing["noise_unit (of the measurement)"] == ["step", "step", "loader"]
+    assert "source (of the measurement)" not in differing
 
 
 def test_an_estimator_with_arguments_has_its_name(tmp_path: Path) -> None:
