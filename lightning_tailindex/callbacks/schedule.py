@@ -51,10 +51,17 @@ class Schedule:
 
         Returns:
             A part of a sentence.
+
+        Example:
+            >>> Schedule(1).announcement(0, math.inf)
+            'every optimizer step'
+            >>> Schedule(10).announcement(5, 40)
+            'every 10 optimizer steps (at most 3 measurements from step 5 to the end at step 40)'
         """
         count = ""
         if end < math.inf:
             times = math.ceil(end / self.interval) - math.ceil(start / self.interval)
             several = f"{times} measurement{'' if times == 1 else 's'}"
             count = f" (at most {several} from step {start} to the end at step {end})"
-        return f"every {self.interval} optimizer steps{count}"
+        every = "every optimizer step" if self.interval == 1 else f"every {self.interval} optimizer steps"
+        return f"{every}{count}"

@@ -153,7 +153,7 @@ class TailIndexMonitor(Monitor[Report]):
         work, passes = self._source.work(trainer)
         interval = self.every_n_steps or math.ceil(passes / self.max_overhead) or 2 * self.settings.num_minibatches
         if passes:
-            cost = f"{passes:.6g} extra minibatch passes each time, {passes / interval:.2g} per training minibatch"
+            cost = f"{passes:.6g} extra minibatch passes each time, {passes / interval:.3g} per training minibatch"
             work = f"{work}; that is {cost} (every_n_steps, max_overhead)"
         return interval, "the gradient noise", work + self._source.note
 
