@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from types import MethodType
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -47,12 +46,7 @@ def fresh_clone(loader: DataLoader[Any]) -> DataLoader[Any]:
 
 def _own_reading(loader: DataLoader[Any]) -> tuple[Any, Any]:
     """Copies the data set and what makes batches of its samples, which may draw from a generator of its own."""
-    collate: Any = loader.collate_fn
-    owner = getattr(collate, "__self__", None)
     try:
-        if isinstance(collate, MethodType) and "trainer" in getattr(owner, "__dict__", ()):  # a data module's method
-            own = copy_data(owner, share=(vars(owner)["trainer"],))
-            return copy_data(loader.dataset), MethodType(collate.__func__, own)
-        return copy_data((loader.dataset, collate))
+        return copy_data((loader.dataset, loader.collate_fn))
     except TypeError:  # it holds an iterator
-        return copy_data(loader.dataset), collate
+        return copy_data(loader.dataset), loader.collate_fn

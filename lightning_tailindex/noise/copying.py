@@ -25,7 +25,7 @@ _MANY = 20_000
 _LARGE = 1 << 20
 """An array of more bytes is data; a smaller one may be a counter."""
 
-_TRAINERS = frozenset(("trainer", "_trainer"))
+_OF_MODULES, _OF_DATA_MODULES = "_trainer", "trainer"
 """Attributes by which Lightning's modules and data modules know their trainer."""
 
 
@@ -187,8 +187,8 @@ def copy_data(data: T, share: Iterable[object] = ()) -> T:
     """Copies a data set's, sampler's or data module's own state and shares what it holds.
 
     Reading a data set may change it (counters, caches, random generators of its own). Arrays of more than 1 MiB and
-    containers of more than 1000 items are shared, so the cost does not grow with the data, and so are modules and data
-    modules within it that know their trainer: all of training would be copied with them.
+    containers of more than 1000 items are shared, so the cost does not grow with the data, and so are modules that know
+    their trainer and the trainers of data modules: all of training would be copied with them.
 
     Args:
         data: The object to copy.
@@ -209,7 +209,9 @@ def copy_data(data: T, share: Iterable[object] = ()) -> T:
         is_container = isinstance(item, (dict, *CONTAINERS))
         is_long = is_container and (visited > _MANY or len(item) > _LONG)  # type: ignore[arg-type]
         is_large = _is_array(item) and getattr(item, "nbytes", _LARGE + 1) > _LARGE
-        is_attached = item is not data and not _TRAINERS.isdisjoint(getattr(item, "__dict__", ()))
-        return item if id(item) in shared or is_long or is_large or is_attached else None
+        own = getattr(item, "__dict__", {})
+        if _OF_DATA_MODULES in own:
+            shared.add(id(own[_OF_DATA_MODULES]))  # which is looked at after what holds it
+        return item if id(item) in shared or is_long or is_large or _OF_MODULES in own else None
 
     return copy_with(data, replace)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -13,7 +13,6 @@ from lightning_tailindex.records import Measurement, Report
 from .compare import LAST, MINIBATCH_SIZE, last_median, varied
 from .hparams import Value
 from .pictures import Picture, of_comparison, of_run
-from .rebuild import rows_of_table
 from .runs import Run
 from .words import said
 
@@ -46,12 +45,6 @@ class _Section:
     def further(self) -> list[Measurement]:
         """What further estimators say."""
         return [measurement for measurement in self.last.measurements if measurement not in self.last.headline]
-
-    @property
-    def setup(self) -> Iterator[tuple[str, str]]:
-        """What the monitor said of the measurement, from tables of two columns."""
-        for text in self.run.texts.values():
-            yield from ((row[0], row[1]) for row in rows_of_table(text)[1:] if len(row) == 2)
 
     @property
     def last_median(self) -> float:

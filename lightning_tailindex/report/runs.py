@@ -38,10 +38,15 @@ class Run:
     texts: Mapping[str, str]
 
     @property
+    def setup(self) -> list[tuple[str, str]]:
+        """What the monitor said of the measurement, from tables of two columns."""
+        rows = [row for text in self.texts.values() for row in rows_of_table(text)[1:]]
+        return [(row[0], row[1]) for row in rows if len(row) == 2]
+
+    @property
     def settings(self) -> dict[str, Value]:
         """Settings of the measurement that say whether its tail indices can be compared with another run's."""
-        rows = (row for text in self.texts.values() for row in rows_of_table(text)[1:] if len(row) == 2)
-        return {name: value for name, value in rows if name in _SETTINGS}
+        return {name: value for name, value in self.setup if name in _SETTINGS}
 
 
 def _files(path: Path) -> Iterator[tuple[Path, list[Path]]]:

@@ -84,9 +84,9 @@ def _fit(whole: Measurement) -> Iterator[str]:
         is_slight = whole.law == "gaussian" and whole.gaussian_p_value <= _SIGNIFICANT
         still = " all the same: what the test sees is slight" if is_slight else ""
         yield f"Of four laws {_LAWS[whole.law]} fits best{still}."
-    if misfit(vars(whole)):
-        poor = f"But {misfit(vars(whole))}, more than .05 and than chance."
-        yield f"{poor} α then says that tails are heavy, not by which law."
+    poor = misfit(vars(whole))
+    if poor:
+        yield f"But {poor}, more than .05 and than chance. α then says that tails are heavy, not by which law."
     elif not math.isnan(whole.kolmogorov_distance):
         yield (
             f"The best stable law is at a Kolmogorov distance of {whole.kolmogorov_distance:.2f}, which does not speak"

@@ -58,13 +58,15 @@ def _copy_optimizer(optimizer: Optimizer, copies: dict[int, Any]) -> Any:
     """Copies an optimizer, and those that it wraps, with parameter groups of their own."""
     if id(optimizer) not in copies:
         reading = copies[id(optimizer)] = _shallow(optimizer)
-        for name, value in vars(optimizer).items():
-            if isinstance(value, Optimizer):
-                vars(reading)[name] = _copy_optimizer(value, copies)
+        for name, wrapped in _wrapped(optimizer).items():
+            vars(reading)[name] = _copy_optimizer(wrapped, copies)
         if "param_groups" in vars(optimizer):  # else a property, which reads those of the wrapped one
-            own = [{**group, "params": list(group["params"])} for group in optimizer.param_groups]
-            vars(reading)["param_groups"] = own
+            vars(reading)["param_groups"] = [dict(group) for group in optimizer.param_groups]
     return copies[id(optimizer)]
+
+
+def _wrapped(optimizer: Optimizer) -> dict[str, Optimizer]:
+    return {name: value for name, value in vars(optimizer).items() if isinstance(value, Optimizer)}
 
 
 def _copy_scheduler(scheduler: Any, copies: dict[int, Any]) -> Any:
@@ -119,7 +121,7 @@ def hand_over(optimizers: Iterable[Optimizer], module: nn.Module, shadow: nn.Mod
     for optimizer in _with_wrapped(optimizers, set()):
         if "param_groups" in vars(optimizer):
             for group in optimizer.param_groups:
-                group["params"][:] = [aliases.get(id(each), each) for each in group["params"]]
+                group["params"] = [aliases.get(id(each), each) for each in group["params"]]
         if "state" in vars(optimizer):
             vars(optimizer)["state"] = _State(_copied_state(vars(optimizer)["state"], aliases))
 
@@ -128,9 +130,9 @@ def _copied_state(state: Any, aliases: dict[int, nn.Parameter]) -> Callable[[], 
     return lambda: {aliases.get(id(key), key): copy.deepcopy(value) for key, value in state.items()}
 
 
-def _with_wrapped(optimizers: Iterable[Any], seen: set[int]) -> Iterator[Any]:
+def _with_wrapped(optimizers: Iterable[Optimizer], seen: set[int]) -> Iterator[Optimizer]:
     for optimizer in optimizers:
         if id(optimizer) not in seen:
             seen.add(id(optimizer))
             yield optimizer
-            yield from _with_wrapped((each for each in vars(optimizer).values() if isinstance(each, Optimizer)), seen)
+            yield from _with_wrapped(_wrapped(optimizer).values(), seen)

@@ -129,7 +129,7 @@ class TrainingGradients(NoiseSource):
             return
         self._kept.append(self._row())
         if self._settings.max_coordinates is None:
-            self._see_every_coordinate(self._measured)
+            self._see_every_coordinate()
 
     def _forget(self) -> None:
         """Begins anew."""
@@ -162,13 +162,13 @@ class TrainingGradients(NoiseSource):
         """The gradient at the sampled coordinates that this process holds; put together only when it is needed."""
         return {name: _gathered(self._measured[name], index) for name, index in self._indices.items()}
 
-    def _see_every_coordinate(self, measured: Mapping[str, nn.Parameter]) -> None:
+    def _see_every_coordinate(self) -> None:
         """Shows the whole gradient to what takes it in pairs, but for a step that mixed precision is about to skip."""
         if self._pairs is None:
-            self._pairs = self._settings.pairs(measured, self._together)
+            self._pairs = self._settings.pairs(self._measured, self._together)
         assert self._pairs is not None
         self._num_paired += 1
-        gradients = {name: flat_gradient(p.grad) for name, p in measured.items() if p.grad is not None}
+        gradients = {name: flat_gradient(p.grad) for name, p in self._measured.items() if p.grad is not None}
         if self._together.all(all(bool(gradient.sum().isfinite()) for gradient in gradients.values())):
             self._pairs.record(gradients)
 
