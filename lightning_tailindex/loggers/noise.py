@@ -62,16 +62,18 @@ class NoisePresentation(Presentation[Report]):
         return laws(report)
 
     def notes(self, report: Report) -> dict[str, str]:
-        """Says, too, which groups have no tail index, and why."""
-        groups: dict[str, list[str]] = {}
-        for each in report.headline:
-            if math.isnan(each.alpha) and each.note:
-                groups.setdefault(each.note, []).append(each.group)
-        unknown = {
-            f"no tail index of {names[0]}": f"no tail index of {listed(names)} at step {report.step}: {note}"
-            for note, names in groups.items()
+        """Says, too, which groups have no tail index, and why; of a further estimator, where the first one has one."""
+        unknown: dict[tuple[str, str], list[str]] = {}
+        silent = {each.group for each in report.headline if math.isnan(each.alpha)}
+        for each in report.measurements:
+            by = "" if each.estimator == report.whole_model.estimator else f" by {each.estimator}"
+            if math.isnan(each.alpha) and each.note and not (by and each.group in silent):
+                unknown.setdefault((by, each.note.rstrip(".")), []).append(each.group)
+        told = {
+            f"no tail index of {names[0]}{by}": f"no tail index of {listed(names)}{by} at step {report.step}: {note}"
+            for (by, note), names in unknown.items()
         }
-        return {**super().notes(report), **unknown}
+        return {**super().notes(report), **told}
 
     def charts(self, report: Report) -> tuple[Lines | Band, ...]:
         """Lays out the tail index over groups, with its interval, and over aggregated minibatches."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import logging
 import math
+import re
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, TensorDataset, default_collate
 
-from lightning_tailindex import TailIndexMonitor
+from lightning_tailindex import NamedEstimator, TailIndexMonitor
 from lightning_tailindex.distributions import SymmetricStable
 from lightning_tailindex.functional import grouped_mle
 from lightning_tailindex.noise.engine import Engine
@@ -359,6 +361,21 @@ def test_a_group_without_a_usable_draw_reads_nan_and_says_why(
     assert math.isnan(groups["unused"].signal_to_noise)
     assert groups["unused"].note == "no gradient reached this group"
     assert math.isfinite(groups["whole_model"].alpha)
+
+
+def test_a_further_estimator_without_a_number_says_why(data: DataLoader[Any], caplog: pytest.LogCaptureFixture) -> None:
+    hill = NamedEstimator("hill", {"k": 1000})  # of 16 draws
+    monitor = small(estimators=["grouped_mle", hill])
+    fit(Awkward(), data, monitor)
+    assert len(monitor.reports) > 1
+    too_few, no_gradient = [
+        text for text in map(logging.LogRecord.getMessage, caplog.records) if "no tail index" in text
+    ]
+    assert no_gradient == "TailIndexMonitor: no tail index of 'unused' at step 0: no gradient reached this group."
+    assert too_few.startswith(
+        "TailIndexMonitor: no tail index of 'first', 'second', 'whole_model' by hill(k=1000) at step 0:"
+    )
+    assert re.search(r" got k=1000, n=\d+\.$", too_few)
 
 
 class BadLoss(TwoLayers):
