@@ -19,7 +19,8 @@ from ._intervals import draw_alphas, finish_alphas
 __all__ = ["alpha_across_runs"]
 
 _WIDE = 10  # times the least value: from there on the axis is logarithmic
-_MOST_TICKS = 8  # on a logarithmic axis
+_MOST_TICKS = 8  # where each value has its own
+_CLEAR = 0.08  # of the axis, from one value to the next, that leaves room for a tick at each
 _SPREAD, _MOST_SPREAD = 0.5, 0.15  # of the gap to the next value, and of the axis, over which runs of one are spread
 
 
@@ -37,11 +38,11 @@ def alpha_across_runs(
     Of each run the last report is drawn with its 95 % interval and its Gaussian surrogate, and as a diamond the median
     of the last few reports, which says whether the last one stands for them. Where runs differ in more than one
     hyperparameter, what the others do is in the picture too: a line joins runs that are alike in all the rest. Runs of
-    one value stand side by side.
+    one value stand side by side around its tick.
 
     Args:
-        values: The hyperparameter of each run; a word among them makes all of them categories. Positive numbers of
-            which the largest is more than 10 times the least have a logarithmic axis.
+        values: The hyperparameter of each run; a word, NaN or infinity among them makes all of them categories.
+            Positive numbers of which the largest is more than 10 times the least have a logarithmic axis.
         runs: One report or several of each run; of their first estimator.
         name: What the hyperparameter is called.
         rest: What else is different, one object for each run, such as a tuple of the other hyperparameters; a line
@@ -97,17 +98,24 @@ def _join(ax: Axes, places: list[float], alphas: list[float], rest: Sequence[Has
 
 def _places(ax: Axes, values: Sequence[float | str]) -> list[float]:
     """Finds where each run stands, and makes the axis such that it can be read there."""
-    numbers = [float(value) for value in values if not isinstance(value, str)]
+    numbers = [float(value) for value in values if not isinstance(value, str) and math.isfinite(value)]
     if len(numbers) < len(values):
         return _categories(ax, [value if isinstance(value, str) else f"{value:g}" for value in values])
-    if min(numbers) <= 0 or max(numbers) <= _WIDE * min(numbers):
-        return _side_by_side(numbers)
     distinct = sorted(set(numbers))
+    if distinct[0] <= 0 or distinct[-1] <= _WIDE * distinct[0]:
+        if min((b - a for a, b in pairwise(distinct)), default=1.0) >= _CLEAR * (distinct[-1] - distinct[0]):
+            _tick(ax, distinct)
+        return _side_by_side(numbers)
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(FixedLocator(distinct[:: -(-len(distinct) // _MOST_TICKS)]))
+    _tick(ax, distinct)
+    return [math.exp(place) for place in _side_by_side([math.log(number) for number in numbers])]
+
+
+def _tick(ax: Axes, values: Sequence[float]) -> None:
+    """Puts ticks where runs can be, so that those that stand beside one are read as having its value."""
+    ax.xaxis.set_major_locator(FixedLocator(values[:: -(-len(values) // _MOST_TICKS)]))
     ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_locator(NullLocator())
-    return [math.exp(place) for place in _side_by_side([math.log(number) for number in numbers])]
 
 
 def _categories(ax: Axes, words: list[str]) -> list[float]:

@@ -45,10 +45,22 @@ def test_a_wide_span_has_a_logarithmic_axis_with_its_own_values() -> None:
     assert len(ax.get_xticks()) <= 8
 
 
+def test_ticks_are_where_runs_can_be_unless_they_were_too_close_to_read() -> None:
+    _, ax = alpha_across_runs([16, 64, 16], runs(1.0, 1.5, 1.2), "minibatch size")
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["16", "64"]
+    assert points(ax)[0][0] < 16 < points(ax)[2][0]
+    _, ax = alpha_across_runs([1.0, 1.01, 2.0], runs(1.0, 1.5, 1.2), "close")
+    assert not {1.0, 1.01} <= set(ax.get_xticks())
+    _, ax = alpha_across_runs([7.0, 7.0], runs(1.0, 1.5), "one value")
+    assert list(ax.get_xticks()) == [7.0]
+
+
 def test_words_are_categories() -> None:
     _, ax = alpha_across_runs(["sgd", 0.5, "adam", "sgd"], runs(1.0, 1.5, 1.2, 1.1), "optimizer")
     assert [label.get_text() for label in ax.get_xticklabels()] == ["sgd", "0.5", "adam"]
     assert [round(x) for x, _ in points(ax)] == [0, 1, 2, 0]
+    _, ax = alpha_across_runs([math.inf, 0.5, math.nan], runs(1.0, 1.5, 1.2), "gradient clipping")
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["inf", "0.5", "nan"]
 
 
 @pytest.mark.parametrize("values", [[0.1, 0.1, 0.1, 2.0], [1.0, 1.0, 1.0, 2.0], ["a", "a", "a", "b"], [3.0] * 4])
