@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,13 @@ import numpy as np
 
 from lightning_tailindex.records import Histogram
 
-__all__ = ["MOST_LINES", "Band", "Lines", "Picture", "Sink", "Start", "Table"]
+__all__ = ["LINE_BREAK", "MOST_LINES", "Band", "Lines", "Picture", "Sink", "Start", "Table"]
+
+LINE_BREAK = "<br>"
+"""Between the lines of a cell in Markdown."""
+
+# Characters in a line of a cell: beside longer ones TensorBoard makes columns so narrow that it breaks numbers in two.
+_WIDTH = 60
 
 Picture = np.ndarray[Any, np.dtype[np.uint8]]
 """A drawn figure: red, green and blue of each pixel, ``[height, width, 3]``."""
@@ -31,7 +38,7 @@ class Table:
 
     @property
     def markdown(self) -> str:
-        """The table in Markdown.
+        """The table in Markdown, long cells broken into lines.
 
         Example:
             >>> print(Table(("what", "how"), (("seed", "0"),)).markdown)
@@ -40,9 +47,13 @@ class Table:
             | seed | 0 |
         """
         rule = "---".join("|" * (len(self.columns) + 1))
-        cells = [[cell.replace("|", "\\|") for cell in row] for row in (self.columns, *self.rows)]
+        cells = [[_lines(cell).replace("|", "\\|") for cell in row] for row in (self.columns, *self.rows)]
         head, *lines = (f"| {' | '.join(row)} |" for row in cells)
         return "\n".join([head, rule, *lines])
+
+
+def _lines(cell: str) -> str:
+    return LINE_BREAK.join(textwrap.wrap(cell, _WIDTH, break_long_words=False, break_on_hyphens=False))
 
 
 MOST_LINES = 6

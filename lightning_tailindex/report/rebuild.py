@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from lightning_tailindex.loggers.noise import HEADLINE, NoisePresentation
+from lightning_tailindex.loggers.sink import LINE_BREAK
 from lightning_tailindex.records import AggregatedTailIndex, Histogram, Measurement, Report
 
 from .events import Events
@@ -35,12 +36,12 @@ def rows_of_table(markdown: str) -> list[list[str]]:
     r"""Finds the cells of a table in Markdown, the titles of its columns first.
 
     Example:
-        >>> rows_of_table("| group | law |\n|---|---|\n| a\\|b | stable |")
-        [['group', 'law'], ['a|b', 'stable']]
+        >>> rows_of_table("| group | law |\n|---|---|\n| a\\|b | stable<br>or not |")
+        [['group', 'law'], ['a|b', 'stable or not']]
     """
     lines = [line.strip() for line in markdown.splitlines() if line.strip().startswith("|")]
     rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines if set(line) - set("|-: ")]
-    return [[cell.strip().replace("\\|", "|") for cell in row] for row in rows]
+    return [[cell.strip().replace("\\|", "|").replace(LINE_BREAK, " ") for cell in row] for row in rows]
 
 
 def _laws(events: Events, step: int) -> dict[str, tuple[str, str]]:

@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from lightning_tailindex import TailIndexMonitor
+from lightning_tailindex.loggers.sink import Table
 
 from .training import FIGURES, GROUPS, WithHyperparameters, events_in, fit, layout, monitor, text
 
@@ -106,6 +107,14 @@ def test_a_text_says_what_was_measured_and_how(run: tuple[TailIndexMonitor, Even
     assert re.search(r"Python 3\.\d+.*torch \d.*lightning \d", said["versions"])
     assert (said["num_minibatches"], said["dataloader"]) == ("32", "None")
     assert text(events, "tail_index_law").count("\n") == 4
+
+
+def test_no_cell_of_a_table_is_wide() -> None:
+    words = "one of the sentences that TensorBoard would make room for by breaking numbers beside it; and another"
+    line, path = Table(("what", "how"), ((words, "a/path/" * 30),)).markdown.splitlines()[2].strip("| ").split(" | ")
+    assert line.replace("<br>", " ") == words
+    assert max(map(len, line.split("<br>"))) <= 60
+    assert path == "a/path/" * 30  # nothing is put into a word
 
 
 def hyperparameters(events: EventAccumulator) -> dict[str, Any]:

@@ -60,9 +60,9 @@ def events_in(folder: Path) -> EventAccumulator:
 
 
 def text(events: EventAccumulator, tag: str) -> str:
-    """The last text of a tag."""
+    """The last text of a tag, its long cells in one line."""
     (string,) = events.Tensors(f"{tag}/text_summary")[-1].tensor_proto.string_val
-    return str(string.decode())
+    return str(string.decode()).replace("<br>", " ")
 
 
 def layout(events: EventAccumulator) -> dict[str, Any]:
