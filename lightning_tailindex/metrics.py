@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -31,8 +32,9 @@ class TailIndex(Metric):
         D_i = X_{2i-1} - X_{2i}, \qquad \sigma_D = 2^{1/\alpha} \sigma,
 
     which are symmetric and centred whatever the location and the skewness of the draws, and whose tail index is
-    theirs. Half the values are left, so the standard error is 1.4 times that of draws whose centre is known to be 0,
-    for which there is ``center="none"``.
+    theirs; where one of both is exactly 0, as where no gradient arrived, the pair is left out. Half the values are
+    left, so the standard error is 1.4 times that of draws whose centre is known to be 0, for which there is
+    ``center="none"``.
 
     Any other estimator sees the last ``max_draws`` draws of each process, so the order of updates matters to it.
 
@@ -90,9 +92,10 @@ class TailIndex(Metric):
         self.num_series, self.pooled, self.center = num_series, pooled, center
         self.cells_per_octave, self.max_draws = cells_per_octave, max_draws
         self.estimator, self._function = estimator, _resolved(estimator)
-        # Metrics of a collection share states of one name if they are equal after the first update: the name of the
-        # draws tells how many of them are kept.
-        self._state_name = "counts" if self._function is None else f"last_{max_draws}_draws"
+        # Metrics of a collection share states of one name if they are equal after the first update: the name tells
+        # what is kept, and how many draws of it.
+        kept = "differences" if center == "pairs" else "draws"
+        self._state_name = "counts" if self._function is None else f"last_{max_draws}_{kept}"
         if self._function is None:
             self.add_state("counts", default=empty_counts(num_series, cells_per_octave), dist_reduce_fx="sum")
         else:
@@ -140,6 +143,8 @@ class TailIndex(Metric):
             values = differences(values)
         state = getattr(self, self._state_name)
         if self._function is None:
+            if state.is_inference() and not torch.is_inference_mode_enabled():  # of a validation in that mode
+                self.counts = state = state.clone()
             add_counts(state, values, self.cells_per_octave)
         else:
             # flat, because torchmetrics stands in for a process without draws by an empty vector
@@ -167,6 +172,11 @@ class TailIndex(Metric):
         synced = self.sync_on_compute and not self._is_synced
         with self.sync_context(dist_sync_fn=self.dist_sync_fn, should_sync=synced, should_unsync=synced):
             return self._estimate()
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        """Copies what it loads: draws are added in place."""
+        super()._load_from_state_dict(*arguments)
+        setattr(self, self._state_name, deepcopy(getattr(self, self._state_name)))
 
     def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: Any = None) -> tuple[Any, Any]:
         """Plots one or several values of the metric.

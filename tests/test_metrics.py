@@ -180,6 +180,58 @@ def test_collections_share_only_states_that_stay_the_same() -> None:
         assert torch.equal(value, alone.compute())
 
 
+def test_collections_do_not_share_draws_and_differences() -> None:
+    options = {"pairs": {}, "none": {"center": "none"}}
+    collection = MetricCollection({k: TailIndex(3, "quantile", max_draws=16, **o) for k, o in options.items()})
+    collection.update(torch.zeros(64, 3))  # of which both are the same
+    collection.update(draws())
+    alone = updated(TailIndex(3, "quantile", max_draws=16, center="none"), draws())
+    assert collection.compute()["none"] == alone.compute()
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5])
+@pytest.mark.parametrize("alpha", [1.0, 1.5, 2.0])
+def test_zeros_that_lie_scattered_are_left_out_of_pairs(alpha: float, share: float) -> None:
+    x = stable(alpha, (100_000, 1), generator(0))
+    x[torch.rand(x.shape, generator=generator(1)) < share] = 0
+    found = updated(TailIndex(1), x).estimate()
+    assert found.low <= alpha <= found.high
+    assert found.zero_share.item() == pytest.approx(1 - (1 - share) ** 2, abs=0.01)
+    x[0], x[1] = math.nan, 0  # a pair that is left out, but for what is wrong with it
+    assert updated(TailIndex(1), x).compute().isnan()
+
+
+@pytest.mark.parametrize("estimator", ["grouped_mle", "quantile"])
+def test_a_state_of_inference_mode_can_be_added_to(estimator: str) -> None:
+    x, metric = draws(), TailIndex(3, estimator)
+    with torch.inference_mode():
+        metric(x)
+    assert updated(metric, x).compute() == updated(TailIndex(3, estimator), x, x).compute()
+    with torch.inference_mode():
+        metric.reset()
+    assert updated(metric, x).compute() == updated(TailIndex(3, estimator), x).compute()
+
+
+@pytest.mark.parametrize("estimator", ["grouped_mle", "quantile"])
+def test_what_was_loaded_is_a_copy(estimator: str) -> None:
+    saved = updated(TailIndex(3, estimator), draws())
+    saved.persistent(True)
+    state, metrics = saved.state_dict(), [TailIndex(3, estimator) for _ in range(2)]
+    for metric in metrics:
+        metric.persistent(True)
+        metric.load_state_dict(state)
+    metrics[0].update(draws(seed=1))
+    assert metrics[1].estimate().alpha == saved.compute() != metrics[0].compute()
+    metrics[1].load_state_dict(state)
+    assert metrics[1].estimate().alpha == saved.compute()
+
+
+def test_one_size_is_not_called_constant() -> None:
+    found = updated(TailIndex(1, center="none", pooled=False), 1 + torch.rand(1000, 1, generator=generator(0)) / 5)
+    assert found.estimate().note == "1 of 1 series left out: sizes that are not told apart"
+    assert updated(TailIndex(1), torch.zeros(20, 1)).estimate().note == "1 of 1 series left out: constant values"
+
+
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_bad_values_give_nan_and_a_note(bad: float) -> None:
     x = draws()

@@ -82,7 +82,7 @@ def left_out(cells: Cells, sizes: Sequence[int]) -> list[str]:
     """Says which series of each group were left out, in words."""
     few = cells.num_values < FEWEST_VALUES
     reasons = {
-        "sizes beyond those that are told apart": ~cells.in_reach,
+        "sizes that are not told apart": ~cells.in_reach,
         f"fewer than {FEWEST_VALUES} usable values": few,
     }
     return left_out_notes(cells.finite, cells.varies, reasons, sizes)

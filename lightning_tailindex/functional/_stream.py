@@ -42,9 +42,13 @@ def empty_counts(num_series: int, per_octave: int) -> Tensor:
 
 
 def differences(x: Tensor) -> Tensor:
-    """Differences of the draws 0 and 1, 2 and 3 and so on, [n // 2, ...]; an odd last draw is left out."""
+    """Differences of the draws 0 and 1, 2 and 3 and so on, [n // 2, ...]; an odd last draw is left out.
+
+    Where one of both is exactly zero the difference is zero too: what is left out would else be half a difference.
+    """
     last = len(x) - len(x) % 2
-    return x[0:last:2] - x[1:last:2]
+    first, second = x[0:last:2], x[1:last:2]
+    return torch.where((first == 0) | (second == 0), first * second, first - second)  # NaN and infinity give NaN
 
 
 def without_pairing(estimate: TailIndexEstimate, center: StreamCenter) -> TailIndexEstimate:
@@ -93,8 +97,8 @@ def to_cells(counts: Tensor, per_octave: int) -> Cells:
         num_values=num_values * finite,
         zero_share=torch.where(finite, counts[:, 0] / total.clamp(min=1).to(unit), torch.nan),
         finite=finite,
-        varies=(counts > 0).sum(1) != 1,
-        in_reach=beyond <= _MOST_BEYOND * num_values,
+        varies=(num_values > 0) | (counts[:, 0] == 0) | ~finite,
+        in_reach=(beyond <= _MOST_BEYOND * num_values) & ((counts > 0).sum(1) != 1),
     )
 
 

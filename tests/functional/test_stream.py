@@ -42,7 +42,7 @@ def test_counts_stay_whole_numbers_whatever_the_precision_of_the_metric(dtype: t
     assert metric.compute() == expected.compute()
     kept = TailIndex(2, "hill").set_dtype(dtype)
     kept.update(x)
-    assert isinstance(dtype, str) or kept.last_4096_draws[0].dtype == dtype
+    assert isinstance(dtype, str) or kept.last_4096_differences[0].dtype == dtype
 
 
 @pytest.mark.parametrize("pooled", [False, True])
@@ -57,7 +57,7 @@ def test_sizes_that_are_not_told_apart_are_said_to_be(scale: float, pooled: bool
     good = estimate_counts(counts[:1], 4, pooled=pooled)
     if found.note:
         assert found.note in {
-            "1 of 2 series left out: sizes beyond those that are told apart",
+            "1 of 2 series left out: sizes that are not told apart",
             "1 of 2 series left out: constant values",
         }
         assert torch.equal(found.alpha.reshape(-1)[:1], good.alpha.reshape(-1))
