@@ -21,7 +21,7 @@ def _own_state(loader: DataLoader[Any]) -> dict[str, Any]:
     own = {name: value for name, value in vars(loader).items() if name not in stock and not name.startswith("__pl_")}
     try:
         return copy_data(own, share=(loader, *stock.values()))
-    except TypeError:
+    except (TypeError, RuntimeError):
         return own
 
 
@@ -39,14 +39,18 @@ def fresh_clone(loader: DataLoader[Any]) -> DataLoader[Any]:
     """
     clone = copy.copy(loader)
     vars(clone).update(_own_state(loader), persistent_workers=False, _iterator=None)
-    if loader.num_workers == 0:  # worker processes have a data set and what collates of their own anyway
-        vars(clone).update(zip(("dataset", "collate_fn"), _own_reading(loader), strict=True))
+    vars(clone).update(zip(("dataset", "collate_fn"), _own_reading(loader), strict=True))
     return clone
 
 
 def _own_reading(loader: DataLoader[Any]) -> tuple[Any, Any]:
-    """Copies the data set and what makes batches of its samples, which may draw from a generator of its own."""
+    """Copies the data set and what makes batches of its samples, which may draw from a generator of its own.
+
+    Worker processes have copies, too, but for what lies in shared memory.
+    """
     try:
         return copy_data((loader.dataset, loader.collate_fn))
-    except TypeError:  # it holds an iterator
+    except (TypeError, RuntimeError):  # one of both holds an iterator or a queue
+        if loader.num_workers > 0:
+            return loader.dataset, loader.collate_fn
         return copy_data(loader.dataset), loader.collate_fn

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
-import io
 import types
-from collections.abc import Callable, Iterable, Iterator
+import weakref
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from torch import Tensor
 
+from .handles import LARGE, is_array, uncopied
 from .reaching import ATOMS, CONTAINERS, cells, defaults, reachable
 
 __all__ = ["CopyAs", "copy_data", "copy_with"]
@@ -22,9 +23,6 @@ _LONG = 1000
 """A container of more items is data, not state: it is shared instead of being copied item by item."""
 _MANY = 20_000
 """After so many objects whatever container follows is data too."""
-_LARGE = 1 << 20
-"""An array of more bytes is data; a smaller one may be a counter."""
-
 _OF_MODULES, _OF_DATA_MODULES = "_trainer", "trainer"
 """Attributes by which Lightning's modules and data modules know their trainer."""
 
@@ -49,12 +47,14 @@ class _Plan:
         functions: Functions that captured something, in a closure or as a default argument.
         methods: Bound methods of such functions, which are not their class's.
         recast: Objects whose copies are of another class, and that class.
+        references: Weak references.
     """
 
     replaced: dict[int, object] = field(default_factory=dict)
     functions: list[types.FunctionType] = field(default_factory=list)
     methods: list[types.MethodType] = field(default_factory=list)
     recast: list[tuple[object, CopyAs]] = field(default_factory=list)
+    references: list[weakref.ref[Any]] = field(default_factory=list)
 
 
 def _captures(item: object) -> bool:
@@ -79,6 +79,8 @@ def _planned(root: object, replace: Replace) -> _Plan:
             if getattr(type(item.__self__), item.__func__.__name__, None) is item.__func__:
                 return False  # found on the class again by whoever has the copy
             plan.methods.append(item)
+        elif type(item) is weakref.ref:
+            plan.references.append(item)
         return replacement is not None or isinstance(item, Tensor)
 
     for _ in reachable(root, is_leaf):
@@ -96,8 +98,17 @@ class _Bound:
         return self.function(self.owner, *args, **kwargs)
 
 
+class _Weak:
+    """A weak reference to the copy of what another one refers to; known once that is copied."""
+
+    reference: Callable[[], object]
+
+    def __call__(self) -> object:
+        return self.reference()
+
+
 class _Twins:
-    """What ``deepcopy`` would not make: functions (it shares them, whatever they captured), objects of another class.
+    """What ``deepcopy`` would not make: functions and weak references, which it shares, objects of another class.
 
     They stand in the memo before the copy is made, still empty, and are filled with copies of what was captured
     afterwards. Python 3.14 shares functions without asking the memo.
@@ -110,6 +121,7 @@ class _Twins:
         memo.update({id(function): self._twin(function) for function in plan.functions})
         memo.update({id(method): _Bound() for method in plan.methods})
         memo.update({id(item): object.__new__(as_.kind) for item, as_ in plan.recast})
+        memo.update({id(reference): _Weak() for reference in plan.references})
 
     def _twin(self, original: types.FunctionType) -> types.FunctionType:
         closure = tuple(self._cells[id(cell)] for cell in original.__closure__ or ())
@@ -117,10 +129,12 @@ class _Twins:
 
     def fill(self) -> None:
         """Copies what was captured or is another's, once the rest is copied."""
-        for item, _ in self._plan.recast:
+        for item, as_ in self._plan.recast:
             recast: Any = self._memo[id(item)]
             own = getattr(item, "__getstate__", None)  # which every object has only from Python 3.11 on
-            recast.__setstate__(copy.deepcopy(vars(item) if own is None else own(), self._memo))
+            # a class that says how it is copied may refuse to be pickled, as modules with parametrizations do
+            says_how = callable(getattr(as_.kind, "__deepcopy__", None))
+            recast.__setstate__(copy.deepcopy(vars(item) if own is None or says_how else own(), self._memo))
         for original in self._plan.functions:
             twin = self._memo[id(original)]
             assert isinstance(twin, types.FunctionType)
@@ -134,19 +148,11 @@ class _Twins:
             assert isinstance(bound, _Bound)
             bound.function = copy.deepcopy(method.__func__, self._memo)
             bound.owner = copy.deepcopy(method.__self__, self._memo)
-
-
-def _if_handle(item: object) -> object | None:
-    """Returns an object that Python refuses to copy and that can be shared: a lock, a file, a connection."""
-    if isinstance(item, (Tensor, dict, types.FunctionType, types.MethodType, *CONTAINERS)) or _is_array(item):
-        return None
-    if isinstance(item, Iterator) and not isinstance(item, io.IOBase):
-        return None  # whoever advances a shared iterator takes from the other
-    try:
-        item.__reduce_ex__(4)
-    except TypeError:
-        return item
-    return None
+        for reference in self._plan.references:
+            weak, referent = self._memo[id(reference)], reference()
+            assert isinstance(weak, _Weak)
+            is_copied = referent is not None and id(referent) in self._memo
+            weak.reference = weakref.ref(self._memo[id(referent)]) if is_copied else reference
 
 
 def copy_with(root: T, replace: Replace) -> T:
@@ -162,13 +168,17 @@ def copy_with(root: T, replace: Replace) -> T:
 
     Raises:
         TypeError: If the graph holds an iterator, which can neither be copied nor shared.
+        RuntimeError: If it holds a queue of several processes, which can neither.
     """
     plan = _planned(root, replace)
     try:
         return _copied(root, plan)
-    except TypeError:  # only now, because asking every object whether it can be copied takes longer than copying
+    except (
+        TypeError,
+        RuntimeError,
+    ):  # only now, because asking every object whether it can be copied takes longer than copying
         known = {**plan.replaced, **{id(item): as_ for item, as_ in plan.recast}}
-        return _copied(root, _planned(root, lambda item: known[id(item)] if id(item) in known else _if_handle(item)))
+        return _copied(root, _planned(root, lambda item: known[id(item)] if id(item) in known else uncopied(item)))
 
 
 def _copied(root: T, plan: _Plan) -> T:
@@ -177,10 +187,6 @@ def _copied(root: T, plan: _Plan) -> T:
     copied = copy.deepcopy(root, memo)
     twins.fill()
     return copied
-
-
-def _is_array(item: object) -> bool:
-    return callable(getattr(type(item), "__array__", None))
 
 
 def copy_data(data: T, share: Iterable[object] = ()) -> T:
@@ -208,7 +214,7 @@ def copy_data(data: T, share: Iterable[object] = ()) -> T:
         visited += 1
         is_container = isinstance(item, (dict, *CONTAINERS))
         is_long = is_container and (visited > _MANY or len(item) > _LONG)  # type: ignore[arg-type]
-        is_large = _is_array(item) and getattr(item, "nbytes", _LARGE + 1) > _LARGE
+        is_large = is_array(item) and getattr(item, "nbytes", LARGE + 1) > LARGE
         own = getattr(item, "__dict__", {})
         if _OF_DATA_MODULES in own:
             shared.add(id(own[_OF_DATA_MODULES]))  # which is looked at after what holds it

@@ -26,7 +26,7 @@ from .copying import copy_data
 from .minibatches import LoaderBatch, guess_size
 from .random_state import derived_seed
 
-__all__ = ["can_be_cloned", "loader_batch_size", "shuffled_batches"]
+__all__ = ["can_be_cloned", "ends_short", "loader_batch_size", "shuffled_batches"]
 
 T = TypeVar("T")
 
@@ -57,6 +57,22 @@ def loader_batch_size(loader: DataLoader[Any]) -> int | None:
     return loader.batch_sampler.batch_size if type(loader.batch_sampler) is BatchSampler else None
 
 
+def ends_short(loader: DataLoader[Any], sweep_length: int) -> bool:
+    """Whether the last of so many batches is known to have fewer samples than the others.
+
+    Args:
+        loader: The loader.
+        sweep_length: Loader batches that training takes from it in an epoch.
+
+    Returns:
+        False also where nobody knows.
+    """
+    size, batch_sampler = loader_batch_size(loader), loader.batch_sampler
+    if size is None or not isinstance(batch_sampler, BatchSampler) or batch_sampler.drop_last:
+        return False
+    return sweep_length * size > len(batch_sampler.sampler)  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True)
 class _Order:
     """What the order of the clone depends on."""
@@ -72,6 +88,19 @@ class _Order:
         batch_sampler = self.loader.batch_sampler
         return batch_sampler.sampler if type(batch_sampler) is BatchSampler else self.loader.sampler
 
+    @property
+    def per_sweep(self) -> int:
+        """Samples that training takes from a sampler without a batch sampler of its own in an epoch."""
+        return self.sweep_length * (loader_batch_size(self.loader) or 1)
+
+    def turn(self, sampler: T, sweep: int) -> T:
+        """Sets an epoch that is the same on every rank and that training will never see, where there are epochs."""
+        for each in (sampler, getattr(sampler, "sampler", None)):
+            set_epoch = getattr(each, "set_epoch", None)
+            if callable(set_epoch):
+                set_epoch(self.epoch + sweep)
+        return sampler
+
     def copied(self, item: T) -> T:
         """Copies a sampler or batch sampler, which may refer to the data."""
         return copy_data(item, share=(self.loader.dataset,))
@@ -83,8 +112,7 @@ def _shuffled(indices: list[Any], generator: torch.Generator) -> list[Any]:
 
 def _sequential(order: _Order) -> Callable[[int], Iterator[Any]]:
     """A fixed order has no randomness to draw from: shuffle the samples that training takes from it."""
-    per_sweep = order.sweep_length * (loader_batch_size(order.loader) or 1)
-    indices = list(islice(order.sampler, per_sweep))
+    indices = list(islice(order.sampler, order.per_sweep))
     return lambda sweep: iter(_shuffled(indices, order.generator))
 
 
@@ -93,8 +121,9 @@ def _distributed(order: _Order) -> Callable[[int], Iterator[Any]]:
     assert isinstance(sampler, DistributedSampler)
 
     def indices(sweep: int) -> Iterator[Any]:
-        sampler.set_epoch(order.epoch + sweep)  # the same on every rank, and no epoch that training will ever see
-        return iter(sampler) if sampler.shuffle else iter(_shuffled(list(sampler), order.generator))
+        order.turn(sampler, sweep)
+        fixed = [] if sampler.shuffle else list(islice(sampler, order.per_sweep))
+        return iter(sampler) if sampler.shuffle else iter(_shuffled(fixed, order.generator))
 
     return indices
 
@@ -107,7 +136,7 @@ def _seeded(order: _Order) -> Callable[[int], Iterator[Any]]:
 
 def _custom(order: _Order) -> Callable[[int], Iterator[Any]]:
     sampler = order.copied(order.sampler)
-    return lambda sweep: iter(sampler)
+    return lambda sweep: iter(order.turn(sampler, sweep))
 
 
 def _samples(order: _Order) -> tuple[Callable[[int], Iterator[Any]], bool]:
@@ -138,7 +167,7 @@ def _batches(order: _Order) -> Callable[[int], Iterator[Any]]:
     size = loader_batch_size(order.loader)
     if size is None and order.loader.batch_sampler is not None:
         batch_sampler = order.copied(order.loader.batch_sampler)
-        return _in_random_order(lambda sweep: iter(batch_sampler), order)
+        return _in_random_order(lambda sweep: iter(order.turn(batch_sampler, sweep)), order)
     samples, is_random = _samples(order)
     batches = samples if size is None else lambda sweep: _chunks(samples(sweep), size)
     return batches if is_random else _in_random_order(batches, order)

@@ -60,6 +60,7 @@ class SweepPlan:
         sweep_length: Loader batches in one sweep over the training data.
         accumulation: Loader batches that an optimizer step consumes.
         batch_size: Samples in a complete loader batch; None where nobody knows.
+        ends_short: Whether the last loader batch of a sweep has fewer samples, in this process or in another one.
     """
 
     num_minibatches: int
@@ -67,6 +68,7 @@ class SweepPlan:
     sweep_length: int
     accumulation: int = 1
     batch_size: int | None = None
+    ends_short: bool = False
 
     @property
     def step_batches(self) -> int:
@@ -89,13 +91,17 @@ class SweepPlan:
         """Minibatch passes of a measurement: the draws are part of the sweep, nothing is computed twice."""
         return max(self.num_minibatches, self.num_full)
 
-    def is_complete(self, batches: tuple[LoaderBatch, ...]) -> bool:
-        """Whether loader batches make a full minibatch, as most optimizer steps see it."""
+    def is_complete(self, batches: tuple[LoaderBatch, ...], position: int) -> bool:
+        """Whether the loader batches at a position in the sweep make a full minibatch, as most optimizer steps see it.
+
+        Processes that measure together have to say the same of each position, or one would wait for the others.
+        """
         sizes = [batch.size for batch in batches if batch.size is not None]
         # where a step consumes the whole sweep, that is the only size there is
         can_be_short = self.sweep_length > self.step_batches
         is_small = self.batch_size is not None and any(size < self.batch_size for size in sizes)
-        is_short = can_be_short and (is_small or any(batch.is_cut for batch in batches))
+        is_last = self.ends_short and position + 1 == self.sweep_minibatches
+        is_short = can_be_short and (is_last or is_small or any(batch.is_cut for batch in batches))
         return len(batches) == self.step_batches and not is_short
 
 
@@ -153,7 +159,7 @@ def plan_minibatches(batches: Iterable[LoaderBatch], plan: SweepPlan) -> Iterato
                 return  # a whole sweep without a complete minibatch: there may never be one again
             draws_before = draws if sweep > 0 else -1
         in_full_gradient = sweep == 0 and position < plan.num_full
-        is_draw = draws < plan.num_minibatches and plan.is_complete(chunk)
+        is_draw = draws < plan.num_minibatches and plan.is_complete(chunk, position)
         draws += is_draw
         if is_draw or in_full_gradient:
             weight = sum(1 if batch.size is None else batch.size for batch in chunk)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from types import MethodType
 from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.utils.data import DataLoader, Dataset
@@ -22,7 +23,9 @@ _COMPILED = ("training_step", "gradient_noise_step", "forward")
 
 
 def _alias(parameter: nn.Parameter, is_written: bool) -> nn.Parameter:
-    alias = nn.Parameter(parameter.detach().clone() if is_written else parameter.detach(), requires_grad=True)
+    data, kind = parameter.detach().clone() if is_written else parameter.detach(), type(parameter)
+    is_special = issubclass(kind, nn.Parameter) and kind is not nn.Parameter  # its constructor may take anything
+    alias = torch.Tensor._make_subclass(kind, data, True) if is_special else nn.Parameter(data, requires_grad=True)
     vars(alias).update(vars(parameter))
     return alias
 
@@ -49,6 +52,13 @@ def _uncompile(module: nn.Module, shadow: nn.Module, name: str) -> None:
         vars(shadow).pop(name, None)
         if isinstance(original, MethodType) and original.__self__ is module:
             vars(shadow)[name] = MethodType(original.__func__, shadow)
+
+
+def _cut(shadow: nn.Module) -> None:
+    """Makes leaves of copies that hang on the original: TorchScript copies parameters by differentiable functions."""
+    for parameter in shadow.parameters():
+        if not parameter.is_leaf:
+            parameter.detach_().requires_grad_()
 
 
 def _is_compiled(module: nn.Module) -> bool:
@@ -98,6 +108,7 @@ def alias_shadow(module: ModuleT, replace: Callable[[object], object | None] = l
         return _replacement(item, written) if replacement is None else replacement
 
     shadow = copy_with(module, rule)
+    _cut(shadow)
     for name in _COMPILED:
         _uncompile(module, shadow, name)
     for part in filter(_is_compiled, shadow.modules()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from .minibatches import Minibatch
@@ -27,6 +28,9 @@ _MOST_MINIBATCHES = 64
 _FEWEST_MINIBATCHES = 4
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 """With weights for each minibatch they turn into grouped ones, which take longer than one after the other."""
+
+_OF_PROCESSES = ("c10d", "_c10d_functional", "_c10d_functional_autograd")
+"""Where torch has what waits for other processes."""
 
 
 def num_together(measured: Mapping[str, nn.Parameter]) -> int:
@@ -93,15 +97,16 @@ class Vectorizer:
         That are random numbers of Python and NumPy, the number of the batch and what the module counts itself: the loss
         is then another one when it is computed again. Random numbers of torch are drawn anew for each minibatch.
         Refused as well is a loss that reaches parameters by another way than their names: there they are not replaced.
+        And one that waits for other processes, which would wait for other calls than this one makes.
 
         Args:
             minibatch: A minibatch, of which the gradient is computed twice.
 
         Raises:
-            CannotVectorizeError: If the two differ, Python's or NumPy's random numbers are drawn, or parameters are
-                reached that were replaced.
+            CannotVectorizeError: If the two differ, Python's or NumPy's random numbers are drawn, parameters are
+                reached that were replaced, or other processes are waited for.
         """
-        with _telling():
+        with _telling(), _alone_in_the_world():
             first, second = self._alone(minibatch), self._alone(minibatch)
             room = 1e-3 * first.abs().amax()  # some operations on a GPU add up in another order each time
             if not bool(((first - second).abs() <= room).logical_or((first != first) & (second != second)).all()):
@@ -186,6 +191,20 @@ def _other_random_state() -> tuple[object, ...]:
     """The global random states that are not torch's, to compare."""
     name, numbers, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 -- what users' transforms draw from
     return random.getstate(), name, np.asarray(numbers).tobytes(), tuple(rest)
+
+
+class _Lonely(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Refuses to wait for other processes, before it does."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace in _OF_PROCESSES:
+            raise ValueError("the loss waits for other processes")
+        return func(*args, **(kwargs or {}))
+
+
+def _alone_in_the_world() -> AbstractContextManager[object]:
+    is_one_of_several = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return _Lonely() if is_one_of_several else nullcontext()  # type: ignore[no-untyped-call]
 
 
 @contextmanager

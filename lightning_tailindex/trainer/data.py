@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_unflatten
 from torch.utils.data import DataLoader
 
 from lightning_tailindex.noise.cloning import fresh_clone
-from lightning_tailindex.noise.loaders import can_be_cloned, loader_batch_size, shuffled_batches
+from lightning_tailindex.noise.loaders import can_be_cloned, ends_short, loader_batch_size, shuffled_batches
 from lightning_tailindex.noise.minibatches import LoaderBatch, guess_size
 
 from .flavour import Trainer, move_data_to_device, sized_len
@@ -35,11 +35,13 @@ class Data:
         sweep_length: Loader batches of this process in one sweep; None where nobody knows.
         batch_size: Samples in a complete loader batch; None where nobody knows.
         read: From integers that determine the order to the batches, before they are moved to the device.
+        ends_short: Whether the last loader batch of a sweep is known to have fewer samples.
     """
 
     sweep_length: int | None
     batch_size: int | None
     read: Callable[[tuple[int, ...]], Iterator[LoaderBatch]]
+    ends_short: bool = False
 
 
 def _is_combined(loader: object) -> bool:
@@ -69,7 +71,7 @@ def _cloned(loaders: list[Any], assemble: Callable[[list[object]], object], swee
             samples = batches[0].samples if len(batches) == 1 else ()  # several loaders may have data sets of their own
             yield LoaderBatch(assemble([batch.data for batch in batches]), batches[0].size, samples=samples)
 
-    return Data(sweep_length, loader_batch_size(loaders[0]), read)
+    return Data(sweep_length, loader_batch_size(loaders[0]), read, ends_short(loaders[0], sweep_length))
 
 
 def _assembled(combined: Any) -> Callable[[list[object]], object]:

@@ -38,11 +38,16 @@ class ExtraMinibatches(NoiseSource):
     def __init__(self, trainer: Trainer, settings: NoiseSettings, dataloader: Iterable[object] | None = None) -> None:
         self._settings = settings
         self._dataloader = dataloader
-        is_stream = dataloader is None and not can_read_again(trainer)
-        self._replay = Replay(self._length(trainer)) if is_stream else None
+        self._replay: Replay | None = None
+        self._look(trainer)
         self._usual = UsualSize()
         self._engine = settings.engine
         self._bar = MeasurementBar("Gradient noise")
+
+    def _look(self, trainer: Trainer) -> None:
+        """Looks whether the data are a stream, which loaders of a later epoch may be too."""
+        if self._replay is None and self._dataloader is None and not can_read_again(trainer):
+            self._replay = Replay(self._length(trainer))
 
     def _length(self, trainer: Trainer) -> int:
         """Batches of a stream that the draws take; more where a schedule has more of them accumulated."""
@@ -50,6 +55,7 @@ class ExtraMinibatches(NoiseSource):
 
     def is_ready(self, trainer: Trainer) -> bool:
         """Whether every process has batches: always, or once training has seen enough of a stream."""
+        self._look(trainer)
         if self._replay is None:
             return True
         return processes(trainer).all(self._replay.is_full and self._replay.length == self._length(trainer))
@@ -61,6 +67,7 @@ class ExtraMinibatches(NoiseSource):
 
     def wants(self, trainer: Trainer, steps_left: int) -> bool:
         """Whether these are among the last batches of a stream."""
+        self._look(trainer)
         return self._replay is not None and steps_left <= -(-self._length(trainer) // trainer.accumulate_grad_batches)
 
     def see(self, trainer: Trainer, batch: object, batch_idx: int) -> None:
@@ -88,42 +95,48 @@ class ExtraMinibatches(NoiseSource):
             return own_data(self._dataloader, trainer)
         return training_data(trainer) if self._replay is None else self._replay.data()
 
-    def _plan(self, trainer: Trainer, data: Data) -> SweepPlan:
+    def _plan(self, trainer: Trainer, data: Data, ends_short: bool = False) -> SweepPlan:
         settings, accumulation = self._settings, self._settings.accumulation(trainer)
         draws, full = settings.share(settings.num_minibatches, trainer), settings.full_gradient_batches
         full = None if full is None else settings.share(full, trainer)
         length = max(draws, full or 0) * accumulation if data.sweep_length is None else data.sweep_length
-        return SweepPlan(draws, None if self._replay else full, length, accumulation, data.batch_size)
+        return SweepPlan(draws, None if self._replay else full, length, accumulation, data.batch_size, ends_short)
 
     def observe(self, trainer: Trainer, module: LightningModule, step: int) -> NoiseObservation:
         """Computes the gradients of extra minibatches."""
         together = processes(trainer, self._settings.noise_unit)
+        # where one process has fewer samples, all leave out the same minibatch, so that none waits for another's pass
+        is_whole = together.all(together.all_or_none(lambda: not self._data(trainer).ends_short))
         recorder = together.all_or_none(
-            lambda: self._collect(trainer, module, step, together), lambda own: own.num_draws
+            lambda: self._collect(trainer, module, step, together, ends_short=not is_whole), lambda own: own.num_draws
         )
         if is_sharded(trainer):
             gc.collect()  # the states and hooks of a sharded shadow hold each other, and with them its memory
         return combine(recorder, together)
 
-    def _collect(self, trainer: Trainer, module: LightningModule, step: int, together: Processes) -> Recorder:
+    def _collect(
+        self, trainer: Trainer, module: LightningModule, step: int, together: Processes, *, ends_short: bool
+    ) -> Recorder:
         try:
-            return self._compute(trainer, module, step, together)
+            return self._compute(trainer, module, step, together, ends_short=ends_short)
         except CannotVectorizeError as error:
             reason, wanted, self._engine = str(error), self._engine, "loop"
         try:
-            recorder = self._compute(trainer, module, step, together)
+            recorder = self._compute(trainer, module, step, together, ends_short=ends_short)
         except Exception:
             self._engine = wanted  # what was wrong was not the engine
             raise
         rank_zero_info(f"Gradient noise: minibatches are computed one by one from here on: {reason.rstrip('.')}.")
         return recorder
 
-    def _compute(self, trainer: Trainer, module: LightningModule, step: int, together: Processes) -> Recorder:
+    def _compute(
+        self, trainer: Trainer, module: LightningModule, step: int, together: Processes, *, ends_short: bool
+    ) -> Recorder:
         settings, seed = self._settings, derived_seed(self._settings.seed, step, trainer.global_rank)
         is_transferred = self._replay is not None
         with borrowed_loss(trainer, module, seed, together.in_step, is_transferred=is_transferred) as (shadow, loss):
             data = self._data(trainer)
-            plan = self._plan(trainer, data)
+            plan = self._plan(trainer, data, ends_short)
             measured = measured_parameters(shadow, settings.patterns)
             pairs = settings.pairs(measured, together)
             # each of such draws waits for the others': none can begin anew with the loop

@@ -95,6 +95,14 @@ class Tied(Plain):
         self.body[3].weight = self.body[2].weight
 
 
+class Parametrized(Plain):
+    """A layer whose class says how it is copied, and refuses to be pickled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        nn.utils.parametrizations.weight_norm(self.body[0])
+
+
 class Whole(Plain):
     """Sharded as one, the training step itself registered as a method that gathers."""
 

@@ -30,7 +30,7 @@ QUIET = {
     "enable_model_summary": False,
 }
 SOURCES = ("extra", "training")
-MEASURED_ALIKE = ("Plain", "Replicated", "Hybrid", "Grouped", "Tied", "Whole", "Offloaded")
+MEASURED_ALIKE = ("Plain", "Replicated", "Hybrid", "Grouped", "Tied", "Parametrized", "Whole", "Offloaded")
 REFUSED = ("HalfSharded", "Columns", "NotSharded")
 
 

@@ -18,7 +18,7 @@ from tests.sharding import needs_fully_shard
 
 from .training_trace import Net, Trace
 
-KINDS = ["Plain", "Replicated", "Hybrid", "Grouped", "Tied", "Whole"]
+KINDS = ["Plain", "Replicated", "Hybrid", "Grouped", "Tied", "Parametrized", "Whole"]
 
 
 @pytest.fixture(scope="module")

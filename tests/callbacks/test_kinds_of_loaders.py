@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,30 @@ class OwnLoader:
         for x, y in self.batches:
             self.given += 1
             yield [x + 0.01 * self.given, y]
+
+
+class InSharedMemory(NoisyData):
+    """Counts for all processes at once, by a tensor and by a value with a lock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = torch.zeros(1).share_memory_()
+        self.value, self.lock = multiprocessing.Value("i", 0), multiprocessing.Lock()
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        x, y = super().__getitem__(index)
+        with self.lock, self.value.get_lock():
+            self.count += 1
+            self.value.value += 1
+            return x + 1e-3 * self.count.item() + 1e-3 * self.value.value, y
+
+
+class BecomesAStream(LightningDataModule):
+    """Has a data set in the first epoch and a stream from then on."""
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        assert self.trainer is not None
+        return noisy()() if self.trainer.current_epoch == 0 else stream()()
 
 
 class Pair(NamedTuple):
@@ -198,6 +223,15 @@ KINDS: dict[str, dict[str, Any]] = {
     "list": {"loader": two, "module": TakesSeveral},
     "tuple": {"loader": lambda: tuple(two()), "module": TakesSeveral},
     "data module": {"loader": Data},
+    "a stream from the second epoch on": {
+        "loader": BecomesAStream,
+        "reload_dataloaders_every_n_epochs": 1,
+        "max_epochs": 4,
+    },
+    "counters in shared memory": {"loader": lambda: DataLoader(InSharedMemory(), 6, shuffle=True)},
+    "counters in shared memory by a worker": {
+        "loader": lambda: DataLoader(InSharedMemory(), 6, shuffle=True, num_workers=1)
+    },
     "data module with persistent workers": {"loader": lambda: Data(num_workers=2, persistent_workers=True)},
     "data module reloaded": {"loader": Data, "reload_dataloaders_every_n_epochs": 1},
     "data module reloaded, by workers": {

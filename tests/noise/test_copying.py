@@ -1,4 +1,6 @@
+import multiprocessing
 import threading
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -75,6 +77,28 @@ def test_handles_are_shared_and_iterators_refused(tmp_path: Path) -> None:
         assert copied.file is file
     with pytest.raises(TypeError, match="generator"):
         copy_data(SimpleNamespace(stream=(i for i in range(3))))
+
+
+def test_what_processes_share_is_copied_unless_it_is_large_or_a_queue() -> None:
+    small, large, queue = multiprocessing.Value("i", 3), multiprocessing.Array("d", 200_000), multiprocessing.Queue()
+    copied = copy_data(SimpleNamespace(small=small, large=large, lock=multiprocessing.Lock()))
+    assert copied.large is large
+    assert copied.small.value == 3
+    copied.small.value += 1
+    assert small.value == 3
+    with pytest.raises(RuntimeError, match="Queue"):
+        copy_data(SimpleNamespace(queue=queue))
+    queue.close()
+
+
+def test_weak_references_lead_to_copies_or_to_what_is_not_copied() -> None:
+    within, beside = Holder(), Holder()
+    original = SimpleNamespace(held=within, within=weakref.ref(within), beside=weakref.ref(beside))
+    copied = copy_data(original)
+    assert copied.within() is copied.held is not within
+    assert copied.beside() is beside
+    del copied.held
+    assert copied.within() is None
 
 
 def test_many_small_objects_are_data_too() -> None:

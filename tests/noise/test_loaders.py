@@ -16,6 +16,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
+from lightning_tailindex.noise.cloning import fresh_clone
 from lightning_tailindex.noise.loaders import can_be_cloned, loader_batch_size, shuffled_batches
 
 
@@ -196,6 +197,46 @@ def test_ranks_share_a_shuffle_of_a_distributed_sampler_that_training_never_sees
         assert sorted(flat(first) + flat(second)) == list(range(20))
     assert flat(parts[0][0]) != flat(parts[0][1])
     assert [sampler.epoch for sampler in samplers] == [0, 0]
+
+
+def test_data_that_cannot_be_copied_are_left_to_worker_processes() -> None:
+    data: Any = Numbers()
+    data.stream = (i for i in range(3))
+    assert fresh_clone(DataLoader(data, 4, num_workers=1)).dataset is data
+    with pytest.raises(TypeError, match="generator"):
+        fresh_clone(DataLoader(data, 4))
+
+
+class Epochs(Sampler[int]):
+    """Has an order of its own in each epoch, as samplers of other libraries do."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return 12
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(torch.randperm(12, generator=torch.Generator().manual_seed(self.epoch)).tolist())
+
+
+@pytest.mark.parametrize("is_explicit", [False, True])
+def test_a_sampler_with_epochs_gets_one_of_its_own_in_each_sweep(is_explicit: bool) -> None:
+    sampler = Epochs()
+    by = {"batch_sampler": OwnBatches(sampler, 4, False)} if is_explicit else {"sampler": sampler, "batch_size": 4}
+    loader = DataLoader(Numbers(12), **by)
+    trained = {tuple(sorted(batch.tolist())) for batch in loader}
+    measured = [tuple(sorted(b.data.tolist())) for b in islice(shuffled_batches(loader, 3, (0,)), 6)]
+    assert trained.isdisjoint(measured)
+    assert set(measured[:3]).isdisjoint(measured[3:])
+    assert sampler.epoch == 0
+
+
+class OwnBatches(BatchSampler):
+    """No stock one."""
 
 
 def test_without_collation_each_sample_is_a_batch() -> None:

@@ -1,0 +1,57 @@
+"""What Python refuses to copy: what is shared instead, and what may not be."""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import types
+import weakref
+from collections.abc import Iterator
+from multiprocessing import queues, sharedctypes
+from typing import Any
+
+from torch import Tensor
+
+from .reaching import CONTAINERS
+
+__all__ = ["LARGE", "is_array", "uncopied"]
+
+LARGE = 1 << 20
+"""An array of more bytes is data; a smaller one may be a counter."""
+
+# Whoever takes from one that is shared takes from the other.
+_CONSUMED = (Iterator, queues.Queue, queues.SimpleQueue)
+
+
+def is_array(item: object) -> bool:
+    """Whether an object is an array, of any library."""
+    return callable(getattr(type(item), "__array__", None))
+
+
+def uncopied(item: object) -> object | None:
+    """Finds what stands in a copy for an object that Python refuses to copy.
+
+    Args:
+        item: Any object.
+
+    Returns:
+        Of a lock, a file, a connection the object itself; of a value that processes share another one; None for what
+        Python copies, and for iterators and queues, which can neither be copied nor shared.
+    """
+    known = (Tensor, dict, types.FunctionType, types.MethodType, weakref.ref, *CONTAINERS)
+    if isinstance(item, known) or is_array(item):
+        return None
+    if isinstance(item, sharedctypes.SynchronizedBase):
+        return _another(item)
+    if isinstance(item, _CONSUMED) and not isinstance(item, io.IOBase):
+        return None
+    try:
+        item.__reduce_ex__(4)
+    except (TypeError, RuntimeError):
+        return item
+    return None
+
+
+def _another(item: Any) -> object:
+    value = item.get_obj()
+    return item if ctypes.sizeof(value) > LARGE else sharedctypes.synchronized(sharedctypes.copy(value))
