@@ -15,6 +15,7 @@ import torch
 from lightning_tailindex.noise.copying import copy_data
 from lightning_tailindex.noise.random_state import isolated_random_state
 from lightning_tailindex.noise.shadow import alias_shadow
+from lightning_tailindex.noise.touched import told_if_touched
 
 from .flavour import (
     DummyLogger,
@@ -23,6 +24,7 @@ from .flavour import (
     Trainer,
     is_param_in_hook_signature,
     move_data_to_device,
+    rank_zero_warn,
 )
 from .optimizers import hand_over, twin_of_strategy
 from .state import STEP_METHOD, is_a
@@ -151,7 +153,7 @@ def borrowed_loss(
 ) -> Iterator[tuple[LightningModule, Callable[..., Any]]]:
     """Lends a shadow of the module and the loss of a batch on it; nothing that training uses is touched.
 
-    Random states come back, whatever happens.
+    Random states come back, whatever happens. If something of the module is touched in spite of it, a warning says so.
 
     Args:
         trainer: The trainer.
@@ -166,7 +168,7 @@ def borrowed_loss(
         that the step is told (None: it counts), to the batch's loss.
     """
     device = trainer.strategy.root_device
-    with isolated_random_state(seed, device):
+    with told_if_touched(module, rank_zero_warn), isolated_random_state(seed, device):
         shadow = _shadow(trainer, module)
         step = _step(shadow)
         transfer = partial(move_data_to_device, device=device) if is_transferred else _transfer(trainer, shadow)

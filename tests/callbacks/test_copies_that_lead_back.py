@@ -128,3 +128,34 @@ def test_a_profiler_that_cannot_be_copied_is_shared(tmp_path: Path) -> None:
     watcher = TailIndexMonitor(3, num_minibatches=16, on_error="raise")
     train(str(tmp_path), loader, [watcher], profiler="pytorch")
     assert len(watcher.reports) == 7
+
+
+class WritesByHand(Net):
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        with torch.no_grad():
+            self.head.weight.mul_(0.999)
+        return super().training_step([batch[0].clone(), batch[1]], batch_idx)
+
+
+class Itself(nn.BatchNorm1d):
+    def __deepcopy__(self, memo: dict[int, object]) -> Itself:
+        return self
+
+
+class HoldsOne(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = Itself(6)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return super().training_step([self.norm(batch[0]), batch[1]], batch_idx)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [(WritesByHand, "'head.weight'"), (HoldsOne, "'norm.num_batches_tracked'")]
+)
+def test_what_cannot_be_kept_apart_is_told(module: Callable[[], LightningModule], name: str, tmp_path: Path) -> None:
+    watcher = TailIndexMonitor(3, num_minibatches=16, on_error="raise", engine="loop")
+    with pytest.warns(UserWarning, match=f"a measurement wrote to .*{name}.* of the module in training"):
+        train(str(tmp_path), loader, [watcher], module=module)
+    assert len(watcher.reports) == 7
