@@ -240,3 +240,7 @@ def test_ends_of_the_line() -> None:
 def test_tail_index_outside_its_range(alpha: float) -> None:
     with pytest.raises(ValueError, match="Expected parameter alpha"):
         SymmetricStable(alpha, validate_args=True)  # torch.compile turns the default off for the whole process
+
+
+def test_everything_is_beyond_a_negative_distance() -> None:
+    assert SymmetricStable(1.5).log_survival(torch.tensor([-1.0, 0.0])).tolist() == [0.0, 0.0]

@@ -114,8 +114,8 @@ class SymmetricStable(Distribution):
         return self._like(evaluate(z.abs(), alpha, False) - _double(self.scale).log())
 
     def log_survival(self, value: Tensor) -> Tensor:
-        """Returns the log of ``P(|X - loc| > value)`` for ``value`` >= 0: of both tails together, however far out."""
-        scaled, alpha = _double(value) / _double(self.scale), _double(self.alpha)
+        """Returns the log of ``P(|X - loc| > value)``, of both tails together, however far out; 0 below 0."""
+        scaled, alpha = _double(value).clamp(min=0) / _double(self.scale), _double(self.alpha)
         return self._like(evaluate(scaled, alpha, True))
 
     def cdf(self, value: Tensor) -> Tensor:

@@ -40,7 +40,8 @@ class Cells:
         middle: The draw in the middle of each series that was subtracted, or 0, shape [series].
         unit: About the median of the non-zero |x| of each series, shape [series]: what the cells are multiples of.
         num_values: Finite, non-zero values, shape [series].
-        zero_share: Share of exact zeros, shape [series]; NaN where a value is not finite.
+        zero_share: Share of exact zeros, ties with the centre among them, shape [series]; NaN where a value is not
+            finite.
         finite: Whether all values of the series are finite, shape [series].
         varies: Whether any two values of the series differ, shape [series].
         in_reach: Whether the cells tell the values' sizes apart, shape [series].
@@ -79,7 +80,7 @@ def count_values(x: Tensor, center: Center, per_octave: int, *, keep_index: bool
     num_values = (n - counts[:, 0]).long() * finite
     zero_share = (n - dropped - num_values).clamp(min=0).to(x.dtype) / max(n - dropped, 1)
     zero_share = torch.where(finite, zero_share, torch.nan)
-    in_reach = torch.ones_like(finite)
+    in_reach = (unit == 0) | (unit >= torch.finfo(unit.dtype).tiny)  # whose reciprocal is finite
     return Cells(counts[:, 1:], index, middle, unit, num_values, zero_share, finite, varies, in_reach)
 
 

@@ -15,6 +15,7 @@ _NEWTON_STEPS = 3
 # A curve that falls by more from the last node but one to the last has a pole there: a value that is impossible under
 # the law at the end, the Gaussian.
 _POLE = 8.0
+_BEFORE_POLE = 0.01  # nodes from the last one, at which there is a pole, to where an interval ends before it: 2 - 2e-7
 
 
 def highest(curve: Tensor) -> Tensor:
@@ -82,18 +83,31 @@ def _polynomial(coefficients: Sequence[Tensor], x: Tensor) -> Tensor:
     return value
 
 
-def interval(curve: Tensor, place: Tensor, top: Tensor, threshold: Tensor | float) -> tuple[Tensor, Tensor]:
+def interval(
+    curve: Tensor, place: Tensor, top: Tensor, threshold: Tensor | float, at_two: Tensor | bool = False
+) -> tuple[Tensor, Tensor]:
     """Places around the maximum up to which 2 (maximum - curve) <= threshold, within the nodes.
 
     The square root of the ratio is close to a line on either side of the maximum, also where the curve falls by
-    thousands from one node to the next, so it is the root that is interpolated.
+    thousands from one node to the next, so it is the root that is interpolated. But to a pole: where the curve falls
+    before it, its nodes do not tell, and the interval goes up to it.
+
+    Args:
+        curve: Values, at least five nodes.
+        place: Places of the maxima, shape [curves].
+        top: Their values, shape [curves].
+        threshold: Of all curves or of each, shape [curves].
+        at_two: As in :func:`maximize`.
     """
     root, end = (2 * (top - curve)).clamp(min=0).sqrt(), len(curve) - 1
     nodes, level = torch.arange(end + 1, dtype=curve.dtype, device=curve.device)[:, None], threshold**0.5
-    below, above = (nodes < place) & (root > level), (nodes > place) & (root > level)
+    pole = (curve[-2] - curve[-1] > _POLE) & at_two
+    below, above = (nodes < place) & (root > level), (nodes > place) & (root > level) & ~(pole & (nodes == end))
     outside, beyond = _last(below), _first(above)
     low = torch.where(below.any(0), _crossing(root, outside, (outside + 1).clamp(max=end), place, level), 0.0)
-    high = torch.where(above.any(0), _crossing(root, beyond, (beyond - 1).clamp(min=0), place, level), float(end))
+    high = torch.where(
+        above.any(0), _crossing(root, beyond, (beyond - 1).clamp(min=0), place, level), end - pole * _BEFORE_POLE
+    )
     return low, high
 
 

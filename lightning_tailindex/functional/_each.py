@@ -102,8 +102,9 @@ def _refine(counts: Tensor, series: Tensor, grid: Grid) -> tuple[Tensor, Tensor,
     """Fit of each series, [6, series], with the Gaussian if that is a node; where scales, where nodes are cut off."""
     parts = [_curves(as_weights(counts, part, grid), grid) for part in in_chunks(series)]
     curve, best, edge = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
-    place, value = maximize(curve, grid.nodes[-1] == LAST_NODE)
-    low, high = interval(curve, place, value, CHI_SQUARE)
+    at_two = grid.nodes[-1] == LAST_NODE
+    place, value = maximize(curve, at_two)
+    low, high = interval(curve, place, value, CHI_SQUARE, at_two)
     before = place.long().clamp(max=len(curve) - 2)
     scale_before, scale_after = (grid.log_scale(at(best, node), node) for node in (before, before + 1))
     log_ratio = torch.lerp(scale_before, scale_after, (place - before).double())

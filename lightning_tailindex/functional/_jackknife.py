@@ -10,6 +10,7 @@ from scipy.stats import t as t_law
 from torch import Tensor
 
 _BLOCKS = 16
+UNDEFINED = "no usable series is left without each of the blocks of draws"
 
 
 def pool(

@@ -13,7 +13,7 @@ from torch import Tensor
 from lightning_tailindex.records import TailIndexEstimate
 
 from ._checks import left_out_note
-from ._jackknife import pool
+from ._jackknife import UNDEFINED, pool
 from ._tails import Sizes, sort_sizes
 from ._values import as_series
 
@@ -86,6 +86,7 @@ def estimate(
 
     if pooled:
         likelihood = torch.where(usable.any(), likelihood.sum(), torch.nan)
+    undefined = pooled and bool(usable.any()) and bool(alpha.isnan())
     few = {f"fewer than {fewest} usable values": present < fewest, "no |x| beyond the threshold": flat}
     return TailIndexEstimate(
         alpha=place(alpha),
@@ -97,7 +98,7 @@ def estimate(
         num_values=num_values.sum() if pooled else spread(num_values, 0),
         zero_share=zero_share[usable].mean() if pooled else zero_share.reshape(shape),
         effective_series=place(effective),
-        note=left_out_note(finite, varies, few),
+        note="; ".join(filter(None, [left_out_note(finite, varies, few), UNDEFINED if undefined else ""])),
     )
 
 

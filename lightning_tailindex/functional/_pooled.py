@@ -109,8 +109,8 @@ def _gaussian(counts: Tensor, found: Search) -> Tensor:
 def _ends(windows: Windows, coarse: Tensor, place: Tensor, value: Tensor, spread: Tensor) -> Tensor:
     """Nodes at which the intervals end, [2, groups]: in the window, or beyond it on the coarse curve."""
     level, start = CHI_SQUARE * spread, windows.start
-    inner = start + torch.stack(interval(windows.curve, place, value, level))
-    outer = torch.stack(interval(coarse, (start + place) / COARSE.step, value, level)) * COARSE.step
+    inner = start + torch.stack(interval(windows.curve, place, value, level, start + WIDTH == LAST_NODE))
+    outer = torch.stack(interval(coarse, (start + place) / COARSE.step, value, level, at_two=True)) * COARSE.step
     return torch.where((inner > start) & (inner < start + WIDTH), inner, outer)
 
 

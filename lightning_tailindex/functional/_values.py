@@ -11,6 +11,7 @@ from torch import Tensor
 from lightning_tailindex.records import TailIndexEstimate
 
 from ._checks import FEWEST_VALUES, left_out_note
+from ._jackknife import UNDEFINED
 from ._tables import LOWEST_ALPHA
 
 
@@ -104,7 +105,7 @@ def record_pooled(
     alpha, low, high, effective = pooled
     nan = torch.full_like(alpha, torch.nan)
     if bool(alpha.isnan()) and bool(usable.mask.any()) and not more:
-        more = "no usable series is left without each of the blocks of draws"
+        more = UNDEFINED
     return TailIndexEstimate(
         alpha=alpha,
         low=low,

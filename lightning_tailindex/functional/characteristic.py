@@ -25,6 +25,7 @@ _RIDGE = 1e-3  # relative: near 2 the logarithms at neighbouring frequencies are
 _NUM_ALPHAS = 181
 _FIRST_ALPHA = 1.9995  # whose weights begin: those of smaller ones read Gaussian samples further below 2
 _PASSES = 3
+_FARTHEST = 1e30  # rough units, of which sine and cosine are still numbers
 _NORMAL = 1.959963984540054  # two-sided 95 % point
 
 
@@ -102,6 +103,7 @@ def _curve(x: Tensor, frequencies: Tensor) -> Tensor:
     present = x != 0
     count = present.sum(0).to(x.dtype)
     z = torch.where(present, (x / 2 - nonzero_median(x) / 2) / (_unit(x) / 2), 0.0)  # a distance may overflow
+    z = z.clamp(-_FARTHEST, _FARTHEST)
     rows = []
     for t in frequencies.tolist():
         # 1 - cos without cancellation: near 2 the lowest frequencies decide.

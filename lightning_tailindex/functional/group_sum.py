@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -107,10 +108,10 @@ def _sizes(group_size: int | Sequence[int] | None, n: int) -> list[int]:
     """The group sizes that were asked for, or the published one for n draws."""
     if group_size is None:
         return [_published_size(n)]
-    sizes = [group_size] if isinstance(group_size, int) else list(group_size)
-    if len(sizes) == 0 or min(sizes) < 2:
+    sizes = list(group_size) if isinstance(group_size, Iterable) else [group_size]
+    if not sizes or not all(isinstance(size, Integral) and size >= 2 for size in sizes):
         raise ValueError(f"group_sum needs group_size >= 2, got group_size={group_size}.")
-    return sizes
+    return [int(size) for size in sizes]
 
 
 def _published_size(n: int) -> int:
@@ -160,11 +161,15 @@ def _estimate(x: Tensor, sizes: list[int], orders: list[Tensor], shape: torch.Si
 
 
 def _normalized(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Vectors over the largest absolute value of their series, so that no square under- or overflows, and that."""
-    if x.shape[-1] < 2 or x.numel() == 0:
+    """Vectors over the largest absolute value of their series, so that no square under- or overflows, and that.
+
+    Of numbers only those whose sum could overflow, because others would be rounded for nothing.
+    """
+    if x.numel() == 0:
         return x, x.new_ones(x.shape[1])
     largest = x.abs().amax((0, -1))
-    unit = torch.where(largest.isfinite() & (largest > 0), largest, 1.0)
+    least = torch.finfo(x.dtype).max / len(x) if x.shape[-1] == 1 else 0.0
+    unit = torch.where(largest.isfinite() & (largest > least), largest, 1.0)
     return x / unit[:, None], unit
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
@@ -67,7 +69,7 @@ def hill(x: Tensor, *, k: int | None = None, pooled: bool = False) -> TailIndexE
         True
     """
     x = checked_sample("hill", x)
-    if k is not None and not 1 <= k < len(x):
+    if k is not None and not (isinstance(k, Integral) and 1 <= k < len(x)):
         raise ValueError(f"hill needs 1 <= k < n order statistics, got k={k}, n={len(x)}.")
     return estimate(x, pooled, max(FEWEST_VALUES, (k or 0) + 1), lambda sizes: _tail(sizes, k), _statistic)
 

@@ -54,7 +54,8 @@ def power_law(x: Tensor, *, x_min: float | None = None, pooled: bool = False) ->
 
     Raises:
         TypeError: If ``x`` is not real floating point.
-        ValueError: If ``x`` has no dimension or no draws, or ``x_min`` is not positive and finite.
+        ValueError: If ``x`` has no dimension or no draws, or ``x_min`` is not positive and finite, also in the
+            precision of the computation.
 
     References:
         Clauset, Shalizi, Newman, Power-Law Distributions in Empirical Data, SIAM Review 51, 2009, sections 3.1 and
@@ -70,6 +71,8 @@ def power_law(x: Tensor, *, x_min: float | None = None, pooled: bool = False) ->
     if x_min is not None and not 0 < x_min < math.inf:
         raise ValueError(f"power_law needs a positive, finite x_min, got x_min={x_min}.")
     x = checked_sample("power_law", x)
+    if x_min is not None and not torch.finfo(x.dtype).tiny <= x_min <= torch.finfo(x.dtype).max:
+        raise ValueError(f"power_law needs an x_min that {x.dtype} can tell from 0 and infinity, got x_min={x_min}.")
     if x_min is None:
         return estimate(x, pooled, FEWEST_VALUES, _best_tail, _statistic)
     return estimate(

@@ -59,6 +59,7 @@ def gaussian_surrogates(noise: Tensor, number: int, generator: torch.Generator |
         raise TypeError(f"gaussian_surrogate needs real floating point noise, got {noise.dtype}.")
     if noise.ndim == 0 or len(noise) == 0:
         raise ValueError(f"gaussian_surrogate needs at least one draw along dim 0, got shape {tuple(noise.shape)}.")
+    noise = noise.detach()
     wide = (noise.flatten(1) if noise.ndim > 1 else noise[:, None]).to(torch.promote_types(noise.dtype, torch.float32))
     n, centred = len(wide), wide - wide.mean(0)
     normal = torch.randn(number * n, n, generator=generator, dtype=wide.dtype, device=wide.device)

@@ -96,14 +96,22 @@ def weight_spectrum(
         return _nothing(name, weight, number, f"not decomposed: its smaller dimension {smaller} is above {max_dim}")
     if number == 0 or not bool(matrices.isfinite().all()):
         return _nothing(name, weight, number, "NaN or infinite weights" if number else "no weights")
-    singular = torch.linalg.svdvals(matrices).flatten().double().cpu()
+    unit = _power_of_two(matrices)
+    singular = torch.linalg.svdvals(matrices / unit).flatten().double().cpu() * unit
     rounding = larger * torch.finfo(matrices.dtype).eps
     singular = singular.where(singular > singular.max() * rounding, 0.0)
     values = (singular.square() / (larger if normalize else 1)).sort().values
     if not bool(values.sum().isfinite()):
         return _nothing(name, weight, number, "eigenvalues too large for float64")
+    if bool(singular.max() > 0) and not bool(values.max() > 0):
+        return _nothing(name, weight, number, "eigenvalues too small for float64")
     fit = _fitted(values[values > 0], min_tail, rounding)
     return _found(name, weight, singular, values[values > 0], fit)
+
+
+def _power_of_two(matrices: Tensor) -> float:
+    """About the largest absolute value; divided by it, sums of squares stay finite, and nothing is rounded."""
+    return math.ldexp(1.0, math.frexp(float(matrices.abs().max()))[1] - 1)
 
 
 def as_matrices(weight: Tensor, convolutions: Convolutions) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from numbers import Integral
 from typing import Literal
 
 from torch import Generator, Tensor, nn
@@ -60,7 +61,7 @@ def fractional_moment_gain(
         (2.039824, 2.0)
     """
     unit = _unit(nonlinearity, a, keep_prob)
-    if isinstance(width, bool) or not isinstance(width, int):
+    if isinstance(width, bool) or not isinstance(width, Integral):
         raise TypeError(f"width must be an integer, got {width!r}.")
     if width < 1:
         raise ValueError(f"width must be at least 1, got {width}.")

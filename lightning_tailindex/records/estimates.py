@@ -21,7 +21,8 @@ class TailIndexEstimate:
         log_likelihood: Maximal log-likelihood, shape of ``alpha``; NaN for estimators that have none.
         gain: Mean log-likelihood of a value above that of the best Gaussian, in nats, shape of ``alpha``.
         num_values: Finite, non-zero values behind ``alpha``, same shape.
-        zero_share: Share of exact zeros among the values, in [0, 1], same shape.
+        zero_share: Share of exact zeros among the values, in [0, 1], same shape; where a draw is taken for the centre,
+            other draws of exactly its value count too.
         effective_series: Effective number of independent series behind a pooled ``alpha``; NaN otherwise.
         note: What a reader has to know of this estimate, in words; empty where nothing is special.
     """

@@ -64,7 +64,7 @@ class Measurement:
         num_coordinates: Coordinates that were measured; surrogates are of 256 of them at most.
         group_size: Coordinates that the group has.
         effective_coordinates: Effective number of independent coordinates, often far below ``num_coordinates``.
-        zero_share: Share of exact zeros among the values, which were left out.
+        zero_share: Share of exact zeros, and of values that tie with the centre, which were left out.
         gradient_norm: Norm of the full gradient over all coordinates of the group.
         noise_norm: Root mean square norm of the noise over all coordinates of the group.
         gain: Mean log-likelihood of a value under the stable law above that under the best Gaussian, in nats.

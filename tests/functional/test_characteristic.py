@@ -103,3 +103,9 @@ def test_says_that_the_range_ends() -> None:
 def test_equal_quartiles() -> None:
     x = torch.cat([torch.ones(80), torch.randn(20, generator=generator(9))])
     assert characteristic(x).note == "1 of 1 series left out: equal quartiles"
+
+
+def test_a_value_far_beyond_all_others_is_a_number() -> None:
+    x = 1e-20 * torch.randn(400, 1, generator=generator(0))
+    x[0] = 1e20
+    assert characteristic(x).alpha.item() == pytest.approx(characteristic(x[1:]).alpha.item(), abs=0.2)

@@ -242,3 +242,17 @@ def test_group_size_too_small(group_size: int) -> None:
         group_sum(torch.ones(30), group_size=[4, group_size])
     with pytest.raises(ValueError, match=r"group_sum needs group_size >= 2, got group_size=\[\]"):
         group_sum(torch.ones(30), group_size=[])
+
+
+def test_sums_that_would_overflow() -> None:
+    x = torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
+    found, expected = group_sum(x / x.abs().max() * 3.3e38), group_sum(x)
+    assert torch.allclose(found.alpha, expected.alpha, rtol=1e-4)
+    assert torch.allclose(found.scale / 3.3e38 * x.abs().max(), expected.scale, rtol=1e-4)
+
+
+def test_group_sizes_are_integers_of_any_kind() -> None:
+    x = torch.randn(400, generator=torch.Generator().manual_seed(0))
+    assert group_sum(x, group_size=np.int64(4)).alpha == group_sum(x, group_size=4).alpha
+    with pytest.raises(ValueError, match=r"group_sum needs group_size >= 2, got group_size=4\.0"):
+        group_sum(x, group_size=4.0)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lightning_tailindex.distributions import SymmetricStable
 from lightning_tailindex.functional import _pooled, _tables, grouped_mle
+from lightning_tailindex.functional.grouped_mle import pooled_groups
 from lightning_tailindex.functional.surrogate import gaussian_surrogate
 
 from .samples import generator, noise, stable
@@ -190,3 +191,23 @@ def test_extreme_units() -> None:
 def test_unknown_centre() -> None:
     with pytest.raises(ValueError, match=r'center "median" or "none", got \'mean\''):
         grouped_mle(torch.ones(9), center="mean")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize(("dtype", "unit"), [(torch.float32, 1e-39), (torch.float64, 1e-310)])
+def test_units_whose_reciprocal_is_infinite_give_nan_and_a_note(dtype: torch.dtype, unit: float, pooled: bool) -> None:
+    x = torch.randn(400, 2, generator=generator(0), dtype=dtype)
+    found = grouped_mle(x * unit, pooled=pooled)
+    assert found.alpha.isnan().all()
+    assert found.note == "2 of 2 series left out: sizes that are not told apart"
+    assert torch.allclose(grouped_mle(x * 1000 * unit, pooled=pooled).alpha, grouped_mle(x, pooled=pooled).alpha)
+
+
+@pytest.mark.parametrize("alpha", [1.9985, 1.9995])
+def test_intervals_hold_what_lies_between_the_last_node_and_two(alpha: float) -> None:
+    x = stable(alpha, (100_000, 40), generator(3))
+    found = grouped_mle(x, center="none")
+    assert ((found.low <= alpha) & (alpha <= found.high)).sum() >= 36
+    assert (found.high < 2)[found.gain * found.num_values > 10].all()  # where a value is there that 2 cannot have
+    pooled = pooled_groups(list(torch.split(x, 10_000)), center="none")
+    assert sum(bool(each.low <= alpha <= each.high) for each in pooled) >= 8

@@ -119,3 +119,8 @@ def test_fewer_values_than_k() -> None:
 def test_k_out_of_range(k: int) -> None:
     with pytest.raises(ValueError, match=rf"hill needs 1 <= k < n order statistics, got k={k}, n=30\."):
         hill(torch.ones(30), k=k)
+
+
+def test_a_number_of_order_statistics_is_an_integer() -> None:
+    with pytest.raises(ValueError, match=r"hill needs 1 <= k < n order statistics, got k=5\.5, n=40"):
+        hill(torch.rand(40), k=5.5)  # type: ignore[arg-type]

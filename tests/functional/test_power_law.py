@@ -116,3 +116,19 @@ def test_no_value_beyond_x_min() -> None:
 def test_x_min_out_of_range(x_min: float) -> None:
     with pytest.raises(ValueError, match=f"power_law needs a positive, finite x_min, got x_min={x_min}"):
         power_law(torch.ones(30), x_min=x_min)
+
+
+def test_a_tail_in_one_block_of_draws_is_said_to_be() -> None:
+    x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
+    x[5] = 100
+    found = power_law(x, x_min=50.0, pooled=True)
+    assert found.alpha.isnan()
+    assert found.note == "no usable series is left without each of the blocks of draws"
+
+
+@pytest.mark.parametrize("x_min", [1e39, 1e-300])
+def test_an_x_min_beyond_the_precision_is_refused(x_min: float) -> None:
+    x = torch.rand(64, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match=r"needs an x_min that torch.float32 can tell from 0 and infinity, got x_min="):
+        power_law(x, x_min=x_min)
+    assert power_law(x.double(), x_min=x_min).num_values == (64 if x_min < 1 else 0)

@@ -60,3 +60,7 @@ def test_errors() -> None:
         gaussian_surrogate(torch.tensor(1.0))
     with pytest.raises(ValueError, match=r"at least one draw along dim 0, got shape \(0, 2\)"):
         gaussian_surrogate(torch.ones(0, 2))
+
+
+def test_no_graph_is_kept() -> None:
+    assert not gaussian_surrogate(torch.randn(8, 2, requires_grad=True)).requires_grad

@@ -214,3 +214,17 @@ def test_bad_arguments_are_named(arguments: dict[str, object], message: str) -> 
         weight_spectrum(**{"weight": torch.eye(9), **arguments})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"needs floating point weights, got torch\.int64"):
         weight_spectrum(torch.ones(3, 3, dtype=torch.long))
+
+
+@pytest.mark.parametrize("unit", [3e37, 1e-42])
+def test_weights_of_any_size(unit: float) -> None:
+    weight = torch.randn(40, 60, generator=torch.Generator().manual_seed(0))
+    found, expected = weight_spectrum(weight * unit), weight_spectrum(weight)
+    assert found.spectral_norm == pytest.approx(expected.spectral_norm * unit, rel=0.02)  # denormal numbers are coarse
+    assert found.density_exponent == pytest.approx(expected.density_exponent, rel=0.1)
+
+
+def test_eigenvalues_that_underflow_are_not_called_zeros() -> None:
+    weight = torch.randn(40, 60, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert weight_spectrum(weight * 1e-200).note == "eigenvalues too small for float64"
+    assert weight_spectrum(weight * 0).note == "all weights are zero"
