@@ -45,18 +45,25 @@ class Fit:
     effective_series: Tensor
 
 
-def fit_each(cells: Cells, per_octave: int) -> Fit:
-    """Fits every usable series by itself, its interval by the profile likelihood; NaN for the others."""
+def fit_each(cells: Cells, per_octave: int, share: Tensor | None = None) -> Fit:
+    """Fits every usable series by itself, its interval by the profile likelihood; NaN for the others.
+
+    Args:
+        cells: The counts.
+        per_octave: Cells an octave.
+        share: Share of each series' values that these are, shape [series]: intervals are those of all; None for all.
+    """
+    level = cells.unit.new_full(cells.unit.shape, CHI_SQUARE) if share is None else CHI_SQUARE * share
     out = cells.counts.new_full((6, len(cells.counts)), math.nan, dtype=torch.float64)
     profile, near_two = out[5].clone(), torch.zeros_like(cells.usable)
     for series, grid in by_length(cells, per_octave):
         windows = _windows(cells.counts, grid, series, profile, near_two)
-        fits = [_fit(cells.counts, grid.over(nodes), some, out) for some, nodes in windows]
+        fits = [_fit(cells.counts, grid.over(nodes), some, level, out) for some, nodes in windows]
         leaves, beyond = (torch.cat(found) for found in zip(*fits, strict=True))
-        leaves = torch.cat([leaves, _fit(cells.counts, grid, beyond.sort().values, out)[0]])
+        leaves = torch.cat([leaves, _fit(cells.counts, grid, beyond.sort().values, level, out)[0]])
         while len(leaves) > 0 and not grid.is_widest:
             grid = grid.widened()
-            leaves, _ = _fit(cells.counts, grid, leaves.sort().values, out)
+            leaves, _ = _fit(cells.counts, grid, leaves.sort().values, level, out)
     alpha, low, high, log_ratio, value, same = out
     # near 2 the Gaussian is that of the same computation too, so that a maximum at 2 has a gain of exactly 0
     gaussian = torch.where(near_two, profile.fmax(same), profile)
@@ -87,31 +94,32 @@ def _windows(
         yield series[window == k], grid.nodes[k : k + 3 * _MARGIN]
 
 
-def _fit(counts: Tensor, grid: Grid, series: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
+def _fit(counts: Tensor, grid: Grid, series: Tensor, level: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
     """Fills in the fits of series; finds those whose scales leave the grid, and other ones that the nodes cut off."""
     narrow, cut = [series[:0]], [series[:0]]
     for some in torch.split(series, _SERIES) if len(series) > 0 else ():
-        fit, leaves, beyond = _refine(counts, some, grid)
+        fit, leaves, beyond = _refine(counts, some, grid, level)
         out[:5, some], out[5, some] = fit[:5], out[5, some].fmax(fit[5])
         narrow.append(some[leaves & ~beyond])
         cut.append(some[beyond])
     return torch.cat(narrow), torch.cat(cut)
 
 
-def _refine(counts: Tensor, series: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
+def _refine(counts: Tensor, series: Tensor, grid: Grid, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Fit of each series, [6, series], with the Gaussian if that is a node; where scales, where nodes are cut off."""
+    level = level.index_select(0, series)
     parts = [_curves(as_weights(counts, part, grid), grid) for part in in_chunks(series)]
     curve, best, edge = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
     at_two = grid.nodes[-1] == LAST_NODE
     place, value = maximize(curve, at_two)
-    low, high = interval(curve, place, value, CHI_SQUARE, at_two)
+    low, high = interval(curve, place, value, level, at_two)
     before = place.long().clamp(max=len(curve) - 2)
     scale_before, scale_after = (grid.log_scale(at(best, node), node) for node in (before, before + 1))
     log_ratio = torch.lerp(scale_before, scale_after, (place - before).double())
     gaussian = value.new_full(value.shape, math.nan) if grid.nodes[-1] < LAST_NODE else curve[-1]
     cut = torch.tensor([[grid.nodes[0] > 0], [grid.nodes[-1] < LAST_NODE]], device=series.device)
     near = torch.stack([place < NEAREST, place > len(curve) - 1 - NEAREST])
-    ends = near | (2 * (value - curve[[0, -1]]) < CHI_SQUARE)
+    ends = near | (2 * (value - curve[[0, -1]]) < level)
     leaves = at(edge, highest(curve)) > LARGEST_EDGE
     alphas = grid.alpha_at(torch.stack([place, low, high]))
     return torch.cat([alphas, torch.stack([log_ratio, value.double(), gaussian.double()])]), leaves, (ends & cut).any(0)

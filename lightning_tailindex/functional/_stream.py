@@ -17,7 +17,7 @@ from lightning_tailindex.records import TailIndexEstimate
 
 from ._checks import FEWEST_VALUES
 from ._counts import Cells, leading_bits
-from ._each import Fit, fit_each
+from ._each import fit_each
 from ._estimates import estimate_each, estimate_groups
 from ._pooled import Pooled
 from ._search import Groups, search
@@ -32,7 +32,7 @@ _MOST_BEYOND = 0.03  # share of a series' values that may lie there
 _EXPONENT_BIAS = 127
 _INFINITE_EXPONENT = 255
 # Values of a series that are fitted as they are: scales of finer grids would not reach from one power of two to the
-# next. The counts of more values are scaled down, which moves no maximum, and the curvature is scaled up again.
+# next. The counts of more values are scaled down, which moves no maximum, and the level of the interval with them.
 _MOST_VALUES = 1 << 16
 
 
@@ -111,8 +111,9 @@ def estimate_counts(counts: Tensor, per_octave: int, *, pooled: bool) -> TailInd
     cells = to_cells(counts, per_octave)
     share = (_MOST_VALUES / cells.num_values.clamp(min=1).to(cells.counts)).clamp(max=1)
     if not pooled:
-        fit = fit_each(_thinned(cells, share), per_octave)
-        return estimate_each(_restored(fit, share.to(fit.alpha)), cells, counts.shape[:1])
+        fit = fit_each(_thinned(cells, share), per_octave, share)
+        fit = replace(fit, log_likelihood=fit.log_likelihood / share.to(fit.alpha))
+        return estimate_each(fit, cells, counts.shape[:1])
     # One share for all, because the weights of the series among each other tell which tail index fits best.
     least = share.amin()
     thin = _thinned(cells, least.expand(len(share)))
@@ -129,9 +130,3 @@ def _thinned(cells: Cells, share: Tensor) -> Cells:
     """The same cells with a share of every count, [series]."""
     num_values = torch.maximum((cells.num_values * share).long(), cells.num_values.clamp(max=FEWEST_VALUES))
     return replace(cells, counts=cells.counts * share[:, None], num_values=num_values)
-
-
-def _restored(fit: Fit, share: Tensor) -> Fit:
-    """The fit to all values from that to a share of them: an interval narrows as the root of their number."""
-    low, high = (fit.alpha + (end - fit.alpha) * share.sqrt() for end in (fit.low, fit.high))
-    return replace(fit, low=low, high=high, log_likelihood=fit.log_likelihood / share)

@@ -46,7 +46,9 @@ def law_fit(
     of alpha, the ratio has no chi-square law: 5 % of Gaussian series of 1000 exceed 1.2, not 2.71. A series is compared
     with simulated Gaussian ones. Pooled series, up to 64 of them evenly spaced, are compared with Gaussian surrogates
     of the same covariance, whose coordinates depend on each other as those of ``x`` do, by the ratio of the better of
-    1.89 and 1.97 against 2: heavier tails are likelier under both, and no maximum has to be looked for.
+    1.89 and 1.97 against 2: heavier tails are likelier under both, and no maximum has to be looked for. Exact zeros
+    that lie scattered weaken the covariances that the surrogates are drawn from: in Gaussian samples of rank 2 of which
+    half the values are zeros, 9 to 12 % of p-values were below 5 %.
 
     Args:
         x: Draws along dim 0, shape ``[n, ...]``, in any unit; the other dimensions are independent series.

@@ -71,3 +71,13 @@ def test_which_sizes_are_told_apart(exponent: int, is_told: bool) -> None:
     counts = empty_counts(1, 8)
     add_counts(counts, stable(1.5, (4000, 1), generator(7)) * 2.0**exponent, 8)
     assert (estimate_counts(counts, 8, pooled=False).note == "") == is_told
+
+
+@pytest.mark.parametrize("alpha", [1.5, 1.998])
+def test_intervals_of_many_values_hold_the_truth(alpha: float) -> None:
+    counts = empty_counts(20, 4)
+    for seed in range(5):
+        add_counts(counts, stable(alpha, (200_000, 20), generator(seed)), 4)
+    found = estimate_counts(counts, 4, pooled=False)
+    assert ((found.low <= alpha) & (alpha <= found.high)).sum() >= 18
+    assert (found.high - found.low).median() < 0.01
