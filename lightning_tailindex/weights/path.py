@@ -102,7 +102,7 @@ class WeightPath:
         exits = self.exits
         distance = math.nan if self._distance is None else float(self._distance)
         is_known = bool(moves) and not any(map(math.isnan, moves))  # NaN has no place in an order
-        words = "the distance is not finite: weights are NaN or infinite"
+        words = "the distance is not finite: weights or their squares are NaN or infinite"
         own = words if self._reference and not math.isfinite(distance) else ""
         return FirstExitReport(
             step=step,

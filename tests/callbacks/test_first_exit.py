@@ -201,7 +201,7 @@ def test_weights_that_are_not_finite_give_a_note() -> None:
     watcher = monitor()
     trainer = Trainer(**QUIET, max_steps=6, callbacks=[watcher])
     trainer.fit(Ruined(), DataLoader(torch.zeros(20, 1)))
-    assert watcher.reports[-1].note == "the distance is not finite: weights are NaN or infinite"
+    assert watcher.reports[-1].note == "the distance is not finite: weights or their squares are NaN or infinite"
     assert left(watcher.reports[-1]) == [3, 3, 4, 4]
     assert watcher.reports[-1].num_steps == 6
     assert all(math.isnan(size) for size in (watcher.reports[-1].largest_step, watcher.reports[-1].median_step))
