@@ -23,6 +23,7 @@ from .test_analysis import observe
 
 SAMPLE = stable(1.6, (64, 24), generator(1)).float()
 BATCHES = stable(1.6, (20, 5, 8), generator(2)).float().unbind()
+NEARLY_GAUSSIAN = torch.cat([torch.randn(20_000, 1, generator=generator(3)), torch.full((1, 1), 60.0)])
 OBSERVATION = observe(weight=SAMPLE)
 ITERATES = GroupIterates("whole_model", SAMPLE[:2], SAMPLE[:32].reshape(2, 16, 24), SAMPLE[:2], 24)
 WINDOW = IterateObservation((ITERATES,), 16, 1, 0, False)
@@ -59,6 +60,7 @@ def _iterates() -> list[float]:
 
 
 WORK: dict[str, Callable[[], object]] = {
+    "an interval that ends just below 2": lambda: functional.grouped_mle(NEARLY_GAUSSIAN).high,
     **{name: lambda f=f: f(SAMPLE, pooled=True).alpha for name, f in functional.estimators().items()},
     **{f"{name}, each": lambda f=f: f(SAMPLE).alpha for name, f in functional.estimators().items()},
     "law_fit": lambda: functional.law_fit(SAMPLE, pooled=True, generator=generator(3)).p_value,

@@ -106,7 +106,9 @@ def interval(
     outside, beyond = _last(below), _first(above)
     low = torch.where(below.any(0), _crossing(root, outside, (outside + 1).clamp(max=end), place, level), 0.0)
     high = torch.where(
-        above.any(0), _crossing(root, beyond, (beyond - 1).clamp(min=0), place, level), end - pole * _BEFORE_POLE
+        above.any(0),
+        _crossing(root, beyond, (beyond - 1).clamp(min=0), place, level),
+        end - pole.to(curve) * _BEFORE_POLE,
     )
     return low, high
 

@@ -48,7 +48,7 @@ def differences(x: Tensor) -> Tensor:
     """
     last = len(x) - len(x) % 2
     first, second = x[0:last:2], x[1:last:2]
-    return torch.where((first == 0) | (second == 0), first * second, first - second)  # NaN and infinity give NaN
+    return (first - second) * ((first != 0) & (second != 0))  # NaN of what is not finite
 
 
 def without_pairing(estimate: TailIndexEstimate, center: StreamCenter) -> TailIndexEstimate:

@@ -21,7 +21,7 @@ def _own_state(loader: DataLoader[Any]) -> dict[str, Any]:
     own = {name: value for name, value in vars(loader).items() if name not in stock and not name.startswith("__pl_")}
     try:
         return copy_data(own, share=(loader, *stock.values()))
-    except (TypeError, RuntimeError):
+    except Exception:
         return own
 
 
@@ -50,7 +50,7 @@ def _own_reading(loader: DataLoader[Any]) -> tuple[Any, Any]:
     """
     try:
         return copy_data((loader.dataset, loader.collate_fn))
-    except (TypeError, RuntimeError):  # one of both holds an iterator or a queue
+    except Exception:  # one of both holds an iterator, a queue, a pointer
         if loader.num_workers > 0:
             return loader.dataset, loader.collate_fn
         return copy_data(loader.dataset), loader.collate_fn

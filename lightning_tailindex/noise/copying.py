@@ -81,7 +81,7 @@ def _planned(root: object, replace: Replace) -> _Plan:
             plan.methods.append(item)
         elif type(item) is weakref.ref:
             plan.references.append(item)
-        return replacement is not None or isinstance(item, Tensor)
+        return replacement is not None or isinstance(item, (Tensor, weakref.WeakSet))  # which makes its own references
 
     for _ in reachable(root, is_leaf):
         pass  # walking is what fills the plan
@@ -205,6 +205,7 @@ def copy_data(data: T, share: Iterable[object] = ()) -> T:
 
     Raises:
         TypeError: If it holds an iterator, which can neither be copied nor shared.
+        RuntimeError: If it holds a queue of several processes, which can neither.
     """
     shared = {id(item) for item in share}
     visited = 0
@@ -215,6 +216,7 @@ def copy_data(data: T, share: Iterable[object] = ()) -> T:
         is_container = isinstance(item, (dict, *CONTAINERS))
         is_long = is_container and (visited > _MANY or len(item) > _LONG)  # type: ignore[arg-type]
         is_large = is_array(item) and getattr(item, "nbytes", LARGE + 1) > LARGE
+        is_large = is_large or (isinstance(item, bytearray) and len(item) > LARGE)
         own = getattr(item, "__dict__", {})
         if _OF_DATA_MODULES in own:
             shared.add(id(own[_OF_DATA_MODULES]))  # which is looked at after what holds it

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from multiprocessing import queues, sharedctypes
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .reaching import CONTAINERS
@@ -38,9 +39,11 @@ def uncopied(item: object) -> object | None:
         Of a lock, a file, a connection the object itself; of a value that processes share another one; None for what
         Python copies, and for iterators and queues, which can neither be copied nor shared.
     """
-    known = (Tensor, dict, types.FunctionType, types.MethodType, weakref.ref, *CONTAINERS)
-    if isinstance(item, known) or is_array(item):
+    known = (Tensor, dict, types.FunctionType, types.MethodType, *CONTAINERS)
+    if isinstance(item, known) or is_array(item) or type(item) is weakref.ref:
         return None
+    if callable(getattr(type(item), "__deepcopy__", None)) and not _is_bound(item):
+        return None  # it may refuse to be pickled and says itself how it is copied
     if isinstance(item, sharedctypes.SynchronizedBase):
         return _another(item)
     if isinstance(item, _CONSUMED) and not isinstance(item, io.IOBase):
@@ -50,6 +53,11 @@ def uncopied(item: object) -> object | None:
     except (TypeError, RuntimeError):
         return item
     return None
+
+
+def _is_bound(item: object) -> bool:
+    """Whether it is of a class in C++, profilers have some, whose ``__deepcopy__`` hangs on what that class has."""
+    return isinstance(item, torch._C.ScriptObject) and not isinstance(item, torch._C.ScriptModule)
 
 
 def _another(item: Any) -> object:

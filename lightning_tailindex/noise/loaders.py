@@ -93,14 +93,6 @@ class _Order:
         """Samples that training takes from a sampler without a batch sampler of its own in an epoch."""
         return self.sweep_length * (loader_batch_size(self.loader) or 1)
 
-    def turn(self, sampler: T, sweep: int) -> T:
-        """Sets an epoch that is the same on every rank and that training will never see, where there are epochs."""
-        for each in (sampler, getattr(sampler, "sampler", None)):
-            set_epoch = getattr(each, "set_epoch", None)
-            if callable(set_epoch):
-                set_epoch(self.epoch + sweep)
-        return sampler
-
     def copied(self, item: T) -> T:
         """Copies a sampler or batch sampler, which may refer to the data."""
         return copy_data(item, share=(self.loader.dataset,))
@@ -121,7 +113,7 @@ def _distributed(order: _Order) -> Callable[[int], Iterator[Any]]:
     assert isinstance(sampler, DistributedSampler)
 
     def indices(sweep: int) -> Iterator[Any]:
-        order.turn(sampler, sweep)
+        sampler.set_epoch(order.epoch + sweep)  # the same on every rank, and no epoch that training will ever see
         fixed = [] if sampler.shuffle else list(islice(sampler, order.per_sweep))
         return iter(sampler) if sampler.shuffle else iter(_shuffled(fixed, order.generator))
 
@@ -136,7 +128,7 @@ def _seeded(order: _Order) -> Callable[[int], Iterator[Any]]:
 
 def _custom(order: _Order) -> Callable[[int], Iterator[Any]]:
     sampler = order.copied(order.sampler)
-    return lambda sweep: iter(order.turn(sampler, sweep))
+    return lambda sweep: iter(sampler)
 
 
 def _samples(order: _Order) -> tuple[Callable[[int], Iterator[Any]], bool]:
@@ -155,7 +147,14 @@ def _chunks(samples: Iterator[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _in_random_order(batches: Callable[[int], Iterator[Any]], order: _Order) -> Callable[[int], Iterator[Any]]:
-    return lambda sweep: iter(_shuffled(list(islice(batches(sweep), order.sweep_length)), order.generator))
+    """Shuffles each sweep's batches; a last one that is smaller stays the last, as in a training epoch."""
+
+    def shuffled(sweep: int) -> Iterator[Any]:
+        whole = list(islice(batches(sweep), order.sweep_length))
+        last = [whole.pop()] if whole and ends_short(order.loader, order.sweep_length) else []
+        return iter(_shuffled(whole, order.generator) + last)
+
+    return shuffled
 
 
 def _batches(order: _Order) -> Callable[[int], Iterator[Any]]:
@@ -167,7 +166,7 @@ def _batches(order: _Order) -> Callable[[int], Iterator[Any]]:
     size = loader_batch_size(order.loader)
     if size is None and order.loader.batch_sampler is not None:
         batch_sampler = order.copied(order.loader.batch_sampler)
-        return _in_random_order(lambda sweep: iter(order.turn(batch_sampler, sweep)), order)
+        return _in_random_order(lambda sweep: iter(batch_sampler), order)
     samples, is_random = _samples(order)
     batches = samples if size is None else lambda sweep: _chunks(samples(sweep), size)
     return batches if is_random else _in_random_order(batches, order)

@@ -94,6 +94,7 @@ def alias_shadow(module: ModuleT, replace: Callable[[object], object | None] = l
 
     Raises:
         TypeError: If the module holds an iterator, which can neither be copied nor shared.
+        RuntimeError: If it holds a queue of several processes, which can neither.
     """
     kept, parts, written = _kept_by_compiler(module), sharded_parts(module), _written(module)
     gather_no_more(module)

@@ -203,8 +203,8 @@ class _Lonely(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _alone_in_the_world() -> AbstractContextManager[object]:
-    is_one_of_several = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return _Lonely() if is_one_of_several else nullcontext()  # type: ignore[no-untyped-call]
+    known = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return _Lonely() if known and torch.distributed.get_world_size() > 1 else nullcontext()  # type: ignore[no-untyped-call]
 
 
 @contextmanager

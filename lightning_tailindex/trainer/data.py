@@ -71,7 +71,9 @@ def _cloned(loaders: list[Any], assemble: Callable[[list[object]], object], swee
             samples = batches[0].samples if len(batches) == 1 else ()  # several loaders may have data sets of their own
             yield LoaderBatch(assemble([batch.data for batch in batches]), batches[0].size, samples=samples)
 
-    return Data(sweep_length, loader_batch_size(loaders[0]), read, ends_short(loaders[0], sweep_length))
+    is_cycled = sweep_length > len(loaders[0])
+    is_short = not is_cycled and ends_short(loaders[0], sweep_length)
+    return Data(sweep_length, loader_batch_size(loaders[0]), read, is_short)
 
 
 def _assembled(combined: Any) -> Callable[[list[object]], object]:

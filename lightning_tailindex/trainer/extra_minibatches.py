@@ -11,7 +11,7 @@ from lightning_tailindex.noise.groups import measured_parameters
 from lightning_tailindex.noise.minibatches import SweepPlan, guess_size, plan_minibatches
 from lightning_tailindex.noise.observation import NoiseObservation
 from lightning_tailindex.noise.processes import Processes
-from lightning_tailindex.noise.random_state import derived_seed
+from lightning_tailindex.noise.random_state import derived_seed, isolated_random_state
 from lightning_tailindex.noise.recorder import Recorder, combine
 from lightning_tailindex.noise.vectorized import CannotVectorizeError
 
@@ -39,6 +39,7 @@ class ExtraMinibatches(NoiseSource):
         self._settings = settings
         self._dataloader = dataloader
         self._replay: Replay | None = None
+        self._looked_at: object = None
         self._look(trainer)
         self._usual = UsualSize()
         self._engine = settings.engine
@@ -46,8 +47,10 @@ class ExtraMinibatches(NoiseSource):
 
     def _look(self, trainer: Trainer) -> None:
         """Looks whether the data are a stream, which loaders of a later epoch may be too."""
-        if self._replay is None and self._dataloader is None and not can_read_again(trainer):
-            self._replay = Replay(self._length(trainer))
+        loader = trainer.fit_loop._combined_loader
+        if self._replay is None and self._dataloader is None and loader is not self._looked_at:
+            self._looked_at = loader  # once, because its length may take long to find
+            self._replay = None if can_read_again(trainer) else Replay(self._length(trainer))
 
     def _length(self, trainer: Trainer) -> int:
         """Batches of a stream that the draws take; more where a schedule has more of them accumulated."""
@@ -106,13 +109,17 @@ class ExtraMinibatches(NoiseSource):
         """Computes the gradients of extra minibatches."""
         together = processes(trainer, self._settings.noise_unit)
         # where one process has fewer samples, all leave out the same minibatch, so that none waits for another's pass
-        is_whole = together.all(together.all_or_none(lambda: not self._data(trainer).ends_short))
+        is_whole = together.all(together.all_or_none(lambda: self._is_whole(trainer)))
         recorder = together.all_or_none(
             lambda: self._collect(trainer, module, step, together, ends_short=not is_whole), lambda own: own.num_draws
         )
         if is_sharded(trainer):
             gc.collect()  # the states and hooks of a sharded shadow hold each other, and with them its memory
         return combine(recorder, together)
+
+    def _is_whole(self, trainer: Trainer) -> bool:
+        with isolated_random_state(0, trainer.strategy.root_device):  # a sampler may draw to tell its length
+            return not self._data(trainer).ends_short
 
     def _collect(
         self, trainer: Trainer, module: LightningModule, step: int, together: Processes, *, ends_short: bool

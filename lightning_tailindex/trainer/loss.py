@@ -14,6 +14,7 @@ import torch
 
 from lightning_tailindex.noise.copying import copy_data
 from lightning_tailindex.noise.random_state import isolated_random_state
+from lightning_tailindex.noise.resharding import gather_no_more
 from lightning_tailindex.noise.shadow import alias_shadow
 from lightning_tailindex.noise.touched import told_if_touched
 
@@ -168,6 +169,7 @@ def borrowed_loss(
         that the step is told (None: it counts), to the batch's loss.
     """
     device = trainer.strategy.root_device
+    gather_no_more(module)  # or the names of its parameters would stand for others afterwards
     with told_if_touched(module, rank_zero_warn), isolated_random_state(seed, device):
         shadow = _shadow(trainer, module)
         step = _step(shadow)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -147,10 +148,11 @@ def refusal(kind: str = "Plain", sizes: dict[str, int] | None = None, callback: 
 
 
 def monitor(**options: Any) -> TailIndexMonitor:
-    return TailIndexMonitor(every_n_steps=4, num_minibatches=16, **options)
+    return TailIndexMonitor(every_n_steps=5, num_minibatches=16, **options)  # right after validation, too
 
 
 def main() -> None:
+    warnings.filterwarnings("error", message="a measurement wrote to")
     results: dict[object, Any] = {
         accumulation: [train(accumulation=accumulation), train(monitor(on_error="raise"), accumulation=accumulation)]
         for accumulation in (1, 2)

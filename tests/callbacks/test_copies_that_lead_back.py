@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -98,11 +99,29 @@ class WithAnEvent(WeaklyTied):
         self.event = multiprocessing.Event()
 
 
+class ScriptedWithALock(Scripted):
+    """Has what cannot be copied beside what can, but only in its own way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+        self.method = weakref.WeakMethod(self.head.forward)
+
+
+class ParametrizedWithALock(WeaklyTied):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+        nn.utils.parametrizations.weight_norm(self.pre)
+
+
 MODULES: dict[str, Callable[[], LightningModule]] = {
     "TorchScript": Scripted,
     "weak references": WeaklyTied,
     "a class of parameters": OfAnotherClass,
     "an event of several processes": WithAnEvent,
+    "TorchScript with a lock": ScriptedWithALock,
+    "parametrizations with a lock": ParametrizedWithALock,
 }
 
 

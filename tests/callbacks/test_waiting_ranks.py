@@ -18,7 +18,10 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, 
     return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(2)]
 
 
-@pytest.mark.parametrize(("kind", "reports"), [("waits", 3), ("uneven", 3), ("overfits", 1)])
+KINDS = {"waits": 3, "uneven": 3, "uneven in its own order": 3, "even in its own order": 3, "overfits": 1}
+
+
+@pytest.mark.parametrize(("kind", "reports"), KINDS.items())
 def test_all_ranks_measure_and_train_as_without(
     ranks: list[dict[str, dict[str, Any]]], kind: str, reports: int
 ) -> None:

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 from lightning_tailindex import TailIndexMonitor
 
@@ -47,7 +47,13 @@ class Remembers(Waits):
         return self.layer(batch[0]).square().mean()
 
 
-def fitted(module: LightningModule, size: int, monitors: list[TailIndexMonitor], **options: Any) -> dict[str, Tensor]:
+class OwnOrder(RandomSampler):
+    """Nobody but its author knows its order."""
+
+
+def fitted(
+    module: LightningModule, size: int, monitors: list[TailIndexMonitor], own: bool = False, **options: Any
+) -> dict[str, Tensor]:
     """The weights after a training."""
     x = torch.randn(size, 6, generator=torch.Generator().manual_seed(RANK))
     trainer = Trainer(
@@ -63,7 +69,8 @@ def fitted(module: LightningModule, size: int, monitors: list[TailIndexMonitor],
         **options,
     )
     torch.manual_seed(1)
-    trainer.fit(module, DataLoader(TensorDataset(x, torch.arange(size)), 8, shuffle=True))
+    data = TensorDataset(x, torch.arange(size))
+    trainer.fit(module, DataLoader(data, 8, sampler=(OwnOrder if own else RandomSampler)(data)))
     return module.state_dict()
 
 
@@ -86,6 +93,8 @@ def main() -> None:
     results = {
         "waits": compared(Waits, 96, "auto"),
         "uneven": compared(Waits, [48, 42][RANK], "loop", use_distributed_sampler=False),
+        "uneven in its own order": compared(Waits, [48, 42][RANK], "loop", own=True, use_distributed_sampler=False),
+        "even in its own order": compared(Waits, 44, "loop", own=True, use_distributed_sampler=False),
         "overfits": compared(Remembers, 64, "loop", overfit_batches=2),
     }
     torch.save(results, Path(sys.argv[1]) / f"rank{RANK}.pt")

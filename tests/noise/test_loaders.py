@@ -1,3 +1,4 @@
+import ctypes
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -18,6 +19,7 @@ from torch.utils.data import (
 
 from lightning_tailindex.noise.cloning import fresh_clone
 from lightning_tailindex.noise.loaders import can_be_cloned, loader_batch_size, shuffled_batches
+from lightning_tailindex.noise.minibatches import SweepPlan, plan_minibatches
 
 
 class Numbers(Dataset[int]):
@@ -203,40 +205,37 @@ def test_data_that_cannot_be_copied_are_left_to_worker_processes() -> None:
     data: Any = Numbers()
     data.stream = (i for i in range(3))
     assert fresh_clone(DataLoader(data, 4, num_workers=1)).dataset is data
+    pointing: Any = Numbers()
+    pointing.at = ctypes.pointer(ctypes.c_int(1))
+    assert fresh_clone(DataLoader(pointing, 4, num_workers=1)).dataset is pointing
     with pytest.raises(TypeError, match="generator"):
         fresh_clone(DataLoader(data, 4))
 
 
-class Epochs(Sampler[int]):
-    """Has an order of its own in each epoch, as samplers of other libraries do."""
+class OwnOrder(Sampler[int]):
+    """Nobody but its author knows its order."""
 
-    def __init__(self) -> None:
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+    def __init__(self, size: int) -> None:
+        self.size = size
 
     def __len__(self) -> int:
-        return 12
+        return self.size
 
     def __iter__(self) -> Iterator[int]:
-        return iter(torch.randperm(12, generator=torch.Generator().manual_seed(self.epoch)).tolist())
+        return iter(range(self.size))
 
 
-@pytest.mark.parametrize("is_explicit", [False, True])
-def test_a_sampler_with_epochs_gets_one_of_its_own_in_each_sweep(is_explicit: bool) -> None:
-    sampler = Epochs()
-    by = {"batch_sampler": OwnBatches(sampler, 4, False)} if is_explicit else {"sampler": sampler, "batch_size": 4}
-    loader = DataLoader(Numbers(12), **by)
-    trained = {tuple(sorted(batch.tolist())) for batch in loader}
-    measured = [tuple(sorted(b.data.tolist())) for b in islice(shuffled_batches(loader, 3, (0,)), 6)]
-    assert trained.isdisjoint(measured)
-    assert set(measured[:3]).isdisjoint(measured[3:])
-    assert sampler.epoch == 0
-
-
-class OwnBatches(BatchSampler):
-    """No stock one."""
+def test_a_smaller_last_batch_of_an_own_order_stays_the_last() -> None:
+    loader = DataLoader(Numbers(44), 8, sampler=OwnOrder(44))
+    for seed in range(4):
+        for sweep in sweeps(loader, seed=seed):
+            assert sweep[-1] == [40, 41, 42, 43]
+            assert sorted(flat(sweep)) == list(range(44))
+    plan = SweepPlan(16, None, 2, batch_size=8, ends_short=True)
+    small = DataLoader(Numbers(12), 8, sampler=OwnOrder(12))
+    for seed in range(4):
+        drawn = list(plan_minibatches(shuffled_batches(small, 2, (seed,)), plan))
+        assert sum(minibatch.is_draw for minibatch in drawn) == 16
 
 
 def test_without_collation_each_sample_is_a_batch() -> None:
