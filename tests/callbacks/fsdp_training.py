@@ -148,15 +148,15 @@ def refusal(kind: str = "Plain", sizes: dict[str, int] | None = None, callback: 
 
 
 def monitor(**options: Any) -> TailIndexMonitor:
-    return TailIndexMonitor(every_n_steps=5, num_minibatches=16, **options)  # right after validation, too
+    return TailIndexMonitor(**{"every_n_steps": 4, "num_minibatches": 16, **options})
 
 
 def main() -> None:
     warnings.filterwarnings("error", message="a measurement wrote to")
-    results: dict[object, Any] = {
-        accumulation: [train(accumulation=accumulation), train(monitor(on_error="raise"), accumulation=accumulation)]
-        for accumulation in (1, 2)
-    }
+    results: dict[object, Any] = {}
+    for accumulation in (1, 2):
+        watcher = monitor(every_n_steps=5, on_error="raise")  # right after validation, too
+        results[accumulation] = [train(accumulation=accumulation), train(watcher, accumulation=accumulation)]
     without = results[1][0]
     results["in place"] = [without, train(InPlace())]
     for name, case in {"module": {"module": BreaksInBoth}, "data": {"data": lambda: BreaksInOneProcess(80)}}.items():
