@@ -100,6 +100,7 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
         self._kept: dict[str, Tensor] = {}
         self._added: tuple[float, ...] = ()
         self._is_stepping = True
+        self._taken = -1
         self._seconds = 0.0
 
     @property
@@ -187,16 +188,19 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
             weights = self._weights(module)
             if step == self.reference and not self._path.reference:
                 self._leave_from(weights)
-            self._path.see(weights, step)
+            taken, self._taken = self._taken, trainer.global_step
+            # manual optimization need not step on every batch, and may step by hand, which is not counted
+            self._path.see(weights, step, has_stepped=taken == 0 or taken != trainer.global_step)
         self._seconds += time.perf_counter() - start
 
     def _weights(self, module: nn.Module) -> dict[str, Tensor]:
         """The weights that are followed: those of the reference, or all that could be one."""
         names = self._kept or self._path.reference
         parameters = dict(module.named_parameters()) if names else shaped_parameters(module)
-        gone = [name for name in names if name not in parameters]
+        gone = [name for name, own in names.items() if name not in parameters or parameters[name].shape != own.shape]
         if gone:
-            raise ValueError(f"weights of the reference are no longer in the module, or renamed: {listed(gone)}.")
+            what = "weights of the reference are no longer in the module, or renamed, or of another shape"
+            raise ValueError(f"{what}: {listed(gone)}.")
         return {name: parameters[name] for name in names or parameters}
 
     def _report(self, trainer: Trainer, module: LightningModule, step: int) -> FirstExitReport:
@@ -212,11 +216,8 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
     def _without_history(self) -> str:
         """Says of which radii nobody knows whether they had been left before a run was resumed."""
         added = ", ".join(map(repr, self._added))
-        return (
-            f"radii that were not followed before the run was resumed may have been left earlier: {added}"
-            if added
-            else ""
-        )
+        what = "radii that were not followed before the run was resumed may have been left earlier"
+        return f"{what}: {added}" if added else ""
 
     def _without_reference(self, step: int) -> str:
         """Says why there is none, if there is none."""

@@ -74,8 +74,8 @@ def read_runs(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Run], list[
     """
     runs, problems, seen = list[Run](), list[str](), set[Path]()
     for path in map(Path, paths):
-        found = [(place, files) for place, files in _files(path) if place.resolve() not in seen]
-        seen.update(each.resolve() for place, files in found for each in (place, *files))
+        found = [(place, files) for place, files in _files(path) if not {each.resolve() for each in files} <= seen]
+        seen.update(each.resolve() for _, files in found for each in files)
         if not path.exists():
             problems.append(f"{path}: there is no such file or folder")
         elif path.is_dir() and not any(path.rglob(_EVENT_FILES)):

@@ -127,7 +127,7 @@ class IterateWatch:
         """
         together = processes(trainer)
         try:
-            mean, snapshots, samples = together.all_or_none(lambda: self._own(together))
+            mean, snapshots, samples = together.all_or_none(lambda: self._own(together, trainer.lightning_module))
             # the processes ask each other for all that they need, and then each works by itself until they agree
             means, kept = self._of_replicas(together, mean, snapshots)
             size = together.mean(samples)
@@ -138,7 +138,9 @@ class IterateWatch:
                 # of each worker where there are any
                 known = self._repetitions.and_of(averages[min(1, len(averages) - 1) :], self._weights.widths)
                 observation = self._observation(averages, deviations, known.rows)
-                per_step = size.item() * together.count / self._settings.window
+                # manual optimization need not step on every batch, or may step several times
+                steps = min(self._steps.most, self._settings.window) or self._settings.window
+                per_step = size.item() * together.count / steps
                 return analyse(Window(observation, self._steps.read(), per_step)), known
 
             result, self._repetitions = together.all_or_none(work)
@@ -147,10 +149,12 @@ class IterateWatch:
             self._start = step
             self._clear(trainer)
 
-    def _own(self, together: Processes) -> tuple[Tensor, Tensor, Tensor]:
+    def _own(self, together: Processes, module: LightningModule) -> tuple[Tensor, Tensor, Tensor]:
         """What this process recorded, and the samples that it used."""
         if self._recorder is None or not self._recorder.is_full:
             raise ValueError(f"the window needs {self._settings.window} iterates, {self._count} could be kept.")
+        if self._weights is None or not self._weights.are_of(module):
+            raise ValueError("parameters that were followed are no longer in the module: others took their place.")
         samples = torch.tensor(float(self._samples), device=together.device)
         return self._recorder.mean, self._recorder.snapshots, samples
 

@@ -75,6 +75,11 @@ class StepSizes:
             count = before.steps + 1
             self._seen[place, i] = _Seen(before.mean + (last - before.mean) / count, count, last, _momentum(group))
 
+    @property
+    def most(self) -> int:
+        """Steps of the optimizer that made most of them."""
+        return max((seen.steps for seen in self._seen.values()), default=0)
+
     def read(self) -> tuple[ParameterGroup, ...]:
         """Returns what was seen of each parameter group."""
         return tuple(

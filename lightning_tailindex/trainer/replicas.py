@@ -59,6 +59,8 @@ def _sums(weights: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     """Norm and sum of all weights."""
     real = [torch.view_as_real(each.detach()) if each.is_complex() else each.detach() for each in weights]
     zero = torch.zeros((), dtype=torch.float64, device=real[0].device if real else None)
+    # quantized parameters are integers, or of a byte, of which there are no norms
+    real = [each if each.is_floating_point() and each.element_size() > 1 else each.to(torch.float64) for each in real]
     norms = [torch.linalg.vector_norm(each, dtype=torch.float64).to(zero) for each in real]
     sums = [each.sum(dtype=torch.float64).to(zero) for each in real]
     return torch.linalg.vector_norm(torch.stack([zero, *norms])), torch.stack([zero, *sums]).sum()

@@ -89,6 +89,11 @@ class SampledWeights:
         """How many coordinates of which parameters a row has."""
         return tuple((name, len(index)) for name, index in self.sample.indices.items())
 
+    def are_of(self, module: LightningModule) -> bool:
+        """Whether all of them are still parameters of the module; others may have taken their place."""
+        known = {id(parameter) for parameter in module.parameters()}
+        return all(id(parameter) in known for parameter, _ in self._parts)
+
     def read(self) -> Tensor:
         """Returns the weights as they are, ``[d]``."""
         with torch.no_grad():

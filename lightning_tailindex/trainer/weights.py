@@ -69,8 +69,12 @@ def weights_of_checkpoint(path: str, weights: Mapping[str, Tensor]) -> dict[str,
         rule = "a file of tensors and plain values, for safety no other objects are loaded"
         advice = 'Save the weights alone: torch.save(module.state_dict(), "weights.pt")'
         raise ValueError(f"reference must be {rule}, got {path!r}. {advice}.") from error
-    state = content.get("state_dict", content)
-    wrong = [name for name, weight in weights.items() if name not in state or state[name].shape != weight.shape]
+    except (EOFError, RuntimeError) as error:
+        raise ValueError(f"reference must be a file of tensors, {path!r} cannot be read: {error!r}.") from error
+    state = content.get("state_dict", content) if isinstance(content, Mapping) else None
+    if not isinstance(state, Mapping):
+        raise ValueError(f"reference must be a file of weights by name, got {path!r} of {type(content).__name__}.")
+    wrong = [name for name, weight in weights.items() if getattr(state.get(name), "shape", None) != weight.shape]
     if wrong:
         lacking = listed(wrong)
         raise ValueError(f"reference must hold weights of the module's names and shapes, {path!r} lacks {lacking}.")

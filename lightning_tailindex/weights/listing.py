@@ -33,6 +33,7 @@ class WeightMatrix:
         parametrization: What computes it; None where it is a parameter.
         is_layers: Whether it is the weight of a linear layer or a convolution, whatever the shape of its sources.
         groups: Groups of a transposed convolution; None of everything else.
+        mask: What the parameter is multiplied with, by ``torch.nn.utils.prune``; None of what is not pruned.
     """
 
     name: str
@@ -40,6 +41,7 @@ class WeightMatrix:
     parametrization: ParametrizationList | None = None
     is_layers: bool = False
     groups: int | None = None
+    mask: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -70,7 +72,7 @@ class WeightMatrix:
         """
         if self.parametrization is None:
             (weight,) = sources.values()
-            return _by_outputs(weight, self.groups)
+            return _by_outputs(weight if self.mask is None else weight * self.mask, self.groups)
         own = {id(each): each for each in self.parametrization.parameters()}  # are not copied
         copied = copy.deepcopy(self.parametrization, own).eval()
         with torch.no_grad(), isolated_random_state(0, next(iter(sources.values())).device):
@@ -82,7 +84,8 @@ def weight_matrices(module: nn.Module, patterns: Iterable[re.Pattern[str]] = ())
 
     Other parameters of more dimensions, such as embeddings of positions, are no matrices. The packed projection of an
     attention, ``in_proj_weight``, is one matrix ``[3 embed, embed]``. A parametrized weight is one matrix, the one that
-    the layer computes with, whatever it is made of; it is trainable, and chosen, if one of its originals is.
+    the layer computes with, whatever it is made of; it is trainable, and chosen, if one of its originals is. So is a
+    pruned one, with zeros where its mask has them.
 
     Args:
         module: The module.
@@ -114,7 +117,14 @@ def _of_layers(module: nn.Module) -> Iterator[WeightMatrix]:
     for path, part in module.named_modules():
         prefix = f"{path}." if path else ""
         groups = part.groups if isinstance(part, _ConvTransposeNd) else None
-        own = dict(part.named_parameters(recurse=False)).get("weight")
+        direct = dict(part.named_parameters(recurse=False))
+        for buffer, mask in part.named_buffers(recurse=False):
+            name = buffer.removesuffix("_mask")
+            if name != buffer and f"{name}_orig" in direct:
+                is_layers = name == "weight" and isinstance(part, (_ConvNd, nn.Linear))
+                sources = {"weight": direct[f"{name}_orig"]}
+                yield WeightMatrix(prefix + name, sources, None, is_layers, groups if is_layers else None, mask)
+        own = direct.get("weight")
         if isinstance(part, _ConvNd) and own is not None:
             yield WeightMatrix(f"{prefix}weight", {"weight": own}, None, True, groups)
         for name, computing in part.parametrizations.items() if is_parametrized(part) else ():

@@ -66,17 +66,21 @@ class WeightPath:
         # -1 stands for a radius that was not left, in a tensor that only the device looks at
         self._exits = torch.tensor([exits.get(r, -1) for r in self._radii], dtype=torch.long, device=device)
 
-    def see(self, weights: Mapping[str, Tensor], step: int) -> None:
+    def see(self, weights: Mapping[str, Tensor], step: int, *, has_stepped: bool = True) -> None:
         """Looks at the weights after an optimizer step; a second look at the same step is none.
 
         Args:
             weights: The weights by name, those of the reference if there is one. A step to other weights is not kept.
             step: Optimizer steps taken.
+            has_stepped: Whether an optimizer made a step since the last look; else it is none.
         """
         if step == self._seen:
             return
+        if not has_stepped and self._seen == step - 1:
+            self._seen = step
+            return
         if self._window is not None:
-            if weights and self._last.keys() == weights.keys() and self._seen == step - 1:
+            if weights and _is_alike(weights, self._last) and self._seen == step - 1:
                 self._moves.append(_norm(weights, self._last))
             self._last = _copied(weights, self._last)
         self._seen = step
@@ -116,8 +120,12 @@ class WeightPath:
         )
 
 
+def _is_alike(weights: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
+    return weights.keys() == others.keys() and all(w.shape == others[n].shape for n, w in weights.items())
+
+
 def _copied(weights: Mapping[str, Tensor], into: dict[str, Tensor]) -> dict[str, Tensor]:
-    if into.keys() != weights.keys():
+    if not _is_alike(weights, into):
         return {name: weight.detach().clone() for name, weight in weights.items()}
     for name, weight in weights.items():
         into[name].copy_(weight.detach())

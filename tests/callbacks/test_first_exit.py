@@ -217,8 +217,56 @@ class Rename(Callback):
 
 
 def test_weights_that_are_renamed_are_told_of() -> None:
-    with pytest.warns(UserWarning, match="no longer in the module, or renamed: 'w'"):
+    with pytest.warns(UserWarning, match="no longer in the module, or renamed, or of another shape: 'w'"):
         fit(monitor(on_error="warn"), Rename(), max_steps=6)
+
+
+class Grow(Callback):
+    """Gives a weight another shape, as a layer does that is made anew."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 3:
+            pl_module.w = nn.Parameter(torch.zeros(9))
+            trainer.strategy.setup_optimizers(trainer)
+
+
+def test_weights_of_another_shape_are_told_of_and_have_no_distance() -> None:
+    watcher = monitor(on_error="warn")
+    with pytest.warns(UserWarning, match="no longer in the module, or renamed, or of another shape: 'w'"):
+        fit(watcher, Grow(), max_steps=12)
+    assert [report.step for report in watcher.reports] == [0]
+
+
+class EveryFourth(Walk):
+    """Steps once in four batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> None:  # type: ignore[override]
+        optimizer: Any = self.optimizers()
+        self.manual_backward(-self.w[0] / 4)
+        if batch_idx % 4 == 3:
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+class MovesByHand(EveryFourth):
+    """Has no use for its optimizer."""
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> None:  # type: ignore[override]
+        with torch.no_grad():
+            self.w[0] += EXACT
+
+
+@pytest.mark.parametrize("module", [EveryFourth, MovesByHand])
+def test_batches_without_a_step_are_none(module: type[Walk]) -> None:
+    watcher = monitor(every_n_steps=32, window=6)
+    trainer = Trainer(**{**QUIET, "max_epochs": 1, "limit_train_batches": 40}, callbacks=[watcher])
+    trainer.fit(module(), DataLoader(torch.zeros(200, 1)))
+    assert watcher.reports[-1].median_step == EXACT
+    assert watcher.reports[-1].distance == (40 if module is MovesByHand else 10) * EXACT
 
 
 def test_what_stands_in_a_tensorboard_file(tmp_path: Path) -> None:

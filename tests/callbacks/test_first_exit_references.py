@@ -117,6 +117,14 @@ def test_a_checkpoint_with_objects_is_refused_in_words(tmp_path: Path) -> None:
         run(Walk(), monitor(reference=str(path)), max_steps=2)
 
 
+@pytest.mark.parametrize("content", [None, [1, 2], torch.ones(2), {"state_dict": {"w": 3}}, {"state_dict": 3}])
+def test_files_of_another_kind_are_refused_in_words(content: object, tmp_path: Path) -> None:
+    path = tmp_path / "other.ckpt"
+    path.touch() if content is None else torch.save(content, path)
+    with pytest.raises(ValueError, match=r"reference must .*other\.ckpt"):
+        run(Walk(), monitor(reference=str(path)), max_steps=2)
+
+
 def test_each_radius_has_a_tag_of_its_own() -> None:
     radii = FirstExitMonitor([1.0000001, 1.0000002]).radii
     exits = tuple(FirstExit(radius, step) for step, radius in enumerate(radii))

@@ -217,6 +217,43 @@ def test_a_failure_is_told_and_the_next_window_is_measured() -> None:
     assert [report.step for report in watcher.reports] == [16, 48]
 
 
+def test_parameters_that_others_took_the_place_of_are_not_followed() -> None:
+    class Replaces(Callback):
+        def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *rest: Any) -> None:
+            if trainer.global_step == 20:
+                pl_module.weight = nn.Parameter(pl_module.weight.detach().clone())
+                trainer.strategy.setup_optimizers(trainer)
+
+    watcher = monitor(on_error="warn")
+    with pytest.warns(UserWarning, match="no longer in the module: others took their place"):
+        fit(Chains(0.1), Replaces(), watcher, max_steps=48)
+    assert [report.step for report in watcher.reports] == [16, 48]
+
+
+class EveryFourth(Chains):
+    """Steps once in four batches."""
+
+    def __init__(self) -> None:
+        super().__init__(0.1)
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        self.manual_backward(loss)
+        if batch_idx % 4 == 3:
+            optimizer: Any = self.optimizers()
+            optimizer.step()
+            optimizer.zero_grad()
+        return loss
+
+
+def test_the_minibatch_is_what_a_step_consumes() -> None:
+    watcher, alone = monitor(), monitor()
+    fit(EveryFourth(), watcher, batches=33)
+    fit(Chains(0.1), alone, batches=33)
+    assert [report.minibatch_size for report in watcher.reports] == [4 * alone.reports[0].minibatch_size] * 2
+
+
 def test_training_is_the_same_bit_for_bit(tmp_path: Path) -> None:
     loader: Callable[[], DataLoader[Any]] = lambda: DataLoader(NoisyData(120), batch_size=4, shuffle=True)  # noqa: E731
     without, _ = train(str(tmp_path / "without"), loader)

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from lightning_tailindex.noise.processes import Processes
+from lightning_tailindex.trainer import note_on_replicas
 from tests.forked import in_two_processes
 
 from .sharpness_ranks import own, train
@@ -60,3 +62,11 @@ def test_a_measurement_that_fails_on_one_rank_is_dropped_on_all(ranks: list[Any]
     for results in ranks:
         assert [report["step"] for report in results["failing"]["reports"]] == [0, 4]
     assert ranks[0]["failed bars"] > 0  # a bar that cannot be drawn was no failure
+
+
+def test_parameters_without_a_norm_are_compared_too() -> None:
+    together = Processes(count=2, gather=lambda own: torch.stack([own, own]))
+    weights = [torch.ones(3), torch.ones(2, dtype=torch.int8), torch.ones(2, dtype=torch.complex64)]
+    assert note_on_replicas(together, lambda: weights) == ""
+    apart = Processes(count=2, gather=lambda own: torch.stack([own, own + 1]))
+    assert "differ" in note_on_replicas(apart, lambda: weights)

@@ -100,6 +100,7 @@ def test_a_single_file_and_this_folder(sweep: Sweep, monkeypatch: pytest.MonkeyP
     (by_folder,), _ = read_runs(["."])
     (file,) = Path().glob("*tfevents*")
     (by_file,), _ = read_runs([file])
+    assert len(read_runs([file, "."])[0]) == len(read_runs([".", file])[0]) == 1
     assert (by_folder.name, by_file.name) == ("narrow", str(file))
     assert by_folder.reports[0].whole_model.alpha == by_file.reports[0].whole_model.alpha
     assert by_folder.hparams == by_file.hparams

@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 from torch.nn.utils.parametrizations import orthogonal, spectral_norm, weight_norm
 
 from lightning_tailindex.noise.groups import compile_patterns
@@ -64,3 +65,16 @@ def test_lazy_weights_are_waited_for() -> None:
     assert list(weight_matrices(nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 2)))) == ["1.weight"]
     with pytest.raises(ValueError, match="LayerNorm has no weight matrices"):
         weight_matrices(nn.LayerNorm(3))
+
+
+def test_pruned_weights_are_those_that_the_layer_computes_with() -> None:
+    module = nn.Sequential(nn.Conv2d(2, 6, 3), nn.Linear(6, 6), nn.ConvTranspose2d(6, 4, 3))
+    for layer in module:
+        prune.l1_unstructured(layer, "weight", 0.5)
+    found = weight_matrices(module)
+    assert list(found) == ["0.weight", "1.weight", "2.weight"]
+    for name, matrix in found.items():
+        layer = module[int(name[0])]
+        weight = layer.weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else layer.weight
+        assert torch.equal(matrix.compute(matrix.gather()), weight)
+        assert (weight == 0).any()
