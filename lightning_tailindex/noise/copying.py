@@ -173,10 +173,8 @@ def copy_with(root: T, replace: Replace) -> T:
     plan = _planned(root, replace)
     try:
         return _copied(root, plan)
-    except (
-        TypeError,
-        RuntimeError,
-    ):  # only now, because asking every object whether it can be copied takes longer than copying
+    except (TypeError, RuntimeError):
+        # only now, because asking every object whether it can be copied takes longer than copying
         known = {**plan.replaced, **{id(item): as_ for item, as_ in plan.recast}}
         return _copied(root, _planned(root, lambda item: known[id(item)] if id(item) in known else uncopied(item)))
 
