@@ -181,12 +181,13 @@ def test_collections_share_only_states_that_stay_the_same() -> None:
 
 
 def test_collections_do_not_share_draws_and_differences() -> None:
-    options = {"pairs": {}, "none": {"center": "none"}}
-    collection = MetricCollection({k: TailIndex(3, "quantile", max_draws=16, **o) for k, o in options.items()})
+    metrics = {center: TailIndex(3, "quantile", max_draws=16, center=center) for center in ("none", "pairs")}
+    alone = {center: updated(metric.clone(), draws()).compute() for center, metric in metrics.items()}
+    collection = MetricCollection(dict(metrics))
     collection.update(torch.zeros(64, 3))  # of which both are the same
     collection.update(draws())
-    alone = updated(TailIndex(3, "quantile", max_draws=16, center="none"), draws())
-    assert collection.compute()["none"] == alone.compute()
+    assert collection.compute() == alone
+    assert alone["none"] != alone["pairs"]
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5])
