@@ -15,7 +15,7 @@ from lightning_tailindex.records import TailIndexEstimate
 from ._checks import left_out_note
 from ._jackknife import UNDEFINED, pool
 from ._tails import Sizes, sort_sizes
-from ._values import as_series
+from ._values import as_series, joined
 
 Statistic = Callable[[Tensor], Tensor]
 
@@ -98,7 +98,7 @@ def estimate(
         num_values=num_values.sum() if pooled else spread(num_values, 0),
         zero_share=zero_share[usable].mean() if pooled else zero_share.reshape(shape),
         effective_series=place(effective),
-        note="; ".join(filter(None, [left_out_note(finite, varies, few), UNDEFINED if undefined else ""])),
+        note=joined(left_out_note(finite, varies, few), UNDEFINED if undefined else ""),
     )
 
 

@@ -94,7 +94,7 @@ def record_each(
         num_values=usable.num_values.reshape(usable.shape),
         zero_share=usable.zero_share.reshape(usable.shape),
         effective_series=nan,
-        note=_join(usable.note, more),
+        note=joined(usable.note, more),
     )
 
 
@@ -116,7 +116,7 @@ def record_pooled(
         num_values=usable.num_values[usable.mask].sum(),
         zero_share=usable.zero_share[usable.mask].mean(),
         effective_series=effective,
-        note=_join(usable.note, more),
+        note=joined(usable.note, more),
     )
 
 
@@ -134,5 +134,6 @@ def interpolate(at: Tensor, nodes: Tensor, values: Tensor) -> Tensor:
     return values[right - 1] + share * (values[right] - values[right - 1])
 
 
-def _join(*notes: str) -> str:
+def joined(*notes: str) -> str:
+    """Makes one note of those that say something."""
     return "; ".join(filter(None, notes))

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from .handles import LARGE, is_array, uncopied
+from .handles import is_large, uncopied
 from .reaching import ATOMS, CONTAINERS, cells, defaults, reachable
 
 __all__ = ["CopyAs", "copy_data", "copy_with"]
@@ -213,11 +213,9 @@ def copy_data(data: T, share: Iterable[object] = ()) -> T:
         visited += 1
         is_container = isinstance(item, (dict, *CONTAINERS))
         is_long = is_container and (visited > _MANY or len(item) > _LONG)  # type: ignore[arg-type]
-        is_large = is_array(item) and getattr(item, "nbytes", LARGE + 1) > LARGE
-        is_large = is_large or (isinstance(item, bytearray) and len(item) > LARGE)
         own = getattr(item, "__dict__", {})
         if _OF_DATA_MODULES in own:
             shared.add(id(own[_OF_DATA_MODULES]))  # which is looked at after what holds it
-        return item if id(item) in shared or is_long or is_large or _OF_MODULES in own else None
+        return item if id(item) in shared or is_long or is_large(item) or _OF_MODULES in own else None
 
     return copy_with(data, replace)

@@ -15,18 +15,25 @@ from torch import Tensor
 
 from .reaching import CONTAINERS
 
-__all__ = ["LARGE", "is_array", "uncopied"]
+__all__ = ["is_large", "uncopied"]
 
-LARGE = 1 << 20
+_LARGE = 1 << 20
 """An array of more bytes is data; a smaller one may be a counter."""
 
 # Whoever takes from one that is shared takes from the other.
 _CONSUMED = (Iterator, queues.Queue, queues.SimpleQueue)
 
 
-def is_array(item: object) -> bool:
+def _is_array(item: object) -> bool:
     """Whether an object is an array, of any library."""
     return callable(getattr(type(item), "__array__", None))
+
+
+def is_large(item: object) -> bool:
+    """Whether an object is an array, or bytes that can be written to, and so large that it is data."""
+    if isinstance(item, bytearray):
+        return len(item) > _LARGE
+    return _is_array(item) and getattr(item, "nbytes", _LARGE + 1) > _LARGE
 
 
 def uncopied(item: object) -> object | None:
@@ -40,7 +47,7 @@ def uncopied(item: object) -> object | None:
         Python copies, and for iterators and queues, which can neither be copied nor shared.
     """
     known = (Tensor, dict, types.FunctionType, types.MethodType, *CONTAINERS)
-    if isinstance(item, known) or is_array(item) or type(item) is weakref.ref:
+    if isinstance(item, known) or _is_array(item) or type(item) is weakref.ref:
         return None
     if callable(getattr(type(item), "__deepcopy__", None)) and not _is_bound(item):
         return None  # it may refuse to be pickled and says itself how it is copied
@@ -62,4 +69,4 @@ def _is_bound(item: object) -> bool:
 
 def _another(item: Any) -> object:
     value = item.get_obj()
-    return item if ctypes.sizeof(value) > LARGE else sharedctypes.synchronized(sharedctypes.copy(value))
+    return item if ctypes.sizeof(value) > _LARGE else sharedctypes.synchronized(sharedctypes.copy(value))

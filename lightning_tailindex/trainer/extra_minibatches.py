@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import final
 
 from lightning_tailindex.noise.engine import collect_gradients
@@ -98,12 +99,12 @@ class ExtraMinibatches(NoiseSource):
             return own_data(self._dataloader, trainer)
         return training_data(trainer) if self._replay is None else self._replay.data()
 
-    def _plan(self, trainer: Trainer, data: Data, ends_short: bool = False) -> SweepPlan:
+    def _plan(self, trainer: Trainer, data: Data) -> SweepPlan:
         settings, accumulation = self._settings, self._settings.accumulation(trainer)
         draws, full = settings.share(settings.num_minibatches, trainer), settings.full_gradient_batches
-        full = None if full is None else settings.share(full, trainer)
+        full = None if full is None or self._replay else settings.share(full, trainer)
         length = max(draws, full or 0) * accumulation if data.sweep_length is None else data.sweep_length
-        return SweepPlan(draws, None if self._replay else full, length, accumulation, data.batch_size, ends_short)
+        return SweepPlan(draws, full, length, accumulation, data.batch_size, data.ends_short)
 
     def observe(self, trainer: Trainer, module: LightningModule, step: int) -> NoiseObservation:
         """Computes the gradients of extra minibatches."""
@@ -142,8 +143,8 @@ class ExtraMinibatches(NoiseSource):
         settings, seed = self._settings, derived_seed(self._settings.seed, step, trainer.global_rank)
         is_transferred = self._replay is not None
         with borrowed_loss(trainer, module, seed, together.in_step, is_transferred=is_transferred) as (shadow, loss):
-            data = self._data(trainer)
-            plan = self._plan(trainer, data, ends_short)
+            data = replace(self._data(trainer), ends_short=ends_short)
+            plan = self._plan(trainer, data)
             measured = measured_parameters(shadow, settings.patterns)
             pairs = settings.pairs(measured, together)
             # each of such draws waits for the others': none can begin anew with the loop

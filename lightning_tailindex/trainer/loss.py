@@ -14,7 +14,6 @@ import torch
 
 from lightning_tailindex.noise.copying import copy_data
 from lightning_tailindex.noise.random_state import isolated_random_state
-from lightning_tailindex.noise.resharding import gather_no_more
 from lightning_tailindex.noise.shadow import alias_shadow
 from lightning_tailindex.noise.touched import told_if_touched
 
@@ -169,8 +168,7 @@ def borrowed_loss(
         that the step is told (None: it counts), to the batch's loss.
     """
     device = trainer.strategy.root_device
-    gather_no_more(module)  # or the names of its parameters would stand for others afterwards
-    with told_if_touched(module, rank_zero_warn), isolated_random_state(seed, device):
+    with isolated_random_state(seed, device):
         shadow = _shadow(trainer, module)
         step = _step(shadow)
         transfer = partial(move_data_to_device, device=device) if is_transferred else _transfer(trainer, shadow)
@@ -185,6 +183,7 @@ def borrowed_loss(
             return output.get("loss") if isinstance(output, Mapping) else output
 
         try:
-            yield shadow, loss
+            with told_if_touched(module, rank_zero_warn):
+                yield shadow, loss
         finally:
             _untie(shadow)

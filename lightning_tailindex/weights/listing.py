@@ -6,6 +6,7 @@ import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,9 @@ from lightning_tailindex.noise.sharded import is_sharded
 from .lazy import lazy_parameters, shaped_parameters
 
 __all__ = ["WeightMatrix", "weight_matrices"]
+
+_Computed: TypeAlias = tuple[str, dict[str, nn.Parameter], ParametrizationList | None, Tensor | None]
+"""A weight that a layer does not have as a parameter: its name, sources, what computes it of them, and its mask."""
 
 
 @dataclass(frozen=True)
@@ -117,21 +121,27 @@ def _of_layers(module: nn.Module) -> Iterator[WeightMatrix]:
     for path, part in module.named_modules():
         prefix = f"{path}." if path else ""
         groups = part.groups if isinstance(part, _ConvTransposeNd) else None
-        direct = dict(part.named_parameters(recurse=False))
-        for buffer, mask in part.named_buffers(recurse=False):
-            name = buffer.removesuffix("_mask")
-            if name != buffer and f"{name}_orig" in direct:
-                is_layers = name == "weight" and isinstance(part, (_ConvNd, nn.Linear))
-                sources = {"weight": direct[f"{name}_orig"]}
-                yield WeightMatrix(prefix + name, sources, None, is_layers, groups if is_layers else None, mask)
-        own = direct.get("weight")
+        own = dict(part.named_parameters(recurse=False)).get("weight")
         if isinstance(part, _ConvNd) and own is not None:
             yield WeightMatrix(f"{prefix}weight", {"weight": own}, None, True, groups)
-        for name, computing in part.parametrizations.items() if is_parametrized(part) else ():
-            assert isinstance(computing, ParametrizationList)
+        for name, sources, computing, mask in (*_pruned(part), *_parametrized(part)):
             is_layers = name == "weight" and isinstance(part, (_ConvNd, nn.Linear))
-            sources = dict(computing.named_parameters(recurse=False))
-            yield WeightMatrix(prefix + name, sources, computing, is_layers, groups if is_layers else None)
+            yield WeightMatrix(prefix + name, sources, computing, is_layers, groups if is_layers else None, mask)
+
+
+def _pruned(part: nn.Module) -> Iterator[_Computed]:
+    parameters = dict(part.named_parameters(recurse=False))
+    for buffer, mask in part.named_buffers(recurse=False):
+        name = buffer.removesuffix("_mask")
+        if name != buffer and f"{name}_orig" in parameters:
+            yield name, {"weight": parameters[f"{name}_orig"]}, None, mask
+
+
+def _parametrized(part: nn.Module) -> Iterator[_Computed]:
+    every: Any = part.parametrizations if is_parametrized(part) else {}
+    for name, computing in every.items():
+        assert isinstance(computing, ParametrizationList)
+        yield name, dict(computing.named_parameters(recurse=False)), computing, None
 
 
 def _by_outputs(weight: Tensor, groups: int | None) -> Tensor:

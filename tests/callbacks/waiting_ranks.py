@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 from lightning_tailindex import TailIndexMonitor
+from tests.callbacks.weight_training import QUIET
 
 RANK = int(os.environ.get("LOCAL_RANK", "0"))
 SEEN: set[int] = set()
@@ -57,15 +58,11 @@ def fitted(
     """The weights after a training."""
     x = torch.randn(size, 6, generator=torch.Generator().manual_seed(RANK))
     trainer = Trainer(
-        accelerator="cpu",
         devices=2,
         strategy=DDPStrategy(process_group_backend="gloo"),
         max_epochs=2,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         callbacks=list(monitors),
+        **QUIET,
         **options,
     )
     torch.manual_seed(1)
