@@ -38,7 +38,7 @@ SLOTS = {
     "loggers": (4, {"torch", "numpy", "matplotlib", "tensorboard"}),  # other loggers bring what they need
     "trainer": (4, {"torch", "lightning", "lightning_utilities"}),
     "callbacks": (5, {"torch"}),  # Lightning by way of trainer/flavour.py, whichever of its two names it has
-    "report": (5, {"matplotlib", "tensorboard", "jinja2", "yaml"}),
+    "report": (5, {"matplotlib", "tensorboard", "jinja2", "tqdm", "yaml"}),
     "__init__": (6, set()),
     "__main__": (6, set()),
 }

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .page import page
+from .progress import shown
 from .runs import read_runs
 from .table import write_table
 
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 if something was reported, 1 if nothing could be read or written. Bad arguments end the program with 2.
     """
     options = _parser().parse_args(arguments)
-    runs, problems = read_runs(options.runs)
+    runs, problems = read_runs(options.runs, shown)
     for problem in problems:
         _tell(problem)
     if not runs:
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     try:
         # names of files may be no Unicode
-        options.output.write_text(page(runs, problems), encoding="utf-8", errors="replace")
+        options.output.write_text(page(runs, problems, shown), encoding="utf-8", errors="replace")
         if options.csv:
             with options.csv.open("w", encoding="utf-8", errors="replace", newline="") as file:
                 write_table(runs, file)

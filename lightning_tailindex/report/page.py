@@ -13,6 +13,7 @@ from lightning_tailindex.records import Measurement, Report
 from .compare import LAST, MINIBATCH_SIZE, last_median, varied
 from .hparams import Value
 from .pictures import Picture, of_comparison, of_run
+from .progress import Progress, silent
 from .runs import Run
 from .words import said
 
@@ -77,12 +78,13 @@ def _environment() -> Environment:
     return environment
 
 
-def page(runs: Sequence[Run], problems: Sequence[str] = ()) -> str:
+def page(runs: Sequence[Run], problems: Sequence[str] = (), progress: Progress = silent) -> str:
     """Makes the page.
 
     Args:
         runs: The runs, at least one.
         problems: What could not be read, in words.
+        progress: Shows how far it is.
 
     Returns:
         HTML with its style and its figures in it; it loads nothing and runs nothing.
@@ -95,11 +97,12 @@ def page(runs: Sequence[Run], problems: Sequence[str] = ()) -> str:
     differing = varied(runs)
     compared = list(differing)[-_MOST_COMPARED:]
     hyperparameters = [name for name in differing if name != MINIBATCH_SIZE]  # that has its column anyway
+    drawn = enumerate(progress(runs, "drawing"), start=1)
     return (
         _environment()
         .get_template("page.html")
         .render(
-            sections=[_Section(f"run-{i}", run, said(run.reports), of_run(run)) for i, run in enumerate(runs, start=1)],
+            sections=[_Section(f"run-{i}", run, said(run.reports), of_run(run)) for i, run in drawn],
             problems=problems,
             columns={name: differing[name] for name in hyperparameters[:_MOST_COLUMNS]},
             more_columns=len(hyperparameters[_MOST_COLUMNS:]),

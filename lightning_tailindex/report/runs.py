@@ -13,6 +13,7 @@ from lightning_tailindex.records import Report
 from .events import Events, read_events
 from .hparams import Value, plain, read_hparams
 from .names import LAWS, is_ours
+from .progress import Progress, silent
 from .rebuild import rebuilt, rows_of_table
 
 __all__ = ["Run", "read_runs"]
@@ -58,11 +59,12 @@ def _files(path: Path) -> Iterator[tuple[Path, list[Path]]]:
         yield path, [path]
 
 
-def read_runs(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Run], list[str]]:
+def read_runs(paths: Iterable[str | os.PathLike[str]], progress: Progress = silent) -> tuple[list[Run], list[str]]:
     """Reads the runs of folders of event files, and of all folders below them.
 
     Args:
         paths: Folders, or single event files.
+        progress: Shows how far it is.
 
     Returns:
         The runs in which something was measured, each once, and what could not be read or is not a measurement, in
@@ -72,18 +74,20 @@ def read_runs(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Run], list[
         >>> read_runs(["no/such/folder"])
         ([], ['no/such/folder: there is no such file or folder'])
     """
-    runs, problems, seen = list[Run](), list[str](), set[Path]()
+    found, problems, seen = list[tuple[Path, list[Path]]](), list[str](), set[Path]()
     for path in map(Path, paths):
-        found = [(place, files) for place, files in _files(path) if not {each.resolve() for each in files} <= seen]
-        seen.update(each.resolve() for _, files in found for each in files)
+        new = [(place, files) for place, files in _files(path) if not {each.resolve() for each in files} <= seen]
+        seen.update(each.resolve() for _, files in new for each in files)
+        found += new
         if not path.exists():
             problems.append(f"{path}: there is no such file or folder")
         elif path.is_dir() and not any(path.rglob(_EVENT_FILES)):
             problems.append(f"{path}: no event files of TensorBoard in it or below it")
-        for place, files in found:
-            run, more = _read(place, files)
-            runs += [run] if run else []
-            problems += more
+    runs = list[Run]()
+    for place, files in progress(found, "reading"):
+        run, more = _read(place, files)
+        runs += [run] if run else []
+        problems += more
     return runs, list(dict.fromkeys(problems))
 
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import os
+import pty
+import re
 import runpy
 import shutil
+import struct
 import sys
+import termios
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -60,6 +65,23 @@ def test_what_cannot_be_read_is_told_and_the_rest_reported(
         f"{output}: 3 reports of 1 run",
     ]
     assert "there is no such file or folder" in output.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("runs", "bars"), [(["narrow", "wide"], ["reading", "drawing"]), (["narrow"], [])])
+def test_a_terminal_shows_how_far_several_runs_are(
+    runs: list[str], bars: list[str], sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))  # a new one has no width
+    with open(its, "w", encoding="utf-8", buffering=1) as terminal, monkeypatch.context() as patched:  # noqa: PTH123
+        patched.setattr(sys, "stderr", terminal)
+        assert main(["report", *(str(sweep[0] / run) for run in runs), "-o", str(tmp_path / "report.html")]) == 0
+        told = os.read(ours, 65536)
+        while not told.endswith(b"\n"):  # it comes in pieces
+            told += os.read(ours, 65536)
+    os.close(ours)
+    assert [what for what in ("reading", "drawing") if re.search(rf"{what}: .*\| \d/2 \[", told.decode())] == bars
+    assert told.endswith(f"reports of {len(runs)} run{'s' * (len(runs) > 1)}\r\n".encode())
 
 
 def test_nothing_to_report_ends_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
