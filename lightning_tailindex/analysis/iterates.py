@@ -15,6 +15,7 @@ from lightning_tailindex.functional.median import nonzero_median
 from lightning_tailindex.iterates import GroupIterates, IterateObservation
 from lightning_tailindex.records import IterateEstimate, IterateMeasurement, IterateReport, ParameterGroup
 from lightning_tailindex.records import TailIndexEstimate as Estimate
+from lightning_tailindex.records.notes import joined
 
 from .aggregation import thinned
 from .transfer import on_host
@@ -77,7 +78,7 @@ def _of_rows(deviations: Tensor) -> Estimate:
 
 
 def _named(what: str, estimate: Estimate, note: str = "") -> _Named:
-    return _Named(what, estimate, "; ".join(filter(None, [note, estimate.note])))
+    return _Named(what, estimate, joined(note, estimate.note))
 
 
 def _few(repetitions: Tensor) -> str:

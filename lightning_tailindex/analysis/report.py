@@ -17,6 +17,7 @@ from lightning_tailindex.functional.median import standardized
 from lightning_tailindex.noise.observation import GroupNoise, NoiseObservation
 from lightning_tailindex.noise.pairs import PairNoise
 from lightning_tailindex.records import AggregatedTailIndex, DrawSamples, LawFit, Measurement, Report, TailIndexEstimate
+from lightning_tailindex.records.notes import joined
 
 from .aggregation import FIELDS, aggregated_alphas, sizes, thinned
 from .bins import ALPHA_BINS, NOISE_BINS
@@ -104,7 +105,7 @@ def _measurement(pending: _Pending, numbers: list[float], num_draws: int) -> Mea
         ends.append(ends[-1] + length)
     fields: dict[str, Any] = {**pending.words, **dict(zip(pending.scalars, numbers[: ends[0]], strict=True))}
     law = fields.pop("law")
-    fields["note"] = "; ".join(filter(None, [fields["note"], misfit(fields)]))
+    fields["note"] = joined(fields["note"], misfit(fields))
     alphas = numbers[ends[0] : ends[1]]
     return Measurement(
         **fields,

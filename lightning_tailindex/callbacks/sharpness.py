@@ -10,6 +10,7 @@ from lightning_tailindex.curvature import num_lanczos_vectors
 from lightning_tailindex.loggers import SharpnessFigureName, SharpnessPresentation
 from lightning_tailindex.noise.groups import compile_patterns
 from lightning_tailindex.records import SharpnessReport
+from lightning_tailindex.records.notes import joined
 from lightning_tailindex.trainer import (
     Batches,
     FixedMinibatches,
@@ -180,7 +181,7 @@ class SharpnessMonitor(Monitor[SharpnessReport]):
             minibatch_size=found.minibatch_size,
             num_products=found.num_products,
             seconds=time.perf_counter() - start,
-            note="; ".join(filter(None, [found.note, limit_note, replicas])),
+            note=joined(found.note, limit_note, replicas),
         )
 
 

@@ -10,6 +10,7 @@ from lightning_tailindex.functional.weight_spectrum import Convolutions
 from lightning_tailindex.loggers import SpectrumPresentation
 from lightning_tailindex.noise.groups import check_patterns, compile_patterns
 from lightning_tailindex.records import SpectrumReport
+from lightning_tailindex.records.notes import joined
 from lightning_tailindex.trainer import check_weights, note_on_replicas, processes, settle_shards
 from lightning_tailindex.trainer.flavour import LightningModule, Trainer
 from lightning_tailindex.weights import (
@@ -140,7 +141,7 @@ class WeightSpectrumMonitor(Monitor[SpectrumReport]):
         lazy = lazy_parameters(module, patterns)
         waiting = f"{len(lazy)} lazy parameters have no shape yet and are not measured" if lazy else ""
         notes = (without_exponent(found, self.settings.min_tail), waiting, differences)
-        return SpectrumReport(step, found, time.perf_counter() - start, "; ".join(filter(None, notes)))
+        return SpectrumReport(step, found, time.perf_counter() - start, joined(*notes))
 
 
 def _check(arguments: dict[str, Any]) -> None:

@@ -11,6 +11,8 @@ import torch
 from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 
+from lightning_tailindex.records.notes import joined
+
 __all__ = ["Eigenvalues", "largest_eigenvalues", "num_lanczos_vectors"]
 
 Vector = np.ndarray[Any, np.dtype[Any]]
@@ -163,13 +165,13 @@ def _judged(
     order = np.argsort(-values)
     pairs = [(float(values[i]), vectors[:, i]) for i in order]
     residuals = [_residual(operator, value, vector) for value, vector in pairs]
-    notes = [note] if note else []
+    notes = [note]
     if operator.shape[0] < count:
         notes.append(f"there are {operator.shape[0]} parameters, and so no more eigenvalues")
     if any(residual > _MARGIN * tolerance for residual in residuals):
         notes.append(f"an eigenvalue's residual is {max(residuals):.2g} of it, far above the tolerance")
     missing = (float("nan"),) * (count - len(pairs))
-    return Eigenvalues((*(value for value, _ in pairs), *missing), (*residuals, *missing), "; ".join(notes))
+    return Eigenvalues((*(value for value, _ in pairs), *missing), (*residuals, *missing), joined(*notes))
 
 
 def _residual(operator: _Operator, value: float, vector: Vector) -> float:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_tailindex.records import TailIndexEstimate
+from lightning_tailindex.records.notes import joined
 
 from ._checks import FEWEST_VALUES, left_out_notes
 from ._counts import Cells
@@ -75,7 +76,7 @@ def _notes(is_at_end: Tensor, cells: Cells, sizes: Sequence[int]) -> list[str]:
     """What a reader has to know of each group, in words; of which some tail index is at the end of the range."""
     end = f"α at the lower end of the grid, {LOWEST_ALPHA}"
     rows = zip(left_out(cells, sizes), is_at_end.tolist(), strict=True)
-    return ["; ".join(filter(None, [note, end if at_end else ""])) for note, at_end in rows]
+    return [joined(note, end if at_end else "") for note, at_end in rows]
 
 
 def left_out(cells: Cells, sizes: Sequence[int]) -> list[str]:

@@ -11,11 +11,12 @@ from scipy.stats import gamma
 from torch import Tensor
 
 from lightning_tailindex.records import TailIndexEstimate
+from lightning_tailindex.records.notes import joined
 
 from ._checks import left_out_note
 from ._jackknife import UNDEFINED, pool
 from ._tails import Sizes, sort_sizes
-from ._values import as_series, joined
+from ._values import as_series
 
 Statistic = Callable[[Tensor], Tensor]
 

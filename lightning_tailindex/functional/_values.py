@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_tailindex.records import TailIndexEstimate
+from lightning_tailindex.records.notes import joined
 
 from ._checks import FEWEST_VALUES, left_out_note
 from ._jackknife import UNDEFINED
@@ -132,8 +133,3 @@ def interpolate(at: Tensor, nodes: Tensor, values: Tensor) -> Tensor:
     share = ((at - nodes[right - 1]) / (nodes[right] - nodes[right - 1])).clamp(0, 1)
     share = share.reshape(share.shape + (1,) * (values.ndim - 1))
     return values[right - 1] + share * (values[right] - values[right - 1])
-
-
-def joined(*notes: str) -> str:
-    """Makes one note of those that say something."""
-    return "; ".join(filter(None, notes))

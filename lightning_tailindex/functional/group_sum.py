@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_tailindex.records import TailIndexEstimate
+from lightning_tailindex.records.notes import joined
 
 from ._checks import checked_sample
 from ._grouped_sums import from_consecutive, from_permutations, mean_log, median, screen, summarize
@@ -182,4 +183,4 @@ def _join(note: str, undefined: Tensor, pooled: bool, series: int) -> str:
     """Adds to the note that 1/alpha was not positive, where it was not."""
     count = int(undefined.sum())
     where = "" if pooled else f" in {count} of {series} series"
-    return "; ".join(filter(None, [note, f"1/α not positive{where}" if count else ""]))
+    return joined(note, f"1/α not positive{where}" if count else "")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_tailindex.records import NormalityTest, ProjectionAcceptance
+from lightning_tailindex.records.notes import joined
 
 from . import _royston
 from ._checks import FEWEST_VALUES, checked_sample
@@ -232,5 +233,5 @@ def _verdict(x: Tensor, sample: Ordered, statistic: Tensor, p_value: Tensor, not
         statistic=statistic,
         p_value=p_value,
         num_values=torch.full(shape, len(x), device=x.device),
-        note="; ".join(filter(None, [sample.note, note])),
+        note=joined(sample.note, note),
     )

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lightning_tailindex.records.notes import joined
+
 from .pairs import PairNoise
 from .processes import NoiseUnit
 
@@ -86,4 +88,4 @@ class NoiseObservation:
         """Says in words what a reader has to know of all groups, given the draws that were asked for."""
         few = f"there are {self.num_draws} draws instead of {wanted}" if self.num_draws < wanted else ""
         shared = "draws share data: the training set has fewer complete minibatches than draws were asked for"
-        return "; ".join(filter(None, [few, shared if self.shares_data else ""]))
+        return joined(few, shared if self.shares_data else "")

@@ -27,6 +27,7 @@ from lightning_tailindex.noise.leading import led
 from lightning_tailindex.noise.minibatches import Minibatch
 from lightning_tailindex.noise.processes import Processes
 from lightning_tailindex.noise.random_state import derived_seed, isolated_random_state
+from lightning_tailindex.records.notes import joined
 
 from .fixed_minibatches import FixedMinibatches
 from .flavour import LightningModule, MisconfigurationException, Trainer
@@ -174,7 +175,7 @@ class SharpnessSource:
                 number,
                 size * together.count,
                 len(answers.losses),
-                "; ".join(filter(None, notes)),
+                joined(*notes),
             )
 
     def _analysis(self, ask: Callable[[Tensor], Tensor], hessian: Hessian) -> tuple[Eigenvalues, Trace]:

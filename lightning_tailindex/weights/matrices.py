@@ -13,6 +13,7 @@ from lightning_tailindex.functional import weight_spectrum
 from lightning_tailindex.functional.weight_spectrum import Convolutions
 from lightning_tailindex.noise.processes import Processes
 from lightning_tailindex.records import SpectrumMeasurement
+from lightning_tailindex.records.notes import joined
 
 from .listing import WeightMatrix
 
@@ -122,7 +123,7 @@ def without_exponent(found: Iterable[SpectrumMeasurement], min_tail: int) -> str
         for reason, names in reasons.items()
         if names
     )
-    return "; ".join(parts)
+    return joined(*parts)
 
 
 def _listed(names: list[str]) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_tailindex.records import FirstExit, FirstExitReport
+from lightning_tailindex.records.notes import joined
 
 __all__ = ["WeightPath"]
 
@@ -116,7 +117,7 @@ class WeightPath:
             median_step=statistics.median(moves) if is_known else math.nan,
             num_steps=len(moves),
             seconds=seconds,
-            note="; ".join(filter(None, (own, *notes))),
+            note=joined(own, *notes),
         )
 
 
