@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .page import page
+from .progress import Progress
 from .runs import Run, read_runs
 from .table import write_table
 
-__all__ = ["Run", "page", "read_runs", "write_table"]
+__all__ = ["Progress", "Run", "page", "read_runs", "write_table"]

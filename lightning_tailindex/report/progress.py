@@ -13,10 +13,18 @@ T = TypeVar("T")
 
 
 class Progress(Protocol):
-    """Hands items on, one after the other, and may show how many of them there were."""
+    """What hands items on, one after the other, and may show how many of them there were."""
 
     def __call__(self, items: Sequence[T], what: str) -> Iterable[T]:
-        """Hands items on; ``what`` says what is done with them."""
+        """Hands items on.
+
+        Args:
+            items: The items.
+            what: What is done with them, in a word.
+
+        Returns:
+            The items.
+        """
 
 
 def silent(items: Sequence[T], what: str) -> Iterable[T]:
