@@ -53,12 +53,13 @@ class SharpnessMonitor(Monitor[SharpnessReport]):
 
     Each product costs some four forward passes of each minibatch. Memory, beside the passes': five vectors of the size
     of the measured parameters and the graph of one loader batch's gradient on the device; the minibatches on the host;
-    and there, in the first process, ``4 * (max(2 * num_eigenvalues + 1, 20) + num_eigenvalues + 6)`` bytes for each
-    measured parameter, 108 for one eigenvalue (twice as much in double precision).
+    and there, in the first process, ``4 * (max(2 * num_eigenvalues + 1, 20) + 2 * num_eigenvalues + 8)`` bytes for each
+    measured parameter, but 108 for one eigenvalue (twice as much in double precision).
 
     Args:
         every_n_steps: Optimizer steps between measurements, at least 1.
-        num_eigenvalues: Largest eigenvalues to find, at least 1, counted with their multiplicity.
+        num_eigenvalues: Largest eigenvalues to find, at least 1, counted with their multiplicity; for several, 11
+            products or more go into looking for copies of repeated ones.
         num_minibatches: Minibatches (what an optimizer step consumes) in the loss, at least 1; None for all of the
             training set, whose Hessian gradient descent without minibatches follows.
         trace_samples: Random vectors for the trace, at least 2; None for no trace.

@@ -20,6 +20,9 @@ Vector = np.ndarray[Any, np.dtype[Any]]
 _MARGIN = 10
 """Eigenvalues whose residual is so many times the tolerance are told of; ARPACK's own bound is not exactly it."""
 
+_FEW_VECTORS = 10
+"""Lanczos vectors that one eigenvalue is looked for with behind others: half as many products as with 20."""
+
 
 @dataclass(frozen=True)
 class Eigenvalues:
@@ -61,7 +64,7 @@ class _Operator:
         self._product, self._device, self._dtype = product, device, dtype
         self.array_type = np.dtype(np.float64 if dtype is torch.float64 else np.float32)
         self.shape = (size, size)
-        self.is_zero = True
+        self.is_zero, self.num_products = True, 0
 
     def __call__(self, vector: Vector) -> Vector:
         flat = np.ascontiguousarray(vector.reshape(-1), dtype=self.array_type)
@@ -70,6 +73,7 @@ class _Operator:
         if not np.isfinite(product).all():
             raise _NotFiniteError
         self.is_zero &= not product.any()
+        self.num_products += 1
         return product
 
     def dense(self) -> Vector:
@@ -96,8 +100,12 @@ def largest_eigenvalues(
     symmetric, there is then one within that distance. Matrices of no more rows than Lanczos vectors are formed
     instead, column by column. One more product for each eigenvalue gives its residual.
 
-    Memory on the host: ``(max(2 * count + 1, 20) + count + 6) * size`` numbers of ``dtype``, 108 bytes a row for one
-    eigenvalue in single precision.
+    From one vector to begin with, the method finds every eigenvalue once, however often the matrix has it. So where
+    several are wanted, the largest one apart from those that were found is looked for, with 11 products or more, until
+    it is none of the wanted; it takes the place of the smallest where it is larger.
+
+    Memory on the host: ``(max(2 * count + 1, 20) + 2 * count + 8) * size`` numbers of ``dtype``, but 27 a row for one
+    eigenvalue.
 
     Args:
         product: From a vector ``[size]`` to its product with the matrix, ``[size]``.
@@ -123,13 +131,12 @@ def largest_eigenvalues(
         ('1.000', '')
     """
     operator = _Operator(product, size, dtype, device or torch.device("cpu"))
-    num_vectors = num_lanczos_vectors(count)
     try:
-        if size <= num_vectors:
+        if size <= num_lanczos_vectors(count):
             values, vectors = np.linalg.eigh(operator.dense())
             values, vectors, note = values[-count:], vectors[:, -count:], ""
         else:
-            values, vectors, note = _lanczos(operator, count, num_vectors, tolerance, max_products, seed)
+            values, vectors, note = _lanczos(operator, count, tolerance, max_products, seed)
         return _judged(operator, values, vectors, count, tolerance, note)
     except _NotFiniteError:
         return _none(count, "products of the Hessian with vectors are not finite")
@@ -140,23 +147,83 @@ def _none(count: int, note: str) -> Eigenvalues:
 
 
 def _lanczos(
-    operator: _Operator, count: int, num_vectors: int, tolerance: float, max_products: int, seed: int
+    operator: _Operator, count: int, tolerance: float, max_products: int, seed: int
 ) -> tuple[Vector, Vector, str]:
-    start = np.random.default_rng(seed).standard_normal(operator.shape[0]).astype(operator.array_type)
-    restarts = max(1, (max_products - num_vectors - 1 - count) // (num_vectors - count))
-    matrix = LinearOperator(operator.shape, matvec=operator, dtype=operator.array_type)
+    rng = np.random.default_rng(seed)
+    search = _Search(operator, tolerance, max_products - count, rng)
     try:
-        values, vectors = eigsh(matrix, count, which="LA", v0=start, ncv=num_vectors, maxiter=restarts, tol=tolerance)
-        return values, vectors, ""
+        values, vectors = search(operator, count, num_lanczos_vectors(count))
     except ArpackNoConvergence as error:
         found = len(error.eigenvalues)
         note = f"{found} of {count} eigenvalues converged within {max_products} products (max_products, tolerance)"
-        return error.eigenvalues, error.eigenvectors, note
+        more = ", and copies of repeated ones were not looked for" if found and count > 1 else ""
+        return error.eigenvalues, error.eigenvectors, note + more
     except ArpackError as error:
         if operator.is_zero:  # every vector is an eigenvector of the matrix 0, and ARPACK finds no way on
             unit = np.eye(operator.shape[0], count, dtype=operator.array_type)
             return np.zeros(count, dtype=operator.array_type), unit, ""
         return np.empty(0), np.empty((operator.shape[0], 0)), f"no eigenvalue was found: {error}"
+    is_whole = count == 1 or _put_in_copies(search, values, vectors)
+    note = f"{max_products} products were too few to look for copies of repeated eigenvalues (max_products)"
+    return values, vectors, "" if is_whole else note
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Lanczos' method on the matrix or on what is derived from it, as long as products are left.
+
+    Attributes:
+        operator: The matrix.
+        tolerance: Relative accuracy.
+        max_products: Products of the matrix that may be computed in all.
+        rng: Where vectors to begin with come from.
+    """
+
+    operator: _Operator
+    tolerance: float
+    max_products: int
+    rng: np.random.Generator
+
+    def __call__(self, product: Callable[[Vector], Vector], count: int, num_vectors: int) -> tuple[Vector, Vector]:
+        """The largest eigenvalues, and their vectors; ArpackError where they are not found."""
+        start = self.rng.standard_normal(self.operator.shape[0]).astype(self.operator.array_type)
+        left = self.max_products - self.operator.num_products
+        restarts = max(1, (left - num_vectors - 1) // (num_vectors - count))
+        matrix = LinearOperator(self.operator.shape, matvec=product, dtype=self.operator.array_type)
+        found: tuple[Vector, Vector] = eigsh(
+            matrix, count, which="LA", v0=start, ncv=num_vectors, maxiter=restarts, tol=self.tolerance
+        )
+        return found
+
+
+def _put_in_copies(search: _Search, values: Vector, vectors: Vector) -> bool:
+    """Puts larger eigenvalues in the place of the smallest; whether it is known that there are no more of them.
+
+    Those can only be copies: a Krylov space has one vector of each eigenspace, that nearest to where it begins.
+    """
+    while search.max_products - search.operator.num_products >= 2 * _FEW_VECTORS:
+        try:
+            value, vector = search(_deflated(search.operator, values, vectors), 1, _FEW_VECTORS)
+        except ArpackError:
+            return False
+        smallest = values.argmin()
+        if value[0] <= values[smallest] + search.tolerance * abs(values[smallest]):
+            return True
+        values[smallest], vectors[:, smallest] = value[0], vector[:, 0]
+    return False
+
+
+def _deflated(operator: _Operator, values: Vector, vectors: Vector) -> Callable[[Vector], Vector]:
+    """The matrix with other eigenvalues for some eigenvectors, which are smaller than all of theirs."""
+    below = values.min() - np.abs(values).max()
+
+    def product(vector: Vector) -> Vector:
+        along = vectors.T @ vector
+        rest = operator(vector - vectors @ along)
+        result: Vector = rest + vectors @ (below * along - vectors.T @ rest)
+        return result
+
+    return product
 
 
 def _judged(
@@ -168,12 +235,16 @@ def _judged(
     notes = [note]
     if operator.shape[0] < count:
         notes.append(f"there are {operator.shape[0]} parameters, and so no more eigenvalues")
-    if any(residual > _MARGIN * tolerance for residual in residuals):
-        notes.append(f"an eigenvalue's residual is {max(residuals):.2g} of it, far above the tolerance")
+    rounding = np.finfo(operator.array_type).eps * operator.shape[0] ** 0.5 * np.abs(values).max(initial=0)
+    judged = zip(residuals, (abs(value) or 1 for value, _ in pairs), strict=True)
+    # the residual of an eigenvalue near 0 is the products' rounding
+    far = [each for each, unit in judged if each > _MARGIN * tolerance and each * unit > _MARGIN * rounding]
+    if far:
+        notes.append(f"an eigenvalue's residual is {max(far):.2g} of it, far above the tolerance")
     missing = (float("nan"),) * (count - len(pairs))
     return Eigenvalues((*(value for value, _ in pairs), *missing), (*residuals, *missing), joined(*notes))
 
 
 def _residual(operator: _Operator, value: float, vector: Vector) -> float:
-    distance = float(np.linalg.norm(operator(vector) - value * vector))
-    return distance / abs(value) if value else distance
+    product = operator(vector)
+    return float(np.linalg.norm(product / value - vector if value else product))

@@ -52,6 +52,45 @@ def test_they_are_those_of_a_dense_solver(size: int, count: int, dtype: torch.dt
     assert product.calls <= 100
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(
+    ("values", "count"),
+    [
+        ([5.0] * 3, 2),
+        ([5.0] * 3, 3),
+        ([5.0] * 3, 5),
+        ([5.0, 4.0, 4.0, 3.0, 3.0, 3.0], 5),
+        ([5.0, 5.0001, 5.0002], 3),
+        ([5.0] * 10, 10),
+    ],
+)
+@pytest.mark.parametrize("rest", [torch.linspace(-3, 1, 200), torch.zeros(200)])
+def test_repeated_eigenvalues_are_found_as_often_as_they_are(
+    values: list[float], count: int, rest: Tensor, seed: int
+) -> None:
+    matrix = symmetric(torch.cat([torch.tensor(values), rest]))
+    product = Counted(matrix)
+    found = largest_eigenvalues(product, len(matrix), count, max_products=300, seed=seed)
+    assert found.values == pytest.approx(torch.linalg.eigvalsh(matrix).flip(0)[:count].tolist(), rel=1e-3, abs=1e-5)
+    assert found.note == ""
+    assert product.calls <= 300
+
+
+@pytest.mark.parametrize("factor", [-1.0, 3.0])
+def test_they_are_found_where_all_are_the_same(factor: float) -> None:
+    found = largest_eigenvalues(lambda vector: factor * vector, 200, 3)
+    assert found.values == pytest.approx((factor,) * 3)
+    assert found.note == ""
+
+
+def test_a_note_says_where_products_were_too_few_to_look_for_copies() -> None:
+    matrix = symmetric(torch.cat([torch.full((10,), 5.0), torch.linspace(0, 1, 100)]))
+    product = Counted(matrix)
+    found = largest_eigenvalues(product, len(matrix), 3, max_products=40)
+    assert product.calls <= 40
+    assert found.note == "40 products were too few to look for copies of repeated eigenvalues (max_products)"
+
+
 def test_the_largest_is_algebraic_even_where_all_are_negative() -> None:
     found = largest_eigenvalues(Counted(symmetric(torch.linspace(-50, -1, 60))), 60, max_products=200)
     assert found.values[0] == pytest.approx(-1, rel=1e-3)
@@ -86,7 +125,19 @@ def test_those_that_converged_are_kept() -> None:
     diagonal = torch.cat([torch.tensor([100.0]), torch.linspace(0, 1, 1999)])
     found = largest_eigenvalues(lambda vector: diagonal * vector, 2000, 2, tolerance=1e-6, max_products=40)
     assert found.values == pytest.approx((100, math.nan), nan_ok=True)
-    assert found.note.startswith("1 of 2 eigenvalues converged within 40 products")
+    assert found.note == (
+        "1 of 2 eigenvalues converged within 40 products (max_products, tolerance), and copies of repeated"
+        " ones were not looked for"
+    )
+
+
+def test_huge_and_tiny_matrices_have_residuals_too() -> None:
+    for size in (1e-30, 1e30):
+        diagonal = size * torch.linspace(0, 1, 100).square()
+        found = largest_eigenvalues(lambda vector, diagonal=diagonal: diagonal * vector, 100)  # type: ignore[misc]
+        assert found.values == pytest.approx((size,), rel=1e-3)
+        assert found.residuals[0] < 1e-2
+        assert found.note == ""
 
 
 @pytest.mark.parametrize("size", [10, 100])
