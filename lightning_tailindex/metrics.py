@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -14,6 +13,7 @@ from torchmetrics import Metric
 from . import functional
 from .functional._checks import checked_sample
 from .functional._stream import add_counts, differences, empty_counts, estimate_counts, without_pairing
+from .functional._values import record_nothing
 from .records import TailIndexEstimate
 
 __all__ = ["TailIndex"]
@@ -36,7 +36,8 @@ class TailIndex(Metric):
     left, so the standard error is 1.4 times that of draws whose centre is known to be 0, for which there is
     ``center="none"``.
 
-    Any other estimator sees the last ``max_draws`` draws of each process, so the order of updates matters to it.
+    Any other estimator sees the last ``max_draws`` draws of each process, so the order of updates matters to it, and
+    what adds states, such as torchmetrics' ``Running`` and ``merge_state``, refuses it.
 
     The number of series has to be told: then the state has one shape from the beginning, and a process without an
     update, or a new metric that loads a state, takes part like any other.
@@ -83,11 +84,13 @@ class TailIndex(Metric):
     ) -> None:
         super().__init__(**kwargs)
         for name, value, least in (("num_series", num_series, 1), ("max_draws", max_draws, 8)):
-            if not isinstance(value, int) or value < least:
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"TailIndex needs {name} to be an integer of at least {least}, got {value!r}.")
         if center not in ("pairs", "none"):
             raise ValueError(f'TailIndex needs center "pairs" or "none", got {center!r}.')
-        if cells_per_octave not in (4, 8):
+        if not isinstance(pooled, bool):
+            raise ValueError(f"TailIndex needs pooled to be True or False, got {pooled!r}.")
+        if not isinstance(cells_per_octave, int) or cells_per_octave not in (4, 8):
             raise ValueError(f"TailIndex needs cells_per_octave 4 or 8, got {cells_per_octave!r}.")
         self.num_series, self.pooled, self.center = num_series, pooled, center
         self.cells_per_octave, self.max_draws = cells_per_octave, max_draws
@@ -196,10 +199,10 @@ class TailIndex(Metric):
             estimate = estimate_counts(state, self.cells_per_octave, pooled=self.pooled)
         else:
             draws = _joined(state, self.device).reshape(-1, self.num_series)
-            # one draw of NaN makes every estimator say that it cannot say anything
-            found = draws if len(draws) > 0 else draws.new_full((1, self.num_series), torch.nan)
-            estimate = self._function(found, pooled=self.pooled)
-            estimate = estimate if len(draws) > 0 else replace(estimate, note="there are no draws")
+            if len(draws) > 0:
+                estimate = self._function(draws, pooled=self.pooled)
+            else:  # a function that is given may need some
+                estimate = record_nothing(draws.new_empty(self.num_series), self.pooled, "there are no draws")
         return without_pairing(estimate, self.center)
 
 

@@ -247,6 +247,9 @@ def test_bad_values_give_nan_and_a_note(bad: float) -> None:
     ("arguments", "complaint"),
     [
         ({"num_series": 0}, "TailIndex needs num_series to be an integer of at least 1, got 0"),
+        ({"num_series": True}, "TailIndex needs num_series to be an integer of at least 1, got True"),
+        ({"pooled": "x"}, "TailIndex needs pooled to be True or False, got 'x'"),
+        ({"cells_per_octave": 4.0}, "TailIndex needs cells_per_octave 4 or 8, got 4.0"),
         ({"max_draws": 7}, "TailIndex needs max_draws to be an integer of at least 8, got 7"),
         ({"center": "median"}, 'TailIndex needs center "pairs" or "none", got \'median\''),
         ({"cells_per_octave": 5}, "TailIndex needs cells_per_octave 4 or 8, got 5"),
@@ -270,10 +273,13 @@ def test_bad_draws() -> None:
     assert updated(TailIndex(6), torch.ones(4, 3, 2)).counts.sum() == 2 * 6
 
 
-@pytest.mark.parametrize("estimator", ["grouped_mle", "hill"])
-def test_no_draws_give_nan(estimator: str) -> None:
-    assert TailIndex(3, estimator).estimate().alpha.isnan()
-    assert TailIndex(3, estimator).estimate().note != ""
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("estimator", ["grouped_mle", "hill", partial(functional.hill, k=20)])
+def test_no_draws_give_nan(estimator: Any, pooled: bool) -> None:
+    estimate = TailIndex(3, estimator, pooled).estimate()
+    assert estimate.alpha.shape == (() if pooled else (3,))
+    assert estimate.alpha.isnan().all()
+    assert estimate.note != ""
 
 
 def test_zeros_constants_and_extremes() -> None:

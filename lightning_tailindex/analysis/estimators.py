@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_tailindex import functional
+from lightning_tailindex.functional._values import record_nothing
 from lightning_tailindex.records import TailIndexEstimate
 
 __all__ = ["Estimator", "EstimatorName", "Estimators", "NamedEstimator", "resolve_estimators"]
@@ -61,9 +62,7 @@ class NamedEstimator:
         try:
             return self._function(x, pooled=pooled, **self._options)
         except ValueError as error:  # the options are good, so the draws are too few for them
-            each = x.new_full(x.shape[1:], torch.nan)
-            one = x.new_tensor(torch.nan) if pooled else each
-            return TailIndexEstimate(one, one, one, each, one, one, torch.zeros_like(one), one, one, str(error))
+            return record_nothing(x[:0].sum(0), pooled, str(error))
 
 
 Estimators: TypeAlias = (

@@ -121,6 +121,13 @@ def record_pooled(
     )
 
 
+def record_nothing(like: Tensor, pooled: bool, note: str) -> TailIndexEstimate:
+    """The record of series, of the shape, the precision and the device of ``like``, of which nothing is known."""
+    each = torch.full_like(like, torch.nan)
+    one = like.new_tensor(torch.nan) if pooled else each
+    return TailIndexEstimate(one, one, one, each, one, one, torch.zeros_like(one, dtype=torch.long), one, one, note)
+
+
 def at_lower_end(alpha: Tensor) -> str:
     """Says that a tail index stopped at the smallest one that is looked for, where one did."""
     return f"α at the lower end of its range, {LOWEST_ALPHA}" if bool((alpha <= LOWEST_ALPHA).any()) else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal
 
 import torch
@@ -100,11 +101,12 @@ def weight_spectrum(
     singular = torch.linalg.svdvals(matrices / unit).flatten().double().cpu() * unit
     rounding = larger * torch.finfo(matrices.dtype).eps
     singular = singular.where(singular > singular.max() * rounding, 0.0)
-    values = (singular.square() / (larger if normalize else 1)).sort().values
+    values = singular.square() / (larger if normalize else 1)
     if not bool(values.sum().isfinite()):
         return _nothing(name, weight, number, "eigenvalues too large for float64")
-    if bool(singular.max() > 0) and not bool(values.max() > 0):
+    if bool(((singular > 0) & (values < torch.finfo(values.dtype).tiny)).any()):  # which have lost digits
         return _nothing(name, weight, number, "eigenvalues too small for float64")
+    values = values.sort().values
     fit = _fitted(values[values > 0], min_tail, rounding)
     return _found(name, weight, singular, values[values > 0], fit)
 
@@ -138,10 +140,10 @@ def _check(weight: Tensor, convolutions: str, min_tail: int, max_dim: int | None
         raise ValueError(f"weight_spectrum needs weights of at least two dimensions, got shape {tuple(weight.shape)}.")
     if convolutions not in ("flattened", "slices"):
         raise ValueError(f"weight_spectrum needs convolutions 'flattened' or 'slices', got {convolutions!r}.")
-    if min_tail < 2:
-        raise ValueError(f"weight_spectrum needs min_tail to be at least 2, got {min_tail}.")
-    if max_dim is not None and max_dim < 1:
-        raise ValueError(f"weight_spectrum needs max_dim to be None or at least 1, got {max_dim}.")
+    if not isinstance(min_tail, Integral) or min_tail < 2:
+        raise ValueError(f"weight_spectrum needs min_tail to be an integer of at least 2, got {min_tail!r}.")
+    if max_dim is not None and (not isinstance(max_dim, Integral) or max_dim < 1):
+        raise ValueError(f"weight_spectrum needs max_dim to be None or an integer of at least 1, got {max_dim!r}.")
 
 
 def _found(name: str, weight: Tensor, singular: Tensor, values: Tensor, fit: _Fit) -> SpectrumMeasurement:

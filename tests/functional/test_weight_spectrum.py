@@ -205,8 +205,10 @@ def test_half_precision_is_computed_in_float32() -> None:
     [
         ({"weight": torch.ones(3)}, r"needs weights of at least two dimensions, got shape \(3,\)"),
         ({"convolutions": "fft"}, "needs convolutions 'flattened' or 'slices', got 'fft'"),
-        ({"min_tail": 1}, "needs min_tail to be at least 2, got 1"),
-        ({"max_dim": 0}, "needs max_dim to be None or at least 1, got 0"),
+        ({"min_tail": 1}, "needs min_tail to be an integer of at least 2, got 1"),
+        ({"min_tail": 2.5}, "needs min_tail to be an integer of at least 2, got 2.5"),
+        ({"max_dim": 0}, "needs max_dim to be None or an integer of at least 1, got 0"),
+        ({"max_dim": math.nan}, "needs max_dim to be None or an integer of at least 1, got nan"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, object], message: str) -> None:
@@ -228,3 +230,11 @@ def test_eigenvalues_that_underflow_are_not_called_zeros() -> None:
     weight = torch.randn(40, 60, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert weight_spectrum(weight * 1e-200).note == "eigenvalues too small for float64"
     assert weight_spectrum(weight * 0).note == "all weights are zero"
+
+
+@pytest.mark.parametrize(("size", "note"), [(1e-150, ""), (1e-162, "eigenvalues too small for float64")])
+def test_eigenvalues_that_would_lose_digits_have_no_exponent(size: float, note: str) -> None:
+    weight = torch.randn(40, 60, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found, expected = (weight_spectrum(scaled, min_tail=2) for scaled in (weight * size, weight))
+    assert found.note == note
+    assert found.density_exponent == pytest.approx(math.nan if note else expected.density_exponent, nan_ok=True)
