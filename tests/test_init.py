@@ -61,9 +61,17 @@ def test_equals_the_obvious_sum(width: int, s: float) -> None:
             assert found == pytest.approx(gain_by_counting(width, s, active, keep_prob), rel=1e-11)
 
 
+@pytest.mark.parametrize("keep_prob", [1e-6, 1e-3])
+@pytest.mark.parametrize("s", [0.1, 1.0, 2.0])
+@pytest.mark.parametrize("width", [1, 64])
+def test_rare_outputs(width: int, s: float, keep_prob: float) -> None:
+    found = fractional_moment_gain(width, s, keep_prob=keep_prob)
+    assert found == pytest.approx(gain_by_counting(width, s, keep_prob / 2, keep_prob), rel=1e-8)
+
+
 @pytest.mark.parametrize("s", [0.05, 1.0, 1.9])
 @pytest.mark.parametrize("keep_prob", [1.0, 0.4])
-@pytest.mark.parametrize("a", [-1e4, -0.3, 1e-8, 0.01, 0.5, 3.0, 1e6])
+@pytest.mark.parametrize("a", [-1e100, -1e4, -0.3, 1e-100, 1e-8, 0.01, 0.5, 3.0, 1e6])
 def test_slopes_of_any_size_at_width_1(a: float, keep_prob: float, s: float) -> None:
     moment = keep_prob ** (1 - s) * (1 + abs(a) ** s) / 2 * math.exp(log_moment_of_chi(1, s))
     found = fractional_moment_gain(1, s, "leaky_relu", a, keep_prob)
@@ -171,13 +179,18 @@ def test_nothing_to_fill_is_said() -> None:
         ({"s": 2.1}, r"s must be in \(0, 2\], got 2.1"),
         ({"s": math.nan}, r"s must be in \(0, 2\], got nan"),
         ({"nonlinearity": "tanh"}, "nonlinearity must be one of linear, relu, leaky_relu, rrelu, got 'tanh'"),
-        ({"keep_prob": 0.0}, r"keep_prob must be in \(0, 1\], got 0.0"),
-        ({"keep_prob": 1.5}, r"keep_prob must be in \(0, 1\], got 1.5"),
+        ({"keep_prob": 0.0}, r"keep_prob must be in \[1e-06, 1\], got 0.0"),
+        ({"keep_prob": 1e-20}, r"keep_prob must be in \[1e-06, 1\], got 1e-20"),
+        ({"keep_prob": 1e-200}, r"keep_prob must be in \[1e-06, 1\], got 1e-200"),
+        ({"keep_prob": 1.5}, r"keep_prob must be in \[1e-06, 1\], got 1.5"),
         ({"a": 0.1}, "a is for 'leaky_relu' and 'rrelu', got a=0.1 for 'relu'"),
         ({"a": math.inf, "nonlinearity": "leaky_relu"}, "a must be one finite slope for 'leaky_relu', got inf"),
         ({"a": (0.1, 0.2), "nonlinearity": "leaky_relu"}, r"one finite slope for 'leaky_relu', got \(0.1, 0.2\)"),
         ({"a": 0.1, "nonlinearity": "rrelu"}, "pair 0 <= lower <= upper of slopes for 'rrelu', got 0.1"),
         ({"a": (0.3, 0.2), "nonlinearity": "rrelu"}, r"slopes for 'rrelu', got \(0.3, 0.2\)"),
+        ({"a": 1e160, "nonlinearity": "leaky_relu"}, r"a must be 0 or of a size from 1e-100 to 1e\+100, got 1e\+160"),
+        ({"a": -1e-160, "nonlinearity": "leaky_relu"}, r"a must be 0 or of a size from .*, got -1e-160"),
+        ({"a": (0.0, 1e160), "nonlinearity": "rrelu"}, r"a must be 0 or of a size from .*, got \(0.0, 1e\+160\)"),
         ({"mode": "fan_avg"}, "mode must be 'fan_in' or 'fan_out', got 'fan_avg'"),
         ({"tensor": torch.empty(3)}, r"at least 2 dimensions, got shape \[3\]"),
         ({"tensor": torch.empty(1, 5), "s": 1e-4}, "s must be larger for a width of 1 with 'relu' and keep_prob=1.0"),

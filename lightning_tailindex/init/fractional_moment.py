@@ -14,6 +14,8 @@ from ._moments import Unit, relative_moment
 __all__ = ["fractional_moment_", "fractional_moment_gain"]
 
 _SLOPES = {"linear": (1.0, 1.0), "relu": (0.0, 0.0), "leaky_relu": (0.01, 0.01), "rrelu": (1 / 8, 1 / 3)}
+_SMALLEST, _LARGEST = 1e-100, 1e100  # of the slopes whose squares, and the integral over them, stay finite
+_RAREST = 1e-6  # 1 - keep_prob loses the digits of what is rarer, and the gain with them
 
 
 def fractional_moment_gain(
@@ -41,8 +43,9 @@ def fractional_moment_gain(
         s: Order of the moment, in (0, 2].
         nonlinearity: ``"linear"``, ``"relu"``, ``"leaky_relu"`` or ``"rrelu"``, the leaky one with random slopes.
         a: Slope of the negative side for ``"leaky_relu"``, 0.01 if None; for ``"rrelu"`` the pair of a lower and an
-            upper slope, at least 0, between which it is uniform, (1/8, 1/3) if None.
-        keep_prob: Probability that dropout after the nonlinearity keeps an output, in (0, 1]; 1 is no dropout.
+            upper slope, at least 0, between which it is uniform, (1/8, 1/3) if None. The slope, or the upper one, is 0
+            or of a size from 1e-100 to 1e100.
+        keep_prob: Probability that dropout after the nonlinearity keeps an output, in [1e-6, 1]; 1 is no dropout.
 
     Returns:
         The gain, without unit.
@@ -69,7 +72,7 @@ def fractional_moment_gain(
         raise ValueError(f"s must be in (0, 2], got {s}.")
     try:
         growth = math.exp(-math.log1p(relative_moment(unit, width, s / 2)) / s)
-    except (OverflowError, ValueError):  # the moment overflowed, or it is that of a layer which is as good as always 0
+    except OverflowError:
         raise ValueError(
             f"s must be larger for a width of {width} with {nonlinearity!r} and keep_prob={keep_prob}: "
             f"all outputs are 0 so often that no finite gain preserves the moment of order s={s}."
@@ -110,7 +113,7 @@ def fractional_moment_(
         s: Order of the moment, in (0, 2].
         nonlinearity: ``"linear"``, ``"relu"``, ``"leaky_relu"`` or ``"rrelu"``, which follows the layer.
         a: Slope of ``"leaky_relu"``, 0.01 if None, or lower and upper slope of ``"rrelu"``, (1/8, 1/3) if None.
-        keep_prob: Probability that dropout behind it keeps an output, in (0, 1]; preserved is the moment in training.
+        keep_prob: Probability that dropout behind it keeps an output, in [1e-6, 1]; the moment is that in training.
         mode: ``"fan_in"`` or ``"fan_out"``.
         generator: Source of randomness, read as ``torch.nn.init.normal_`` reads it; None is torch's own.
 
@@ -147,8 +150,8 @@ def fractional_moment_(
 def _unit(nonlinearity: str, a: float | tuple[float, float] | None, keep_prob: float) -> Unit:
     if nonlinearity not in _SLOPES:
         raise ValueError(f"nonlinearity must be one of {', '.join(_SLOPES)}, got {nonlinearity!r}.")
-    if not 0 < keep_prob <= 1:
-        raise ValueError(f"keep_prob must be in (0, 1], got {keep_prob}.")
+    if not _RAREST <= keep_prob <= 1:
+        raise ValueError(f"keep_prob must be in [{_RAREST}, 1], got {keep_prob}.")
     if a is None:
         lower, upper = _SLOPES[nonlinearity]
     elif nonlinearity == "rrelu":
@@ -161,4 +164,6 @@ def _unit(nonlinearity: str, a: float | tuple[float, float] | None, keep_prob: f
         lower = upper = abs(a)  # squares heed no sign
     else:
         raise ValueError(f"a is for 'leaky_relu' and 'rrelu', got a={a!r} for {nonlinearity!r}.")
+    if upper and not _SMALLEST <= upper <= _LARGEST:
+        raise ValueError(f"a must be 0 or of a size from {_SMALLEST} to {_LARGEST}, got {a!r}.")
     return Unit(lower, upper, keep_prob)
