@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 import torch
 from lightning_utilities.core.imports import module_available
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from lightning_tailindex.init import fractional_moment_gain, init_module_
 
@@ -57,7 +59,10 @@ def test_each_layer_of_a_sequential_is_for_what_follows_it() -> None:
     )
 
 
-@pytest.mark.parametrize("end", [[], [nn.LogSoftmax(dim=1)], [nn.Softmax(dim=1)], [nn.Flatten()]])
+@pytest.mark.parametrize(
+    "end",
+    [[], [nn.LogSoftmax(dim=1)], [nn.Softmax(dim=1)], [nn.Softmax2d()], [nn.Softmin(dim=1)], [nn.Flatten()]],
+)
 def test_the_last_layer_is_linear(end: list[nn.Module]) -> None:
     assert variances(nn.Sequential(nn.Linear(3, 7), *end)) == approx([gain2(7, "linear") / 3])
 
@@ -84,6 +89,39 @@ def test_convolutions_with_groups_and_pools_and_norms_between() -> None:
         gain2(3, "linear") / 5,
     ]
     assert variances(net) == approx(expected)
+
+
+PASSED_OVER: list[nn.Module] = [
+    *(nn.BatchNorm1d(8), nn.BatchNorm2d(8), nn.BatchNorm3d(8), nn.SyncBatchNorm(8)),
+    *(nn.LazyBatchNorm1d(), nn.LazyBatchNorm2d(), nn.LazyBatchNorm3d()),
+    *(nn.InstanceNorm1d(8), nn.InstanceNorm2d(8), nn.InstanceNorm3d(8)),
+    *(nn.LazyInstanceNorm1d(), nn.LazyInstanceNorm2d(), nn.LazyInstanceNorm3d()),
+    *(nn.LayerNorm(8), nn.GroupNorm(2, 8), nn.RMSNorm(8), nn.LocalResponseNorm(2), nn.CrossMapLRN2d(2)),
+    *(nn.MaxPool1d(2), nn.MaxPool2d(2), nn.MaxPool3d(2), nn.AvgPool1d(2), nn.AvgPool2d(2), nn.AvgPool3d(2)),
+    *(nn.AdaptiveMaxPool1d(2), nn.AdaptiveMaxPool2d(2), nn.AdaptiveMaxPool3d(2)),
+    *(nn.AdaptiveAvgPool1d(2), nn.AdaptiveAvgPool2d(2), nn.AdaptiveAvgPool3d(2)),
+    *(nn.FractionalMaxPool2d(2, output_size=2), nn.FractionalMaxPool3d(2, output_size=2)),
+    *(nn.ZeroPad1d(1), nn.ZeroPad2d(1), nn.ZeroPad3d(1), nn.ConstantPad1d(1, 2.0), nn.ConstantPad2d(1, 2.0)),
+    *(nn.ConstantPad3d(1, 2.0), nn.ReflectionPad1d(1), nn.ReflectionPad2d(1), nn.ReflectionPad3d(1)),
+    *(nn.ReplicationPad1d(1), nn.ReplicationPad2d(1), nn.ReplicationPad3d(1)),
+    *(nn.CircularPad1d(1), nn.CircularPad2d(1), nn.CircularPad3d(1)),
+    *(nn.Upsample(scale_factor=2), nn.UpsamplingNearest2d(scale_factor=2), nn.UpsamplingBilinear2d(scale_factor=2)),
+    *(nn.PixelShuffle(2), nn.PixelUnshuffle(2), nn.ChannelShuffle(2), nn.Fold(2, 2), nn.Unfold(2)),
+    *(nn.Flatten(), nn.Unflatten(1, (2, 4)), nn.Identity(), nn.AlphaDropout(0.1), nn.FeatureAlphaDropout(0.1)),
+]
+
+
+@pytest.mark.parametrize("between", PASSED_OVER, ids=lambda module: type(module).__name__)
+def test_what_leaves_the_activation_behind_it_is_passed_over(between: nn.Module) -> None:
+    before = variances(nn.Sequential(nn.Linear(3, 8), between, nn.LeakyReLU(0.3), nn.Dropout(0.2)))
+    behind = variances(nn.Sequential(nn.Linear(3, 8), nn.LeakyReLU(0.3), between, nn.Dropout(0.2)), nonlinearity="relu")
+    assert before == behind == approx([gain2(8, "leaky_relu", 0.3, keep_prob=0.8) / 3])
+
+
+@pytest.mark.parametrize("between", [nn.LPPool2d(2, 2), nn.ReLU6(), nn.GELU(), nn.Bilinear(8, 8, 8), nn.RNN(8, 8)])
+def test_what_is_nonlinear_or_has_weights_is_not(between: nn.Module) -> None:
+    with pytest.raises(ValueError, match="what follows 0, got None"):
+        init_module_(nn.Sequential(nn.Linear(3, 8), between, nn.ReLU()), 1.0)
 
 
 def test_sequentials_in_sequentials_are_one_chain() -> None:
@@ -165,16 +203,80 @@ def test_the_seed_reproduces_it() -> None:
     assert not torch.equal(weights(0), weights(1))
 
 
-def test_what_cannot_be_filled_is_named_and_nothing_is_changed() -> None:
-    first = nn.Linear(3, 3)
-    before = first.weight.clone()
-    lazy = nn.Sequential(first, nn.ReLU(), nn.LazyLinear(4))
-    with pytest.raises(ValueError, match="2 is lazy: pass it a batch first"):
-        init_module_(lazy, 1.0)
-    normed = nn.Sequential(first, nn.ReLU(), nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)))
-    with pytest.raises(ValueError, match="2 is parametrized: do that later"):
-        init_module_(normed, 1.0)
-    assert torch.equal(first.weight, before)
+def pruned(layer: nn.Linear, part: str) -> nn.Linear:
+    return cast(nn.Linear, prune.random_unstructured(layer, part, 0.5))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")  # but there are such models
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (lambda layer: nn.LazyLinear(4), "2 is lazy: pass it a batch first"),
+        (nn.utils.parametrizations.weight_norm, "2 is parametrized: do that later"),
+        (lambda layer: pruned(layer, "weight"), "the weight of 2 is made of weight_orig, as by pruning"),
+        (lambda layer: pruned(layer, "bias"), "the bias of 2 is made of bias_orig, as by pruning"),
+        (
+            nn.utils.weight_norm,
+            "the weight of 2 is made of weight_g, weight_v, as by .* weight_norm or .*: do that later",
+        ),
+        (nn.utils.spectral_norm, "the weight of 2 is made of weight_orig, as by .* spectral_norm"),
+    ],
+    ids=["lazy", "parametrized", "pruned weight", "pruned bias", "weight_norm", "spectral_norm"],
+)
+def test_what_cannot_be_filled_is_named_and_nothing_is_changed(
+    kind: Callable[[nn.Linear], nn.Module], message: str
+) -> None:
+    first, last = nn.Linear(3, 3), nn.Linear(3, 3)
+    net = nn.Sequential(first, nn.ReLU(), kind(last))
+    before = {id(part): part.clone() for layer in (first, last) for part in layer.parameters()}
+    with pytest.raises(ValueError, match=message):
+        init_module_(net, 1.0)
+    assert all(torch.equal(part, before[id(part)]) for layer in (first, last) for part in layer.parameters())
+    init_module_(nn.Sequential(first), 1.0)
+    assert not torch.equal(first.weight, before[id(first.weight)])
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors is a no-op$:UserWarning")  # torch's own, here
+@pytest.mark.parametrize(
+    "empty",
+    [
+        *(lambda: nn.Linear(0, 3), lambda: nn.Linear(3, 0), lambda: nn.Linear(0, 0)),
+        *(lambda: nn.Conv2d(0, 3, 1), lambda: nn.ConvTranspose2d(3, 0, 1)),
+    ],
+)
+def test_a_layer_without_elements_is_passed_over_and_named(empty: Callable[[], Any]) -> None:
+    net = nn.Sequential(OrderedDict(full=nn.Linear(4, 3), empty=empty()))
+    if net.empty.bias.numel():
+        nn.init.ones_(net.empty.bias)
+    with pytest.warns(UserWarning, match="zero-element tensors is a no-op: the weight of empty has shape"):
+        init_module_(net, 1.0, generator=torch.Generator().manual_seed(0))
+    plain = torch.empty(3, 4).normal_(generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(net.full.weight, plain * math.sqrt(gain2(3, "linear") / 4))
+    assert not net.full.bias.any()
+    assert not net.empty.bias.any()
+
+
+@pytest.mark.parametrize(
+    ("behind", "message"),
+    [
+        ([nn.Dropout(1.0)], r"for body\.0: keep_prob must be in \[1e-06, 1\], got 0\.0"),
+        ([nn.LeakyReLU(1e160)], r"for body\.0: a must be 0 or of a size from 1e-100 to 1e\+100, got 1e\+160"),
+        ([nn.ReLU(), nn.Dropout(0.9)], r"for body\.0: s must be larger for a width of 2 with 'relu'"),
+    ],
+)
+def test_errors_name_the_layer(behind: list[nn.Module], message: str) -> None:
+    net = nn.ModuleDict({"body": nn.Sequential(nn.Linear(2, 2), *behind)})
+    before = [parameter.clone() for parameter in net.parameters()]
+    with pytest.raises(ValueError, match=message):
+        init_module_(net, 1e-4)
+    assert all(torch.equal(*pair) for pair in zip(before, net.parameters(), strict=True))
+
+
+def test_a_layer_that_is_the_module_has_a_name_too() -> None:
+    with pytest.raises(ValueError, match="the weight of the module is made of weight_orig"):
+        init_module_(pruned(nn.Linear(2, 2), "weight"), 1.0, "relu")
+    with pytest.raises(ValueError, match="the module is lazy"):
+        init_module_(nn.LazyLinear(2), 1.0, "relu")
 
 
 @pytest.mark.parametrize(

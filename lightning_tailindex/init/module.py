@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeGuard, TypeVar
@@ -23,10 +24,32 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _WEIGHTED = (nn.Linear, *_CONVOLUTIONS, *_TRANSPOSED)
 _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.LayerNorm, nn.GroupNorm)
-_POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
-_ADAPTIVE_POOLS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
-_SKIPPED = (nn.Identity, nn.Flatten, nn.Unflatten, *_NORMS, *_POOLS, *_ADAPTIVE_POOLS)
+_NORMS = (
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(nn.LazyBatchNorm1d, nn.LazyBatchNorm2d, nn.LazyBatchNorm3d),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+    *(nn.LazyInstanceNorm1d, nn.LazyInstanceNorm2d, nn.LazyInstanceNorm3d),
+    *(nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm, nn.CrossMapLRN2d),
+    *(nn.AlphaDropout, nn.FeatureAlphaDropout),  # these keep mean and variance, and zero nothing
+)
+_POOLS = (  # not LPPool: it leaves no sign to the activation behind it
+    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
+    *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
+    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+    *(nn.FractionalMaxPool2d, nn.FractionalMaxPool3d),
+)
+_PADS = (
+    *(nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d),  # ZeroPad is one
+    *(nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d),
+    *(nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d),
+    *(nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d),
+)
+_SHAPES = (
+    *(nn.Identity, nn.Flatten, nn.Unflatten, nn.Fold, nn.Unfold),
+    *(nn.Upsample, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle),
+)
+_PASSED_OVER = (*_NORMS, *_POOLS, *_PADS, *_SHAPES)
+_SOFTMAX = (nn.Softmax, nn.Softmax2d, nn.Softmin, nn.LogSoftmax)
 
 
 @dataclass(frozen=True)
@@ -51,8 +74,8 @@ def init_module_(
     Each weight is N(0, gain^2 / fan_in), as :func:`fractional_moment_` fills it, each bias 0. The gain is for what
     follows the layer. In an ``nn.Sequential``, ones within it included, that can be told:
 
-    - ReLU, LeakyReLU, PReLU (at its initial slope) or RReLU: that one. Pooling, normalization, flattening and identity
-      in between are passed over.
+    - ReLU, LeakyReLU, PReLU (at its initial slope) or RReLU: that one. In between, identity, normalization,
+      AlphaDropout, pooling by maximum or mean, padding, upsampling and what only rearranges are passed over.
     - Another layer, softmax, or the end: linear.
     - Dropout on the way to the next layer: it counts, with a keep probability of 1 - p, whether before or behind
       the nonlinearity.
@@ -60,14 +83,15 @@ def init_module_(
     What stands elsewhere, or before a module that is none of these, is as ``nonlinearity``, ``a`` and ``keep_prob``
     say. An activation called in ``forward`` cannot be seen: a Sequential whose result goes through one ends linear.
     Other parameters, of attention with the layers in it, of recurrence, embedding or normalization, stay as they are.
-    Of transposed convolutions fan_in is what one output sees on average: channels times kernel size over stride.
+    Of transposed convolutions fan_in is what one output sees on average: channels times kernel size over stride. A
+    weight without elements is passed over with a warning, as in torch.nn.init.
 
     Args:
         module: The module, such as a LightningModule in its ``__init__`` or ``configure_model``.
         s: Order of the moment, in (0, 2]; 2 is He's initialization.
         nonlinearity: ``"linear"``, ``"relu"``, ``"leaky_relu"`` or ``"rrelu"``, where it cannot be told.
         a: Its slope, or lower and upper slope, as for :func:`fractional_moment_`.
-        keep_prob: Probability that dropout behind it keeps an output, in (0, 1].
+        keep_prob: Probability that dropout behind it keeps an output, in [1e-6, 1].
         generator: Source of randomness, read layer by layer in the order of ``module.modules()``.
 
     Returns:
@@ -75,8 +99,9 @@ def init_module_(
 
     Raises:
         ValueError: If an argument is out of its range; if there is no such layer; if ``nonlinearity`` is None and for
-            some layer it cannot be told; if a weight is lazy or parametrized, so that it cannot be filled. Nothing is
-            changed then.
+            some layer it cannot be told; if a layer's weight or bias is lazy, or not a parameter of its own since it
+            is parametrized, pruned, or normalized by ``weight_norm`` or ``spectral_norm``, so that it cannot be
+            filled. Nothing is changed then.
 
     References:
         Gürbüzbalaban, Hu, arXiv:2005.11878.
@@ -90,7 +115,7 @@ def init_module_(
     named = list(_layers(module))
     if not named:
         raise ValueError(f"init_module_ needs a module with a linear or convolutional layer, got {module}.")
-    untold = [name or "the module" for name, layer in named if told.get(layer) is None]
+    untold = [name for name, layer in named if told.get(layer) is None]
     if untold and nonlinearity is None:
         unknown = ", ".join(untold)
         raise ValueError(
@@ -99,8 +124,13 @@ def init_module_(
     otherwise = _Follower(nonlinearity or "linear", a, keep_prob)
     fractional_moment_gain(1, 2.0, otherwise.nonlinearity, a, keep_prob)  # refused even where no layer needs it
     deviations = [_deviation(name, layer, s, told.get(layer) or otherwise) for name, layer in named]
-    for (_, layer), deviation in zip(named, deviations, strict=True):
-        nn.init.normal_(layer.weight, 0.0, deviation, generator=generator)
+    for (name, layer), deviation in zip(named, deviations, strict=True):
+        if deviation is None:
+            shape = list(layer.weight.shape)
+            message = f"Initializing zero-element tensors is a no-op: the weight of {name} has shape {shape}."
+            warnings.warn(message, stacklevel=2)
+        else:
+            nn.init.normal_(layer.weight, 0.0, deviation, generator=generator)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
     return module
@@ -112,7 +142,7 @@ def _layers(module: nn.Module) -> Iterator[tuple[str, Weighted]]:
     others = {layer for part in attention for layer in part.modules()}
     for name, layer in module.named_modules():
         if isinstance(layer, _WEIGHTED) and layer not in others:
-            yield name, layer
+            yield name or "the module", layer
 
 
 def _told(module: nn.Module) -> Iterator[tuple[nn.Module, _Follower | None]]:
@@ -149,7 +179,7 @@ def _follower(rest: Sequence[nn.Module]) -> _Follower | None:
             keep_prob *= 1 - layer.p
         elif isinstance(layer, _WEIGHTED):
             break
-        elif not isinstance(layer, _SKIPPED):
+        elif not isinstance(layer, _PASSED_OVER):
             activation = _activation(layer)
             if activation is None and found is None:
                 return None
@@ -168,17 +198,35 @@ def _activation(layer: nn.Module) -> _Follower | None:
         return _Follower("leaky_relu", layer.init)
     if isinstance(layer, nn.RReLU):
         return _Follower("rrelu", (layer.lower, layer.upper))
-    if isinstance(layer, (nn.Softmax, nn.LogSoftmax)):
+    if isinstance(layer, _SOFTMAX):
         return _Follower("linear")
     return None
 
 
-def _deviation(name: str, layer: Weighted, s: float, follower: _Follower) -> float:
-    """Standard deviation of a layer's weights."""
+def _check_own(name: str, layer: Weighted) -> None:
+    """Raises an error unless weight and bias are parameters: others are computed anew from those they are made of."""
     if is_lazy(layer.weight):
         raise ValueError(f"init_module_ needs weights that have a shape, and {name} is lazy: pass it a batch first.")
-    if is_parametrized(layer, "weight"):
-        raise ValueError(f"init_module_ needs weights that can be filled, and {name} is parametrized: do that later.")
+    own = [key for key, _ in layer.named_parameters(recurse=False)]
+    for part, value in (("weight", layer.weight), ("bias", layer.bias)):
+        if value is None or part in own:
+            continue
+        if is_parametrized(layer, part):
+            raise ValueError(
+                f"init_module_ needs a {part} that can be filled, and {name} is parametrized: do that later."
+            )
+        sources = ", ".join(key for key in own if key.startswith(part)) or "no parameter"
+        raise ValueError(
+            f"init_module_ needs a {part} that can be filled, and the {part} of {name} is made of {sources}, "
+            "as by pruning, weight_norm or spectral_norm: do that later."
+        )
+
+
+def _deviation(name: str, layer: Weighted, s: float, follower: _Follower) -> float | None:
+    """Standard deviation of a layer's weights; None if there are none."""
+    _check_own(name, layer)
+    if not layer.weight.numel():
+        return None
     if isinstance(layer, nn.Linear):
         width, fan_in = layer.out_features, float(layer.in_features)
     else:
@@ -186,5 +234,8 @@ def _deviation(name: str, layer: Weighted, s: float, follower: _Follower) -> flo
         fan_in = layer.in_channels / layer.groups * math.prod(layer.kernel_size)
         if isinstance(layer, _TRANSPOSED):
             fan_in /= math.prod(layer.stride)
-    gain = fractional_moment_gain(width, s, follower.nonlinearity, follower.a, follower.keep_prob)
+    try:
+        gain = fractional_moment_gain(width, s, follower.nonlinearity, follower.a, follower.keep_prob)
+    except ValueError as error:
+        raise ValueError(f"init_module_ has no gain for {name}: {error}") from None
     return gain / math.sqrt(fan_in)
