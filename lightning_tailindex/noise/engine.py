@@ -14,7 +14,8 @@ from .groups import Grouping, group_names
 from .minibatches import Minibatch
 from .pairs import PairRecorder
 from .recorder import Recorder, flat_gradient
-from .vectorized import Vectorizer, num_together, pays, shapes
+from .stacking import shapes
+from .vectorized import Vectorizer, num_together, pays
 
 __all__ = ["Engine", "collect_gradients"]
 

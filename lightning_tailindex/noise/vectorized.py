@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from .minibatches import Minibatch
 from .random_state import isolated_random_state
 from .recorder import flat_gradient
 from .sharded import is_sharded
+from .stacking import stacked
 
-__all__ = ["CannotVectorizeError", "Vectorizer", "num_together", "pays", "shapes"]
+__all__ = ["CannotVectorizeError", "Vectorizer", "num_together", "pays"]
 
 _MOST_NUMBERS = 1 << 22
 """Gradient coordinates of one call: more would leave the caches, and arithmetic would take all of the time."""
@@ -137,7 +137,7 @@ class Vectorizer:
             The gradients of each parameter, ``[minibatches, ...]``.
         """
         with _telling():
-            tensors, rebuild = _stacked(minibatches)
+            tensors, rebuild = stacked(minibatches)
             loss = self._loss_of(rebuild, is_checked=True)
             found = vmap(grad(loss), in_dims=(None, 0), randomness="different")(self._weights, tensors)
             return self._apart(found, tensors)
@@ -145,7 +145,7 @@ class Vectorizer:
     def total(self, minibatches: Sequence[Minibatch], shares: Sequence[float]) -> dict[str, Tensor]:
         """Computes the sum of the minibatches' gradients, each times its share; takes what :meth:`each` takes."""
         with _telling():
-            tensors, rebuild = _stacked(minibatches)
+            tensors, rebuild = stacked(minibatches)
             loss = self._loss_of(rebuild, is_checked=False)  # here vmap hides it
             weight = next(iter(self._weights.values()))
             factors = torch.tensor(shares, dtype=weight.real.dtype, device=weight.device)
@@ -214,29 +214,3 @@ def _telling() -> Iterator[None]:
         yield
     except Exception as error:
         raise CannotVectorizeError(f"{type(error).__name__}: {error}".splitlines()[0]) from error
-
-
-def shapes(minibatch: Minibatch) -> tuple[object, ...]:
-    """What minibatches have to have in common to be stacked."""
-    leaves, structure = tree_flatten(minibatch.batches)
-    return (str(structure), *((leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else None for leaf in leaves))
-
-
-def _stacked(minibatches: Sequence[Minibatch]) -> tuple[list[Tensor], Callable[[list[Tensor]], Sequence[object]]]:
-    """Stacks the tensors of minibatches, and returns what makes loader batches of one slice of them again."""
-    leaves, structures = zip(*(tree_flatten(minibatch.batches) for minibatch in minibatches), strict=True)
-    if any(structure != structures[0] for structure in structures):
-        raise ValueError("minibatches have different structures")
-    columns = list(zip(*leaves, strict=True))
-    places = [place for place, column in enumerate(columns) if isinstance(column[0], Tensor)]
-    others = {place: column[0] for place, column in enumerate(columns) if place not in places}
-    if any(item != others[place] for place in others for item in columns[place]):
-        raise ValueError("minibatches differ in something that is no tensor")
-    tensors = [torch.stack(columns[place]) for place in places]
-
-    def rebuild(parts: list[Tensor]) -> Sequence[object]:
-        by_place: dict[int, Any] = {**others, **dict(zip(places, parts, strict=True))}
-        batches: Sequence[object] = tree_unflatten([by_place[place] for place in range(len(columns))], structures[0])
-        return batches
-
-    return tensors, rebuild
