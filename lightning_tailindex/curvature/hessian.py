@@ -35,7 +35,8 @@ class Hessian:
     their ``.grad``. Memory: one loss's graph, with that of its gradient, and five vectors as long as the parameters.
 
     Args:
-        parameters: What is differentiated with respect to; leaves that require a gradient and have none.
+        parameters: What is differentiated with respect to; leaves that require a gradient, and whose ``.grad`` is free
+            to use.
         losses: The losses, each with its weight.
     """
 
@@ -87,6 +88,7 @@ def _checked(loss: Any) -> Tensor | None:
 
 
 def _products(loss: Tensor, parameters: Sequence[Tensor], vector: Sequence[Tensor]) -> Sequence[Tensor | None]:
+    _clear(parameters)  # what computes a loss may call backward itself
     # a factor that requires a gradient: every honest gradient then does, too
     one = torch.ones_like(loss, requires_grad=True)
     gradients = torch.autograd.grad(loss, parameters, one, create_graph=True, allow_unused=True)
@@ -102,5 +104,9 @@ def _products(loss: Tensor, parameters: Sequence[Tensor], vector: Sequence[Tenso
             f"the loss cannot be differentiated twice ({error}); an operation that it uses has a first derivative only."
         ) from error
     finally:
-        for parameter in parameters:
-            parameter.grad = None
+        _clear(parameters)
+
+
+def _clear(parameters: Iterable[Tensor]) -> None:
+    for parameter in parameters:
+        parameter.grad = None

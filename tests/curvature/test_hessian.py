@@ -203,3 +203,17 @@ def test_passes_of_a_restored_module_are_the_same() -> None:
     assert outputs == [2 + 2 + 1 + 1] * 3
     assert module().item() > outputs[0]  # the control: without it they are not
     assert re.match("average|count", next(name for name, _ in module.named_buffers()))
+
+
+@pytest.mark.parametrize("inner", [lambda loss: None, Tensor.backward], ids=["the control", "backward"])
+def test_what_a_loss_leaves_in_the_gradients_is_in_no_product(x: Tensor, inner: Callable[[Tensor], None]) -> None:
+    module = net()
+    names = [name for name, _ in module.named_parameters()]
+
+    def loss() -> Tensor:
+        inner(square(module(x + 1)))
+        return square(module(x))
+
+    hessian = Hessian(module.parameters(), [(1.0, loss), (2.0, loss)])
+    torch.testing.assert_close(columns(hessian), 3 * dense(module, square, x, names))
+    assert all(parameter.grad is None for parameter in module.parameters())
