@@ -15,6 +15,7 @@ from .minibatches import Minibatch
 from .pairs import PairRecorder
 from .recorder import Recorder, flat_gradient
 from .stacking import shapes
+from .touched import FoundGradients
 from .vectorized import Vectorizer, num_together, pays
 
 __all__ = ["Engine", "collect_gradients"]
@@ -35,27 +36,28 @@ def _unscaled(gradient: Tensor, scale: float) -> Tensor:
     return flat if scale == 1 else flat.to(torch.promote_types(flat.dtype, torch.float32)) / scale
 
 
-def _backward(minibatch: Minibatch, loss_fn: Loss, factor: float) -> bool:
-    """Adds a minibatch's gradient, averaged over its loader batches as accumulation does, times a factor to ``.grad``.
+def _backward(loss: Any, factor: float) -> bool:
+    """Adds a loss's gradient times a factor to ``.grad``; False where there is no loss.
 
     ``backward`` on the shadow's own leaves, and not ``autograd.grad``, because reentrant activation checkpointing
-    works with nothing else. False where no batch had a loss.
+    works with nothing else.
     """
-    losses = 0
-    for batch in minibatch.batches:
-        loss = loss_fn(batch)
-        if loss is not None:
-            if not (isinstance(loss, Tensor) and loss.requires_grad):
-                what = "it has none" if isinstance(loss, Tensor) else f"got {type(loss).__name__}"
-                raise ValueError(f"the loss to measure must be a tensor with a gradient, {what}.")
-            # scaling what is propagated back, and not the loss, which itself could overflow
-            torch.autograd.backward(loss, torch.full_like(loss, factor / len(minibatch.batches)))
-            losses += 1
-    return losses > 0
+    if loss is None:
+        return False
+    if not (isinstance(loss, Tensor) and loss.requires_grad):
+        what = "it has none" if isinstance(loss, Tensor) else f"got {type(loss).__name__}"
+        raise ValueError(f"the loss to measure must be a tensor with a gradient, {what}.")
+    # scaling what is propagated back, and not the loss, which itself could overflow
+    torch.autograd.backward(loss, torch.full_like(loss, factor))
+    return True
 
 
 class _Loop:
-    """One backward pass after the other, minibatch by minibatch."""
+    """One backward pass after the other, minibatch by minibatch.
+
+    The loss may call ``backward`` or ``zero_grad`` itself, as adversarial training does. Gradients are then training's,
+    which zeroes them between the first loss that a step accumulates and that loss's backward pass, and no more.
+    """
 
     def __init__(self, module: nn.Module, measured: Mapping[str, nn.Parameter], loss_fn: Loss, scale: float) -> None:
         self._module, self._measured, self._loss_fn, self._scale = module, measured, loss_fn, scale
@@ -67,12 +69,34 @@ class _Loop:
         for parameter in (*self._module.parameters(), *self._measured.values()):
             parameter.grad = None
         if self._can_lend and not minibatch.is_draw:
-            recorder.lend()
-            if _backward(minibatch, self._loss_fn, self._scale * recorder.share(minibatch)):
-                recorder.take_back(minibatch)
-        elif _backward(minibatch, self._loss_fn, self._scale):
+            self._add(minibatch, recorder)
+        elif self._accumulate(minibatch):
             reached = {name: p.grad for name, p in self._measured.items() if p.grad is not None}
             recorder.record(minibatch, {name: _unscaled(gradient, self._scale) for name, gradient in reached.items()})
+
+    def _add(self, minibatch: Minibatch, recorder: Recorder) -> None:
+        """Adds the gradient to the recorder's sum, which no loss gets to see: it might add to it, or throw it away."""
+        factor, losses = self._scale * recorder.share(minibatch) / len(minibatch.batches), 0
+        for batch in minibatch.batches:
+            loss = self._loss_fn(batch)
+            with recorder.lent():
+                losses += _backward(loss, factor)
+        if losses:
+            recorder.count_rest([minibatch])
+
+    def _accumulate(self, minibatch: Minibatch) -> bool:
+        """Leaves the gradient in ``.grad``, averaged over loader batches; False where no batch had a loss."""
+        losses, parameters = 0, self._measured.values()
+        for i, batch in enumerate(minibatch.batches):
+            found = FoundGradients(parameters if i else ())
+            loss = self._loss_fn(batch)
+            if i == 0:
+                for parameter in parameters:
+                    parameter.grad = None
+            elif found.are_changed():
+                self._can_lend = False  # a minibatch's gradient is no sum of its losses', and is formed by itself
+            losses += _backward(loss, self._scale / len(minibatch.batches))
+        return losses > 0
 
 
 def _vectorize(minibatches: Iterable[Minibatch], recorder: Recorder, vectorizer: Vectorizer, together: int) -> None:

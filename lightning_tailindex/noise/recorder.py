@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -106,21 +107,25 @@ class Recorder:
     def record_total(self, minibatches: Sequence[Minibatch], total: Mapping[str, Tensor]) -> None:
         """Takes the sum of other minibatches' gradients, each times its share and the loss scale, and keeps it."""
         for name, gradient in total.items():
-            rest = self._rest[name]
-            self._rest[name] = gradient if rest is None else rest.add_(gradient)
-        self._rest_shares += sum(map(self.share, minibatches))
-        self._count(minibatches)
+            rest, own = self._rest[name], flat_gradient(gradient)
+            self._rest[name] = own if rest is None else flat_gradient(rest).add_(own)  # a sum that was lent has a shape
+        self.count_rest(minibatches)
 
-    def lend(self) -> None:
-        """Lets automatic differentiation add to the sum of the minibatches that are no draws."""
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Lets automatic differentiation add to the sum of the minibatches that are no draws; only to be added to."""
         for name, parameter in self._parameters.items():
             parameter.grad = self._rest[name]
+        try:
+            yield
+        finally:
+            for name, parameter in self._parameters.items():
+                self._rest[name], parameter.grad = parameter.grad, None
 
-    def take_back(self, minibatch: Minibatch) -> None:
-        """Takes the sum back, to which a minibatch's gradient times its share has been added."""
-        self._rest = {name: parameter.grad for name, parameter in self._parameters.items()}
-        self._rest_shares += self.share(minibatch)
-        self._count([minibatch])
+    def count_rest(self, minibatches: Sequence[Minibatch]) -> None:
+        """Counts minibatches whose gradients, each times its share, have been added to that sum."""
+        self._rest_shares += sum(map(self.share, minibatches))
+        self._count(minibatches)
 
     def _count(self, minibatches: Sequence[Minibatch]) -> None:
         for minibatch in minibatches:

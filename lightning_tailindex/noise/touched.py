@@ -1,8 +1,8 @@
-"""What a measurement has changed of training in spite of everything: it is told, not found out months later."""
+"""What somebody has written to: of training, in spite of everything, which is told, and of gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from .groups import listed
 
-__all__ = ["told_if_touched"]
+__all__ = ["FoundGradients", "told_if_touched"]
 
 
 def _version(tensor: Tensor | None) -> int:
@@ -18,6 +18,21 @@ def _version(tensor: Tensor | None) -> int:
     if tensor is None or isinstance(tensor, (UninitializedBuffer, UninitializedParameter)) or tensor.is_inference():
         return -1
     return int(tensor._version)
+
+
+class FoundGradients:
+    """Remembers the gradients of parameters, without a copy and without a look at their numbers.
+
+    Args:
+        parameters: The parameters.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        self._found = [(parameter, parameter.grad, _version(parameter.grad)) for parameter in parameters]
+
+    def are_changed(self) -> bool:
+        """Whether one has been written to, put elsewhere or taken away since, as ``backward`` and ``zero_grad`` do."""
+        return any(p.grad is not gradient or _version(gradient) != before for p, gradient, before in self._found)
 
 
 def _versions(module: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -19,6 +19,7 @@ from .random_state import isolated_random_state
 from .recorder import flat_gradient
 from .sharded import is_sharded
 from .stacking import stacked
+from .touched import FoundGradients
 
 __all__ = ["CannotVectorizeError", "Vectorizer", "num_together", "pays"]
 
@@ -97,14 +98,15 @@ class Vectorizer:
         That are random numbers of Python and NumPy, the number of the batch and what the module counts itself: the loss
         is then another one when it is computed again. Random numbers of torch are drawn anew for each minibatch.
         Refused as well is a loss that reaches parameters by another way than their names: there they are not replaced.
-        And one that waits for other processes, which would wait for other calls than this one makes.
+        And one that waits for other processes, which would wait for other calls than this one makes. And one that
+        writes to the gradients that a step accumulates, which here are nowhere to be found.
 
         Args:
             minibatch: A minibatch, of which the gradient is computed twice.
 
         Raises:
             CannotVectorizeError: If the two differ, Python's or NumPy's random numbers are drawn, parameters are
-                reached that were replaced, or other processes are waited for.
+                reached that were replaced, gradients are written to, or other processes are waited for.
         """
         with _telling(), _alone_in_the_world():
             first, second = self._alone(minibatch), self._alone(minibatch)
@@ -117,7 +119,8 @@ class Vectorizer:
         weights = {name: weight.detach().requires_grad_() for name, weight in self._weights.items()}
         with isolated_random_state(0, self._measured[0].device):
             before = _other_random_state()
-            loss = torch.stack([functional_call(self._loss, weights, (b,)) for b in minibatch.batches]).mean()
+            with _accumulated((*weights.values(), *self._measured), len(minibatch.batches)):
+                loss = torch.stack([functional_call(self._loss, weights, (b,)) for b in minibatch.batches]).mean()
             if _other_random_state() != before:
                 raise ValueError("random numbers of Python or NumPy would be the same for many minibatches")
             found = torch.autograd.grad(loss, (*weights.values(), *self._measured), allow_unused=True)
@@ -205,6 +208,21 @@ class _Lonely(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _alone_in_the_world() -> AbstractContextManager[object]:
     known = torch.distributed.is_available() and torch.distributed.is_initialized()
     return _Lonely() if known and torch.distributed.get_world_size() > 1 else nullcontext()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _accumulated(leaves: Sequence[Tensor], num_batches: int) -> Iterator[None]:
+    """Refuses a loss that writes to gradients where a step accumulates them; elsewhere training takes no notice."""
+    for leaf in leaves:
+        leaf.grad = torch.zeros_like(leaf) if num_batches > 1 else None
+    found = FoundGradients(leaves)
+    try:
+        yield
+        if num_batches > 1 and found.are_changed():
+            raise ValueError("the loss writes to the gradients that a step accumulates")
+    finally:
+        for leaf in leaves:
+            leaf.grad = None
 
 
 @contextmanager
