@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 if something was reported, 1 if nothing could be read or written. Bad arguments end the program with 2.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.csv and os.path.realpath(options.csv) == os.path.realpath(options.output):
+        parser.error(f"--csv and --output must be two files, got {options.csv} and {options.output}")
     runs, problems = read_runs(options.runs, shown)
     for problem in problems:
         _tell(problem)

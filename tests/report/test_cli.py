@@ -105,6 +105,21 @@ def test_bad_arguments_end_with_2(arguments: list[str], capsys: pytest.CaptureFi
     assert "usage: lightning-tailindex" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("table", ["report.html", "below/../report.html", "other.html"])
+def test_a_table_in_the_place_of_the_page_ends_with_2(
+    table: str, sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("below").mkdir()
+    Path("report.html").write_text("an earlier page")
+    Path("other.html").symlink_to("report.html")
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(sweep[0] / "narrow"), "--csv", table])
+    assert ended.value.code == 2
+    assert f"--csv and --output must be two files, got {table} and report.html\n" in capsys.readouterr().err
+    assert Path("report.html").read_text() == "an earlier page"
+
+
 def test_letters_that_are_no_unicode(sweep: Sweep, tmp_path: Path) -> None:
     run, output, table = tmp_path / "run", tmp_path / "report.html", tmp_path / "numbers.csv"
     shutil.copytree(sweep[0] / "narrow", run)
