@@ -17,6 +17,8 @@ from tensorboard.plugins.text import metadata as text_metadata
 
 from lightning_tailindex.records import Histogram
 
+from .names import LAWS, meaning
+
 __all__ = ["Events", "read_events"]
 
 _FRAME = 16  # bytes of a record in a file beside its content: its length and two checksums
@@ -27,11 +29,15 @@ _TEXT_SUFFIX = "/text_summary"  # which SummaryWriter.add_text puts behind a tag
 class Events:
     """What was logged, by tag and step; what was logged last counts, as after a resumption.
 
+    A run that went back to an earlier checkpoint logs a report at a step before that of its last one. The reports of
+    later steps are then of a branch that was abandoned, and are dropped; what others have logged is kept.
+
     Attributes:
         scalars: Numbers.
         histograms: Histograms.
         texts: Texts.
         hparams: Hyperparameters by name.
+        dropped: Steps whose reports were dropped, each with the step that the run was measured at again.
         count: Events read.
         problem: What is wrong with the file, in words; empty where nothing is.
     """
@@ -40,6 +46,7 @@ class Events:
     histograms: dict[str, dict[int, Histogram]] = field(default_factory=dict)
     texts: dict[str, dict[int, str]] = field(default_factory=dict)
     hparams: dict[str, str | float | bool] = field(default_factory=dict)
+    dropped: dict[int, int] = field(default_factory=dict)
     count: int = 0
     problem: str = ""
 
@@ -87,12 +94,33 @@ def _take(value: Any, step: int, into: Events) -> None:
     if plugin.plugin_name == hparams_metadata.PLUGIN_NAME:
         into.hparams.update(_hparams(plugin.content))
     elif kind == "simple_value":
+        if _is_earlier(value.tag, step, into):
+            _drop_after(step, into)
         into.scalars.setdefault(value.tag, {})[step] = value.simple_value
     elif kind == "histo" and _is_usable(value.histo):
         into.histograms.setdefault(value.tag, {})[step] = _histogram(value.histo)
     elif plugin.plugin_name == text_metadata.PLUGIN_NAME and value.tensor.string_val:
         text = value.tensor.string_val[0].decode("utf-8", errors="replace")
         into.texts.setdefault(value.tag.removesuffix(_TEXT_SUFFIX), {})[step] = text
+
+
+def _is_earlier(tag: str, step: int, into: Events) -> bool:
+    """Whether a report was logged at a later step already, told by a number that it alone logs, and once.
+
+    Its other numbers may be logged by others: those that runs are compared by are, with hyperparameters, at step 0.
+    """
+    meant = meaning(tag)
+    is_of_report = meant is not None and meant.record == "report"
+    # steps ascend, for those after an earlier one are dropped
+    return is_of_report and step < next(reversed(into.scalars.get(tag, {})), step)
+
+
+def _drop_after(step: int, into: Events) -> None:
+    kinds: tuple[dict[str, dict[int, Any]], ...] = (into.scalars, into.histograms, into.texts)
+    for values in (values for kind in kinds for tag, values in kind.items() if tag == LAWS or meaning(tag)):
+        for later in [each for each in values if each > step]:
+            into.dropped[later] = step
+            del values[later]
 
 
 def _is_usable(histo: HistogramProto) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from lightning_tailindex.loggers import histograms, laws, scalars
@@ -88,6 +88,7 @@ def _found(tag: str) -> Iterator[Meaning]:
             yield Meaning(record, field, parts["group"], parts.get("estimator") or "", int(parts.get("size") or 1))
 
 
+@lru_cache(maxsize=2**14)  # a file has the same tags at every step
 def meaning(tag: str) -> Meaning | None:
     """Finds what a tag is of.
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import fields, replace
 from typing import Any
 
 from lightning_tailindex.loggers.noise import HEADLINE, NoisePresentation
 from lightning_tailindex.loggers.sink import LINE_BREAK
 from lightning_tailindex.records import AggregatedTailIndex, Histogram, Measurement, Report
+from lightning_tailindex.records.notes import joined
 
 from .events import Events
 from .names import LAWS, Meaning, meaning
@@ -128,7 +130,8 @@ def rebuilt(events: Events) -> tuple[list[Report], str]:
         events: What the run's files hold.
 
     Returns:
-        The reports by step, and which steps were left out because they are incomplete, in words.
+        The reports by step, and which steps were left out because they are incomplete or of an abandoned branch, in
+        words.
     """
     steps = _by_step(events)
     wholes = [meant.group for found in steps.values() for meant in found if meant.record == "report"]
@@ -140,4 +143,14 @@ def rebuilt(events: Events) -> tuple[list[Report], str]:
     found = {step: _report(step, steps[step], whole, _laws(events, step), estimator) for step in sorted(steps)}
     left_out = [str(step) for step, report in found.items() if report is None]
     problem = f"no tail index of the whole model at step {', '.join(left_out)}, left out" if left_out else ""
-    return [report for report in found.values() if report is not None], problem
+    return [report for report in found.values() if report is not None], joined(problem, _abandoned(events, found))
+
+
+def _abandoned(events: Events, held: Collection[int]) -> str:
+    """Says which reports are of a branch that the run went back from, unless it came to their steps again."""
+    left_out = {step: again for step, again in events.dropped.items() if step not in held}
+    if not left_out:
+        return ""
+    steps = ", ".join(map(str, sorted(left_out)))
+    again = min(left_out.values())
+    return f"the run went back to step {again} or earlier: the reports of step {steps}, measured before, were left out"

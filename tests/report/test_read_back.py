@@ -12,7 +12,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from lightning_tailindex import NamedEstimator
-from lightning_tailindex.loggers import histograms, scalars
+from lightning_tailindex.loggers import histograms, laws, scalars
 from lightning_tailindex.records import Histogram, Measurement, Report
 from lightning_tailindex.report import read_runs
 from lightning_tailindex.report.compare import varied
@@ -122,6 +122,65 @@ def test_a_resumed_run_has_its_files_read_in_order(tmp_path: Path) -> None:
     alphas = [report.whole_model.alpha for report in run.reports]
     assert alphas == pytest.approx([report.whole_model.alpha for report in second])
     assert alphas != pytest.approx([report.whole_model.alpha for report in first])
+
+
+def log(folder: Path, file: str, *reports: Report) -> None:
+    """Logs reports as the monitor does, and its text of the setup at step 0, which every start writes again."""
+    with SummaryWriter(str(folder), filename_suffix=f".{file}") as writer:
+        writer.add_text("tail_index_setup", f"of {file}", 0)
+        for report in reports:
+            for tag, value in scalars(report).items():
+                writer.add_scalar(tag, value, report.step)
+            for tag, histogram in histograms(report).items():
+                numbers = (histogram.total, histogram.total_squares, histogram.edges[1:], histogram.counts)
+                low, high, count = histogram.edges[0], histogram.edges[-1], sum(histogram.counts)
+                writer.add_histogram_raw(tag, low, high, count, *numbers, report.step)
+            for tag, table in laws(report).items():
+                writer.add_text(tag, table.markdown, report.step)
+    (written,) = folder.glob(f"*.{file}")
+    written.rename(folder / f"events.out.tfevents.{file}")
+
+
+def at(step: int, alpha: float) -> Report:
+    report = training()[0]
+    measurements = [dataclasses.replace(m, alpha=alpha, law=f"law of {alpha}") for m in report.measurements]
+    return dataclasses.replace(report, step=step, measurements=tuple(measurements))
+
+
+@pytest.mark.parametrize(
+    ("branches", "kept", "left_out"),
+    [
+        ([[0, 20, 40], [40, 60]], {0: 0, 20: 0, 40: 1, 60: 1}, ""),
+        ([[0, 20], [0, 20]], {0: 1, 20: 1}, ""),
+        ([[0, 20, 40], [20, 40, 60]], {0: 0, 20: 1, 40: 1, 60: 1}, ""),
+        ([[0, 20, 40, 60], [20]], {0: 0, 20: 1}, "20 or earlier: the reports of step 40, 60"),
+        ([[0, 30, 60], [40]], {0: 0, 30: 0, 40: 1}, "40 or earlier: the reports of step 60"),
+        ([[0, 20, 40, 60], [40], [20]], {0: 0, 20: 2}, "20 or earlier: the reports of step 40, 60"),
+    ],
+)
+def test_a_run_that_went_back_is_reported_without_its_abandoned_branch(
+    branches: list[list[int]], kept: dict[int, int], left_out: str, tmp_path: Path
+) -> None:
+    for branch, steps in enumerate(branches):
+        log(tmp_path, str(branch), *(at(step, 1 + branch / 4) for step in steps))
+    (run,), problems = read_runs([tmp_path])
+    assert {report.step: 4 * (report.whole_model.alpha - 1) for report in run.reports} == pytest.approx(kept)
+    assert [report.whole_model.law for report in run.reports] == [f"law of {1 + each / 4}" for each in kept.values()]
+    sentence = f"{tmp_path}: the run went back to step {left_out}, measured before, were left out"
+    assert problems == ([sentence] if left_out else [])
+    assert run.texts["tail_index_setup"] == f"of {len(branches) - 1}"
+
+
+def test_other_tags_than_the_reports_own_tell_of_no_way_back(tmp_path: Path) -> None:
+    log(tmp_path, "0", at(0, 1.0), at(20, 1.5))
+    others = ("iterate_tail_index/whole_model", "iterate_tail_index_detail/cost_seconds/whole_model", "loss")
+    with SummaryWriter(str(tmp_path), filename_suffix=".1") as writer:
+        for tag in (*others, "tail_index/whole_model"):  # the last is what log_hyperparams(params, metrics) writes
+            writer.add_scalar(tag, 1.0, 10)
+            writer.add_scalar(tag, 1.0, 0)
+    (run,), problems = read_runs([tmp_path])
+    assert [report.step for report in run.reports] == [0, 10, 20]
+    assert problems == []
 
 
 def test_runs_that_were_measured_in_other_ways_differ(tmp_path: Path) -> None:
