@@ -30,7 +30,7 @@ def stability_limit(trainer: Trainer) -> tuple[float, str]:
 
     Returns:
         The limit, and a note: NaN for optimizers that rescale gradients, whose limit is not of the loss's own Hessian,
-        and for a dampening above 1 or a group without a step size, for which there is none.
+        for those that maximize, and for a dampening above 1 or a group without a step size, for which there is none.
 
     References:
         Cohen, Kaur, Li, Kolter, Talwalkar (2021). Gradient Descent on Neural Networks Typically Occurs at the Edge of
@@ -40,7 +40,11 @@ def stability_limit(trainer: Trainer) -> tuple[float, str]:
     if others:
         name = ", ".join(dict.fromkeys(others))
         return math.nan, f"there is no limit of stability for the step size of {name}, which rescales gradients"
-    limits = [_limit(group) for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    if any(group.get("maximize", False) for group in groups):
+        why = "it ascends, and the limit is one of descent"
+        return math.nan, f"there is no limit of stability for an SGD that maximizes: {why}"
+    limits = [_limit(group) for group in groups]
     if any(map(math.isnan, limits)):
         return math.nan, "there is no limit of stability for an SGD that dampens by more than 1 or has no step size"
     return min(limits, default=math.nan), ""

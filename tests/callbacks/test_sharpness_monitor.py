@@ -142,20 +142,22 @@ class Still(Quadratic):
 
 
 @pytest.mark.parametrize(
-    ("module", "limit"),
+    ("module", "limit", "words"),
     [
-        (Quadratic(lr=0.1, momentum=0.9, dampening=1.0), math.inf),
-        (Quadratic(lr=0.01, momentum=0.9, dampening=1.5), math.nan),
-        (Still(), 2.0),
+        (Quadratic(lr=0.1, momentum=0.9, dampening=1.0), math.inf, ""),
+        (Quadratic(lr=0.01, momentum=0.9, dampening=1.5), math.nan, "for an SGD that dampens by more than 1"),
+        (Quadratic(lr=0.01, maximize=True), math.nan, "for an SGD that maximizes: it ascends"),
+        (Still(), 2.0, ""),
     ],
 )
-def test_unusual_gradient_descent_is_measured(module: Quadratic, limit: float) -> None:
+def test_unusual_gradient_descent_is_measured(module: Quadratic, limit: float, words: str) -> None:
     monitor = watch(every_n_steps=100)
     fit(module, monitor)
     (report,) = monitor.reports
     assert report.eigenvalues[0] == pytest.approx(EIGENVALUES[0])
     assert report.stability_limit == pytest.approx(limit, nan_ok=True)
-    assert ("dampens by more than 1" in report.note) is math.isnan(limit)
+    assert ("there is no limit of stability" in report.note) is math.isnan(limit)
+    assert words in report.note
 
 
 def test_other_optimizers_have_no_limit() -> None:
