@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -172,8 +173,24 @@ def steps_after_batch(trainer: Trainer) -> int:
 def last_step(trainer: Trainer, module: LightningModule) -> float:
     """Returns the step at which training will end; infinity where nobody knows, as for streams."""
     is_known = module.automatic_optimization and math.isfinite(trainer.num_training_batches)
-    end = trainer.estimated_stepping_batches if is_known else math.inf
+    end = min(trainer.estimated_stepping_batches, _steps_of_schedule(trainer)) if is_known else math.inf
     return end if end > 0 else math.inf
+
+
+def _steps_of_schedule(trainer: Trainer) -> float:
+    """The optimizer steps of all epochs where accumulation changes between them; infinity where it does not.
+
+    Lightning's own estimate knows the accumulation of the present epoch alone, 1 before the first of them.
+    """
+    every: list[Any] = list(trainer.callbacks)  # type: ignore[attr-defined]
+    schedules: list[dict[int, int]] = [c.scheduling for c in every if is_a(c, "GradientAccumulationScheduler")]
+    epochs, batches = trainer.max_epochs or -1, trainer.num_training_batches
+    if not schedules or epochs < 0:
+        return math.inf
+    schedule = schedules[-1]  # which overwrites what the others set
+    starts = sorted(epoch for epoch in schedule if epoch < epochs)
+    spans = pairwise((*starts, epochs))
+    return sum((after - epoch) * math.ceil(batches / schedule[epoch]) for epoch, after in spans)
 
 
 def is_stepping(trainer: Trainer) -> bool:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, GradientAccumulationScheduler, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
@@ -143,6 +143,25 @@ def test_the_start_says_what_it_will_do_and_cost(data: DataLoader[Any], caplog: 
     assert "every 10 optimizer steps (at most 4 measurements from step 0 to the end at step 40)" in line
     assert "16 draws and a full gradient over 30 minibatches" in line
     assert "30 extra minibatch passes each time, 3 per training minibatch" in line
+
+
+@pytest.mark.parametrize(
+    ("change", "options"),
+    [
+        ({0: 4, 2: 1}, {"max_epochs": 4}),
+        ({0: 1, 2: 3}, {"max_epochs": 4}),
+        ({1: 8, 9: 2}, {"max_epochs": 2}),
+        ({0: 4, 2: 1}, {"max_epochs": 4, "max_steps": 50}),
+        ({0: 4, 1: 1}, {"max_epochs": -1, "max_steps": 50}),
+        ({0: 4, 1: 1}, {"max_epochs": 2, "limit_train_batches": 7}),
+    ],
+)
+def test_a_run_whose_accumulation_changes_ends_at_the_step_that_was_said(
+    change: dict[int, int], options: dict[str, int], data: DataLoader[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        trainer = fit(TwoLayers(), data, small(), GradientAccumulationScheduler(change), **options)
+    assert f"from step 0 to the end at step {trainer.global_step})" in caplog.text
 
 
 def test_reports_hold_each_group_and_the_whole_model_last(data: DataLoader[Any]) -> None:
