@@ -43,10 +43,11 @@ class WeightSpectrumMonitor(Monitor[SpectrumReport]):
     same; of weights sharded by FSDP2 one matrix at a time is gathered. On one CPU core a matrix of 3072 × 768 takes
     0.4 s, one of 50257 × 768 takes 4 s.
 
-    A parametrized weight, such as that of ``weight_norm``, is measured as the layer computes with it in evaluation. A
-    kernel of a convolution with groups is the matrix of all their rows, [out, in / groups × positions]. Of transposed
-    convolutions a row is an output too. Of lazy modules what has a shape is measured, and the reports say what has
-    none. Where the processes' weights differ, each measures its own, and the reports say so.
+    A parametrized weight, such as that of ``weight_norm``, is measured as the layer computes with it in evaluation, and
+    so are a pruned one and one of the older hooks ``torch.nn.utils.weight_norm`` and ``spectral_norm``. A kernel of a
+    convolution with groups is the matrix of all their rows, [out, in / groups × positions]. Of transposed convolutions
+    a row is an output too. Of lazy modules what has a shape is measured, and the reports say what has none. Where the
+    processes' weights differ, each measures its own, and the reports say so.
 
     Args:
         every_n_steps: Optimizer steps between measurements, at least 1.

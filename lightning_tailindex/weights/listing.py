@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parameter import is_lazy
-from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
 from lightning_tailindex.noise.groups import listed
-from lightning_tailindex.noise.random_state import isolated_random_state
 from lightning_tailindex.noise.sharded import is_sharded
 
+from .computed import computed_weights
 from .lazy import lazy_parameters, shaped_parameters
 
 __all__ = ["WeightMatrix", "weight_matrices"]
-
-_Computed: TypeAlias = tuple[str, dict[str, nn.Parameter], ParametrizationList | None, Tensor | None]
-"""A weight that a layer does not have as a parameter: its name, sources, what computes it of them, and its mask."""
 
 
 @dataclass(frozen=True)
@@ -33,23 +26,21 @@ class WeightMatrix:
 
     Attributes:
         name: Its name in the module.
-        sources: The parameters that it is made of: itself, or those that a parametrization computes it from.
-        parametrization: What computes it; None where it is a parameter.
+        sources: The parameters that it is made of: itself, or those that the layer computes it of.
+        computing: What computes it of their numbers; None where it is a parameter.
         is_layers: Whether it is the weight of a linear layer or a convolution, whatever the shape of its sources.
         groups: Groups of a transposed convolution; None of everything else.
-        mask: What the parameter is multiplied with, by ``torch.nn.utils.prune``; None of what is not pruned.
     """
 
     name: str
     sources: Mapping[str, nn.Parameter]
-    parametrization: ParametrizationList | None = None
+    computing: Callable[[Mapping[str, Tensor]], Tensor] | None = None
     is_layers: bool = False
     groups: int | None = None
-    mask: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Its shape, a row being an output; of a parametrized one that of its largest source."""
+        """Its shape, a row being an output; of a computed one that of its largest source."""
         largest = max(self.sources.values(), key=torch.Tensor.numel)
         return tuple(_by_outputs(torch.empty(largest.shape, device="meta"), self.groups).shape)
 
@@ -66,30 +57,23 @@ class WeightMatrix:
     def compute(self, sources: Mapping[str, Tensor]) -> Tensor:
         """Makes it of its sources, as it is in evaluation, and leaves the module as it is.
 
-        Spectral normalization changes its buffers whenever it computes a weight in training: a copy of it is asked.
-
         Args:
             sources: What :meth:`gather` returned.
 
         Returns:
             The weight, a row being an output.
         """
-        if self.parametrization is None:
-            (weight,) = sources.values()
-            return _by_outputs(weight if self.mask is None else weight * self.mask, self.groups)
-        own = {id(each): each for each in self.parametrization.parameters()}  # are not copied
-        copied = copy.deepcopy(self.parametrization, own).eval()
-        with torch.no_grad(), isolated_random_state(0, next(iter(sources.values())).device):
-            return _by_outputs(functional_call(copied, dict(sources), ()), self.groups)
+        (first, *_) = sources.values()
+        return _by_outputs(first if self.computing is None else self.computing(sources), self.groups)
 
 
 def weight_matrices(module: nn.Module, patterns: Iterable[re.Pattern[str]] = ()) -> dict[str, WeightMatrix]:
     """Lists the trainable weights that are matrices: of two dimensions, or kernels of convolutions.
 
     Other parameters of more dimensions, such as embeddings of positions, are no matrices. The packed projection of an
-    attention, ``in_proj_weight``, is one matrix ``[3 embed, embed]``. A parametrized weight is one matrix, the one that
-    the layer computes with, whatever it is made of; it is trainable, and chosen, if one of its originals is. So is a
-    pruned one, with zeros where its mask has them.
+    attention, ``in_proj_weight``, is one matrix ``[3 embed, embed]``. A weight that is parametrized, or normalized by
+    the older hooks of ``torch.nn.utils``, is one matrix, the one that the layer computes with, whatever it is made of;
+    it is trainable, and chosen, if one of its originals is. So is a pruned one, with zeros where its mask has them.
 
     Args:
         module: The module.
@@ -117,31 +101,16 @@ def weight_matrices(module: nn.Module, patterns: Iterable[re.Pattern[str]] = ())
 
 
 def _of_layers(module: nn.Module) -> Iterator[WeightMatrix]:
-    """Weights of which more is known than a parameter tells: kernels, and what is parametrized."""
+    """Weights of which more is known than a parameter tells: kernels, and what is computed."""
     for path, part in module.named_modules():
         prefix = f"{path}." if path else ""
         groups = part.groups if isinstance(part, _ConvTransposeNd) else None
         own = dict(part.named_parameters(recurse=False)).get("weight")
         if isinstance(part, _ConvNd) and own is not None:
             yield WeightMatrix(f"{prefix}weight", {"weight": own}, None, True, groups)
-        for name, sources, computing, mask in (*_pruned(part), *_parametrized(part)):
-            is_layers = name == "weight" and isinstance(part, (_ConvNd, nn.Linear))
-            yield WeightMatrix(prefix + name, sources, computing, is_layers, groups if is_layers else None, mask)
-
-
-def _pruned(part: nn.Module) -> Iterator[_Computed]:
-    parameters = dict(part.named_parameters(recurse=False))
-    for buffer, mask in part.named_buffers(recurse=False):
-        name = buffer.removesuffix("_mask")
-        if name != buffer and f"{name}_orig" in parameters:
-            yield name, {"weight": parameters[f"{name}_orig"]}, None, mask
-
-
-def _parametrized(part: nn.Module) -> Iterator[_Computed]:
-    every: Any = part.parametrizations if is_parametrized(part) else {}
-    for name, computing in every.items():
-        assert isinstance(computing, ParametrizationList)
-        yield name, dict(computing.named_parameters(recurse=False)), computing, None
+        for each in computed_weights(part):
+            is_layers = each.name == "weight" and isinstance(part, (_ConvNd, nn.Linear))
+            yield WeightMatrix(prefix + each.name, each.sources, each.compute, is_layers, groups if is_layers else None)
 
 
 def _by_outputs(weight: Tensor, groups: int | None) -> Tensor:

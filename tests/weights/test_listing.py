@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import utils as older
 from torch.nn.utils import prune
 from torch.nn.utils.parametrizations import orthogonal, spectral_norm, weight_norm
 
@@ -17,6 +19,10 @@ from lightning_tailindex.weights import SpectrumSettings, decomposition_cost, we
 def numbers(module: nn.Module, *patterns: str) -> dict[str, Tensor]:
     found = weight_matrices(module, compile_patterns(patterns or None))
     return {name: matrix.compute(matrix.gather()) for name, matrix in found.items()}
+
+
+def rows(layer: nn.Module, weight: Tensor) -> Tensor:
+    return weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else weight
 
 
 def test_parametrized_weights_are_those_that_the_layers_compute_with() -> None:
@@ -75,6 +81,41 @@ def test_pruned_weights_are_those_that_the_layer_computes_with() -> None:
     assert list(found) == ["0.weight", "1.weight", "2.weight"]
     for name, matrix in found.items():
         layer = module[int(name[0])]
-        weight = layer.weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else layer.weight
-        assert torch.equal(matrix.compute(matrix.gather()), weight)
-        assert (weight == 0).any()
+        assert torch.equal(matrix.compute(matrix.gather()), rows(layer, layer.weight))
+        assert (layer.weight == 0).any()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.nn.utils.weight_norm.* is deprecated")
+@pytest.mark.parametrize("norm", [older.weight_norm, older.spectral_norm])
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: nn.Linear(5, 6), "weight"),
+        (lambda: nn.Conv2d(3, 8, 3), "weight"),
+        (lambda: nn.Conv1d(4, 6, 1, groups=2), "weight"),
+        (lambda: nn.ConvTranspose2d(4, 9, 2), "weight"),
+        (lambda: nn.Bilinear(2, 3, 4), None),
+        (lambda: nn.LSTMCell(5, 3), "weight_hh"),
+        (lambda: nn.MultiheadAttention(4, 2), "in_proj_weight"),
+    ],
+)
+def test_weights_of_the_older_hooks_are_those_that_the_layers_compute_with(
+    norm: Callable[..., nn.Module], make: Callable[[], nn.Module], name: str | None
+) -> None:
+    torch.manual_seed(0)
+    plain = weight_matrices(nn.Sequential(make(), nn.Linear(2, 2)))
+    net = nn.Sequential(norm(make(), name or "weight"), nn.Linear(2, 2))
+    with torch.no_grad():  # far from what they start with, where some of them are all the same
+        for each in net.parameters():
+            each.add_(torch.randn_like(each))
+    before, random = copy.deepcopy(net.state_dict()), torch.get_rng_state()
+    found = weight_matrices(net)
+    assert {each: matrix.shape for each, matrix in found.items()} == {each: m.shape for each, m in plain.items()}
+    own = numbers(net)
+    assert all(torch.equal(value, before[each]) for each, value in net.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random)
+    layer = net[0].eval()
+    for hook in layer._forward_pre_hooks.values():
+        hook(layer, ())  # as a forward pass does
+    if name is not None:
+        assert torch.equal(own[f"0.{name}"], rows(layer, getattr(layer, name)))
