@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from contextlib import nullcontext
 from typing import Any, Literal, final
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_tailindex.loggers import FirstExitPresentation
-from lightning_tailindex.noise.groups import listed
 from lightning_tailindex.records import FirstExitReport
 from lightning_tailindex.trainer import (
     check_weights,
@@ -21,10 +20,11 @@ from lightning_tailindex.trainer import (
     weights_of_checkpoint,
 )
 from lightning_tailindex.trainer.flavour import LightningModule, Trainer
-from lightning_tailindex.weights import WeightPath, shaped_parameters
+from lightning_tailindex.weights import WeightPath
 
 from .arguments import check_at_least, check_positive, given
 from .monitor import Monitor
+from .references import check_reference, followed_weights, in_words, is_read, unlike
 
 __all__ = ["FirstExitMonitor"]
 
@@ -49,8 +49,9 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
     It keeps two copies of the trainable weights on their device, the reference and those of the last step: 8 bytes a
     parameter in float32, 4 with window=None. Checkpoints hold the reference, unless it is read from a file, and the
     exits, so that a resumed run with the same argument goes on from them. With another one, both are dropped: there is
-    no distance from weights that this run has not seen. Looking takes two differences and a copy of all weights after
-    every step, 0.12 s for 11 million parameters on one CPU core, which an accelerator does without waiting.
+    no distance from weights that this run has not seen. A later fit of another module, or of one whose weights have
+    other names or shapes, begins anew, and reports say so. Looking takes two differences and a copy of all weights
+    after every step, 0.12 s for 11 million parameters on one CPU core, which an accelerator does without waiting.
 
     Args:
         radii: Radii of the balls in the unit of the weights, above 0, or one of them; None for no exits.
@@ -89,35 +90,38 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
         arguments = given(locals())
         check_at_least("every_n_steps", every_n_steps, 1)
         check_at_least("window", window, 2, or_none=True)
-        _check_reference(reference)
+        check_reference(reference)
         self.radii = _resolved(radii)
-        where = _in_words(reference)
+        where = in_words(reference)
         super().__init__(FirstExitReport, FirstExitPresentation(where, window is not None), arguments)
         self.every_n_steps = every_n_steps
         self.window = window
         self.reference = reference
-        self._path = WeightPath(self.radii, window)
-        self._kept: dict[str, Tensor] = {}
-        self._added: tuple[float, ...] = ()
+        # its id: the trainer keeps the module before until it has the next, and no reference could be pickled
+        self._module: int | None = None
+        self._forget()
         self._is_stepping = True
         self._taken = -1
         self._seconds = 0.0
 
-    @property
-    def _is_read(self) -> bool:
-        """Whether the reference is in a file."""
-        return isinstance(self.reference, str) and self.reference != "start"
+    def _forget(self, changed: int | None = None) -> None:
+        """Drops reference and exits; with the step at which the module changed, if that is why."""
+        self._path = WeightPath(self.radii, self.window)
+        self._kept: dict[str, Tensor] = {}
+        self._added: tuple[float, ...] = ()
+        self._changed = changed
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what a resumed run goes on from, the reference among it unless it is read from a file."""
         exits = [[radius, step] for radius, step in self._path.exits.items()]
-        reference = {} if self._is_read else dict(self._path.reference)
+        reference = {} if is_read(self.reference) else dict(self._path.reference)
         return {
             **super().state_dict(),
             "exits": exits,
             "radii": list(self.radii),
             "reference": reference,
             "reference_is": self.reference,
+            "changed": self._changed,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -128,6 +132,8 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
         followed = state_dict.get("radii", self.radii)
         self._added = tuple(radius for radius in self.radii if radius not in followed) if is_same else ()
         self._path = WeightPath(self.radii, self.window, dict(state_dict.get("exits", ())) if is_same else {})
+        self._changed = state_dict.get("changed") if is_same else None
+        self._module = None  # the state is of whatever module is trained next
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Looks at the weights, and reports if this step is one to report at."""
@@ -148,14 +154,8 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
         check_weights(trainer, of_shards=False)
 
     def _begin(self, trainer: Trainer, module: LightningModule) -> tuple[int, str, str]:
-        if trainer.global_step == 0:
-            self._path, self._kept, self._added = WeightPath(self.radii, self.window), {}, ()
-        self._is_stepping = True
-        weights = self._weights(module)
-        if not self._path.reference:
-            self._leave_from(self._first_reference(trainer, weights))
-            self._kept = {}
-        self._seconds = 0.0
+        self._is_stepping, self._seconds = True, 0.0
+        weights = self._settled(trainer, module)
         copies = 1 if self.window is None else 2
         work = "a copy" if copies == 1 else f"{copies} copies"
         size = copies * sum(weight.numel() * weight.element_size() for weight in weights.values())
@@ -168,13 +168,32 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
     def _is_ready(self, trainer: Trainer) -> bool:
         return True
 
-    def _first_reference(self, trainer: Trainer, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The reference that is known when a run begins; empty if none is."""
-        if self._is_read:
+    def _settled(self, trainer: Trainer, module: LightningModule) -> Mapping[str, Tensor]:
+        """Drops what is of another training, takes the reference if it is known, and returns the weights followed."""
+        is_later, weights = trainer.global_step > 0, dict[str, Tensor]()
+        is_start = not is_later or self._is_changed(module)
+        if is_start:
+            self._forget(optimizer_steps(trainer) if is_later else None)
+        self._module = id(module)
+        # what is wrong before the first step is refused, whatever on_error says
+        with self._failures.told("the reference could not be taken") if is_later else nullcontext():
+            weights.update(self._weights(module))
+            if not self._path.reference:
+                self._leave_from(self._first_reference(weights, is_start))
+                self._kept = {}
+        return weights
+
+    def _is_changed(self, module: LightningModule) -> bool:
+        """Whether a later fit is of another module than the one before, or of one whose weights are others."""
+        return self._module not in (None, id(module)) or bool(unlike(module, self._kept or self._path.reference))
+
+    def _first_reference(self, weights: Mapping[str, Tensor], is_start: bool) -> Mapping[str, Tensor]:
+        """The reference that is known when a fit begins; empty if none is."""
+        if is_read(self.reference):
             return weights_of_checkpoint(str(self.reference), weights)
         if self._kept:
             return {name: self._kept[name].to(weight.device) for name, weight in weights.items()}
-        return weights if self.reference == "start" and trainer.global_step == 0 else {}
+        return weights if self.reference == "start" and is_start else {}
 
     def _leave_from(self, weights: Mapping[str, Tensor]) -> None:
         if weights:  # or all are lazy
@@ -193,15 +212,8 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
             self._path.see(weights, step, has_stepped=taken == 0 or taken != trainer.global_step)
         self._seconds += time.perf_counter() - start
 
-    def _weights(self, module: nn.Module) -> dict[str, Tensor]:
-        """The weights that are followed: those of the reference, or all that could be one."""
-        names = self._kept or self._path.reference
-        parameters = dict(module.named_parameters()) if names else shaped_parameters(module)
-        gone = [name for name, own in names.items() if name not in parameters or parameters[name].shape != own.shape]
-        if gone:
-            what = "weights of the reference are no longer in the module, or renamed, or of another shape"
-            raise ValueError(f"{what}: {listed(gone)}.")
-        return {name: parameters[name] for name in names or parameters}
+    def _weights(self, module: LightningModule) -> Mapping[str, Tensor]:
+        return followed_weights(module, self._kept or self._path.reference)
 
     def _report(self, trainer: Trainer, module: LightningModule, step: int) -> FirstExitReport:
         differences = note_on_replicas(processes(trainer), lambda: self._weights(module).values())
@@ -210,7 +222,9 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
         trainable = [name for name, each in module.named_parameters() if each.requires_grad]
         left = sum(name not in followed for name in trainable)
         others = f"{left} of {len(trainable)} trainable parameters are not followed: they were frozen or lazy"
-        notes = (self._without_reference(step), others if left else "", differences, self._without_history())
+        what = "the module, or names or shapes of its weights, changed at step"
+        changed = "" if self._changed is None else f"{what} {self._changed}: reference and exits began anew"
+        notes = (self._without_reference(step), others if left else "", differences, self._without_history(), changed)
         return self._path.report(step, seconds, notes)
 
     def _without_history(self) -> str:
@@ -225,15 +239,7 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
             return ""
         if isinstance(self.reference, int) and step < self.reference:
             return "no distance: the step of the reference is not reached yet"
-        return f"no distance: the {_in_words(self.reference)}, the reference, were not seen"
-
-
-def _check_reference(reference: int | str) -> None:
-    is_step = isinstance(reference, int) and not isinstance(reference, bool) and reference >= 0
-    is_place = isinstance(reference, str) and (reference == "start" or Path(reference).is_file())
-    if not is_step and not is_place:
-        rule = "'start', an optimizer step of at least 0, or the path of a checkpoint"
-        raise ValueError(f"reference must be {rule}, got {reference!r}.")
+        return f"no distance: the {in_words(self.reference)}, the reference, were not seen"
 
 
 def _resolved(radii: float | Sequence[float] | None) -> tuple[float, ...]:
@@ -242,9 +248,3 @@ def _resolved(radii: float | Sequence[float] | None) -> tuple[float, ...]:
     for radius in several:
         check_positive("radii", radius)
     return tuple(sorted({float(radius) for radius in several}))
-
-
-def _in_words(reference: int | str) -> str:
-    if isinstance(reference, int):
-        return f"weights after {reference} optimizer steps"
-    return "weights at the start of training" if reference == "start" else f"weights in {reference}"

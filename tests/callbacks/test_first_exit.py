@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -177,6 +178,12 @@ def test_a_second_fit_starts_anew() -> None:
     fit(watcher, max_steps=5)
     assert [report.distance for report in watcher.reports] == [0, 1.25]
     assert left(watcher.reports[-1]) == [3, 3, None, None]
+
+
+def test_a_monitor_that_has_measured_is_pickled() -> None:
+    watcher = monitor()
+    fit(watcher)
+    assert repr(pickle.loads(pickle.dumps(watcher)).reports) == repr(watcher.reports)  # NaN is not equal to itself
 
 
 def test_training_is_the_same_bit_for_bit(tmp_path: Path) -> None:

@@ -64,6 +64,93 @@ def test_a_run_that_resumes_with_another_reference_drops_the_old_one(tmp_path: P
     assert watcher.reports[-1].note == expected
 
 
+class Five(Walk):
+    """Another architecture."""
+
+    def __init__(self) -> None:
+        super().__init__(dim=5)
+
+
+class Renamed(Walk):
+    """A weight of another name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.v = self.w
+        del self.w
+        vars(self)["w"] = self.v
+
+
+CHANGED = "the module, or names or shapes of its weights, changed at step 6: reference and exits began anew"
+
+
+def goes_on(trainer: Trainer, module: LightningModule, **options: Any) -> None:
+    trainer.fit_loop.epoch_loop.max_steps = 12
+    trainer.fit(module, DataLoader(torch.zeros(200, 1), batch_size=2), **options)
+    assert trainer.global_step == 12
+
+
+@pytest.mark.parametrize("on_error", ["warn", "raise"])
+@pytest.mark.parametrize("kind", [Walk, Five, Renamed])
+def test_another_module_is_measured_from_its_own_start(kind: type[Walk], on_error: str) -> None:
+    watcher, net = monitor(on_error=on_error), kind()
+    with torch.no_grad():
+        net.w += 100  # far from where the first module is
+    goes_on(run(Walk(), watcher, max_steps=6), net)
+    assert [report.step for report in watcher.reports] == [0, 5, 6, 10, 12]
+    assert [report.note for report in watcher.reports] == ["", "", "", CHANGED, CHANGED]
+    assert [report.distance for report in watcher.reports[3:]] == [1.75, 2.25]
+    assert left(watcher.reports[-1]) == [8, 8, None, None]
+    assert watcher.reports[-1].largest_step == 1  # none of them is from one module to the other
+
+
+def test_a_module_whose_weights_are_renamed_between_fits_is_measured_from_there() -> None:
+    watcher, net = monitor(on_error="warn"), Walk()
+    trainer = run(net, watcher, max_steps=6)
+    net.register_parameter("w_orig", net._parameters.pop("w"))  # as pruning does
+    vars(net)["w"] = net.w_orig
+    goes_on(trainer, net)
+    assert (watcher.reports[-1].distance, watcher.reports[-1].note) == (2.25, CHANGED)
+
+
+def test_a_reference_that_another_module_does_not_fit_is_told_of(tmp_path: Path) -> None:
+    path = str(tmp_path / "start.pt")
+    torch.save(Walk().state_dict(), path)
+    watcher = monitor(reference=path, on_error="warn")
+    trainer = run(Walk(), watcher, max_steps=6)
+    with pytest.warns(
+        UserWarning, match=r"the reference could not be taken, training goes on: ValueError: .* lacks 'w'"
+    ):
+        goes_on(trainer, Five())
+    assert math.isnan(watcher.reports[-1].distance)
+    assert watcher.reports[-1].note.endswith(f"the weights in {path}, the reference, were not seen; {CHANGED}")
+    assert left(watcher.reports[-1]) == [None] * 4
+    watcher = monitor(reference=path, on_error="warn")
+    goes_on(run(Walk(), watcher, max_steps=6), Walk())
+    assert (watcher.reports[-1].distance, left(watcher.reports[-1])) == (2.25, [8, 8, None, None])
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`", "ignore:You're resuming from a checkpoint")
+def test_a_module_that_a_state_is_loaded_into_is_the_one_before(tmp_path: Path) -> None:
+    watcher, path = monitor(), tmp_path / "step=6.ckpt"
+    trainer = run(Walk(), watcher, max_steps=6)
+    trainer.save_checkpoint(path)
+    goes_on(trainer, Walk(), ckpt_path=path)
+    assert (watcher.reports[-1].distance, watcher.reports[-1].note) == (3.75, "")
+    assert left(watcher.reports[-1]) == [3, 3, 8, None]
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`", "ignore:You're resuming from a checkpoint")
+def test_a_resumed_run_still_says_that_it_had_begun_anew(tmp_path: Path) -> None:
+    watcher, path = monitor(), tmp_path / "step=12.ckpt"
+    trainer = run(Walk(), watcher, max_steps=6)
+    goes_on(trainer, Five())
+    trainer.save_checkpoint(path)
+    resumed = monitor()
+    run(Five(), resumed, max_steps=14, ckpt_path=path)
+    assert (resumed.reports[-1].distance, resumed.reports[-1].note) == (2.75, CHANGED)
+
+
 class Normalized(Walk):
     """The same steps always, and a layer for whose statistics averaging takes another epoch."""
 
