@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import ctypes
 import io
+import queue
+import threading
 import types
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from multiprocessing import queues, sharedctypes
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .reaching import CONTAINERS
+from .reaching import CONTAINERS, MAPPINGS
 
-__all__ = ["is_large", "uncopied"]
+__all__ = ["WEAK", "is_large", "uncopied"]
+
+WEAK = (weakref.ref, weakref.WeakMethod)
+"""Weak references; classes derived from them belong to containers, which make their own."""
 
 _LARGE = 1 << 20
 """An array of more bytes is data; a smaller one may be a counter."""
 
 # Whoever takes from one that is shared takes from the other.
-_CONSUMED = (Iterator, queues.Queue, queues.SimpleQueue)
+_CONSUMED = (Iterator, queue.SimpleQueue, queues.Queue, queues.SimpleQueue)
+# Run what they are given; copies of their parts would be those of threads that nobody started.
+_RUNNING = (threading.Thread, Executor)
 
 
 def _is_array(item: object) -> bool:
@@ -43,12 +51,14 @@ def uncopied(item: object) -> object | None:
         item: Any object.
 
     Returns:
-        Of a lock, a file, a connection the object itself; of a value that processes share another one; None for what
-        Python copies, and for iterators and queues, which can neither be copied nor shared.
+        Of a lock, a file, a connection, a thread the object itself; of a value that processes share another one; None
+        for what is copied, and for iterators and queues, which can neither be copied nor shared.
     """
-    known = (Tensor, dict, types.FunctionType, types.MethodType, *CONTAINERS)
-    if isinstance(item, known) or _is_array(item) or type(item) is weakref.ref:
+    known = (Tensor, types.FunctionType, types.MethodType, threading.local, *MAPPINGS, *CONTAINERS)
+    if isinstance(item, known) or _is_array(item) or type(item) in WEAK:
         return None
+    if isinstance(item, _RUNNING):
+        return item
     if callable(getattr(type(item), "__deepcopy__", None)) and not _is_bound(item):
         return None  # it may refuse to be pickled and says itself how it is copied
     if isinstance(item, sharedctypes.SynchronizedBase):
@@ -57,7 +67,7 @@ def uncopied(item: object) -> object | None:
         return None
     try:
         item.__reduce_ex__(4)
-    except (TypeError, RuntimeError):
+    except (TypeError, RuntimeError, ValueError):
         return item
     return None
 

@@ -1,16 +1,18 @@
-"""The objects that an object leads to: by attributes, in containers and in what functions captured."""
+"""The objects that an object leads to: by attributes and slots, in containers and in what functions captured."""
 
 from __future__ import annotations
 
 import functools
 import types
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["ATOMS", "CONTAINERS", "cells", "defaults", "reachable"]
+__all__ = ["ATOMS", "CONTAINERS", "MAPPINGS", "cells", "defaults", "reachable"]
 
+MAPPINGS = (dict, types.MappingProxyType)
 CONTAINERS = (list, tuple, set, frozenset, deque)
-ATOMS = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, types.CodeType)
+_PLAIN = frozenset((dict, *CONTAINERS))  # without attributes, and most of what there is
+ATOMS = (str, bytes, int, float, complex, bool, type(None), type, types.CodeType)
 
 
 def cells(function: types.FunctionType) -> Iterator[types.CellType]:
@@ -24,18 +26,35 @@ def cells(function: types.FunctionType) -> Iterator[types.CellType]:
 
 
 def _children(item: object) -> Iterable[object]:
-    if isinstance(item, dict):
-        return item.values()
-    if isinstance(item, CONTAINERS):
-        return item
     if isinstance(item, types.MethodType):
         return (item.__self__, item.__func__)
+    if isinstance(item, types.FunctionType):
+        return (*defaults(item), *vars(item).values(), *(cell.cell_contents for cell in cells(item)))
+    if type(item) in _PLAIN:
+        return _items(item)
+    return (*_items(item), *getattr(item, "__dict__", {}).values(), *_in_slots(item))
+
+
+def _items(item: object) -> Iterable[object]:
+    """Returns what a container holds, whatever attributes it has besides."""
+    if isinstance(item, MAPPINGS):
+        factory = (item.default_factory,) if isinstance(item, defaultdict) else ()
+        return (*item.keys(), *item.values(), *factory)
     if isinstance(item, functools.partial):
         return (item.func, *item.args, *item.keywords.values())
-    if isinstance(item, types.FunctionType):
-        return (*defaults(item), *(cell.cell_contents for cell in cells(item)))
-    slots = (getattr(item, name, None) for name in getattr(type(item), "__slots__", ()))
-    return (*getattr(item, "__dict__", {}).values(), *slots)
+    return item if isinstance(item, CONTAINERS) else ()
+
+
+def _in_slots(item: object) -> Iterator[object]:
+    """Yields what is in an object's slots, those of base classes and private ones too."""
+    for kind in type(item).__mro__:
+        names = vars(kind).get("__slots__", ())
+        for name in (names,) if isinstance(names, str) else names:
+            is_private = name.startswith("__") and not name.endswith("__")
+            try:  # not by getattr, which would ask a __getattr__ of the user's for what is in an empty slot
+                yield object.__getattribute__(item, f"_{kind.__name__.lstrip('_')}{name}" if is_private else name)
+            except AttributeError:
+                continue
 
 
 def defaults(function: types.FunctionType) -> tuple[object, ...]:

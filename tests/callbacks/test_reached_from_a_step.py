@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import ChainedScheduler, ExponentialLR, LinearLR, 
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset, default_collate
 
 from lightning_tailindex import TailIndexMonitor
+from tests.noise.test_reaching import PLACES
 
 X = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
 DATA = TensorDataset(X, (X.sum(1) > 0).long())
@@ -183,3 +184,31 @@ def test_what_makes_batches(data: Callable[[], Any], tmp_path: Path) -> None:
     alone, watched = both(tmp_path, Net, data)
     assert torch.equal(alone, watched)
     assert not torch.equal(alone, fit(tmp_path, Net, shuffled(), None))  # the masks change something
+
+
+class Decaying(Net):
+    """Weighs the loss by what each call makes smaller, and holds the function that does it in some place."""
+
+    place = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = 1.0
+        self.held = PLACES[self.place][0](lambda: self.decayed())
+
+    def decayed(self) -> Any:
+        self.factor *= 0.99
+        return self.factor
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        factor = PLACES[self.place][1](self.held)
+        self.held = PLACES[self.place][0](lambda: self.decayed())
+        return super().training_step(batch, batch_idx) * factor
+
+
+@pytest.mark.parametrize("place", ["a list", "a private slot", "a default factory", "a wrapper", "a mapping proxy"])
+def test_functions_that_captured_the_module(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Decaying, "place", place)
+    alone, watched = both(tmp_path, Decaying, shuffled)
+    assert torch.equal(alone, watched)
+    assert not torch.equal(alone, fit(tmp_path, Net, shuffled(), None))  # the factor changes something
