@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
+from .emptying import emptied_afterwards
 from .engine import Engine, collect_gradients
 from .groups import Grouping, compile_patterns, measured_parameters, resolve_grouping
 from .minibatches import Minibatch, guess_size
@@ -92,17 +93,18 @@ def gradient_noise(
     def collected(engine: Engine) -> Recorder:
         with isolated_random_state(derived_seed(seed), device):
             shadow = alias_shadow(module)
-            return collect_gradients(
-                shadow,
-                measured_parameters(shadow, patterns),
-                grouping,
-                _marked(batches),
-                lambda batch: loss_fn(shadow, batch),
-                num_draws=len(batches),
-                max_coordinates=max_coordinates,
-                seed=seed,
-                engine=engine,
-            )
+            with emptied_afterwards(shadow, module):
+                return collect_gradients(
+                    shadow,
+                    measured_parameters(shadow, patterns),
+                    grouping,
+                    _marked(batches),
+                    lambda batch: loss_fn(shadow, batch),
+                    num_draws=len(batches),
+                    max_coordinates=max_coordinates,
+                    seed=seed,
+                    engine=engine,
+                )
 
     try:
         recorder = collected(engine)

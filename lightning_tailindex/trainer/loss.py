@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from lightning_tailindex.noise.copying import copy_data
+from lightning_tailindex.noise.emptying import emptied_afterwards
 from lightning_tailindex.noise.random_state import isolated_random_state
 from lightning_tailindex.noise.shadow import alias_shadow
 from lightning_tailindex.noise.touched import told_if_touched
@@ -98,11 +99,15 @@ def _shadow(trainer: Trainer, module: LightningModule) -> LightningModule:
     return shadow
 
 
-def _untie(shadow: LightningModule) -> None:
+@contextmanager
+def _untied_afterwards(shadow: LightningModule) -> Iterator[None]:
     """Frees the shadow at once: it and its trainer refer to each other, and a collector may come late."""
-    strategy: Any = shadow.trainer.strategy
-    strategy._lightning_module = strategy.model = None
-    shadow.trainer = None
+    try:
+        yield
+    finally:
+        strategy: Any = shadow.trainer.strategy
+        strategy._lightning_module = strategy.model = None
+        shadow.trainer = None
 
 
 def _callbacks(trainer: Trainer) -> Iterable[object]:
@@ -182,8 +187,5 @@ def borrowed_loss(
                 output = step(moved, next(seen) if batch_idx is None else batch_idx)
             return output.get("loss") if isinstance(output, Mapping) else output
 
-        try:
-            with told_if_touched(module, rank_zero_warn):
-                yield shadow, loss
-        finally:
-            _untie(shadow)
+        with emptied_afterwards(shadow, module), _untied_afterwards(shadow), told_if_touched(module, rank_zero_warn):
+            yield shadow, loss
