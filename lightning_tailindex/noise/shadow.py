@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from types import MethodType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedParameter
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils.data import DataLoader, Dataset
 
 from .copying import CopyAs, copy_with
@@ -36,10 +36,20 @@ def _written(module: nn.Module) -> set[int]:
     return {id(part.weight) for part in embeddings if part.max_norm is not None}
 
 
+def _uninitialized(buffer: UninitializedBuffer) -> UninitializedBuffer:
+    """Copies a buffer whose shape is not known yet, which deepcopy refuses, though not such parameters."""
+    kind: Any = type(buffer)
+    own: UninitializedBuffer = kind(buffer.requires_grad, buffer.data.device, buffer.data.dtype)
+    vars(own).update(vars(buffer))
+    return own
+
+
 def _replacement(item: object, written: Collection[int]) -> object | None:
     if isinstance(item, nn.Parameter):
         is_measured = item.requires_grad and not isinstance(item, UninitializedParameter)
         return _alias(item, id(item) in written) if is_measured else None
+    if isinstance(item, UninitializedBuffer):
+        return _uninitialized(item)
     if isinstance(item, Tensor) and item.grad_fn is not None:
         return item.detach().clone()  # deepcopy refuses tensors that are not leaves
     return item if isinstance(item, (Dataset, DataLoader)) else None

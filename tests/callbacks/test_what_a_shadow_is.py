@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer
 from torch.optim import SGD, Optimizer
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_tailindex import SharpnessMonitor, TailIndexMonitor
+from lightning_tailindex.noise.shadow import alias_shadow
 
 
 class Net(LightningModule):
@@ -195,3 +198,39 @@ def test_wrapped_optimizers_are_left_alone(module: type[Wrapped], tmp_path: Path
     assert len(monitor.reports) > 1
     for name, weight in without.state_dict().items():
         assert torch.equal(weight, watched.state_dict()[name]), name
+
+
+class OfUnknownShape(Net):
+    """Learns at the first step how wide its layers are."""
+
+    norm: Callable[[], nn.Module] = nn.LazyBatchNorm1d
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.LazyLinear(8), self.norm())  # type: ignore[assignment]
+
+
+class WithInstances(OfUnknownShape):
+    norm = partial(nn.LazyInstanceNorm1d, affine=True, track_running_stats=True)
+
+
+@pytest.mark.parametrize("module", [OfUnknownShape, WithInstances])
+def test_layers_of_unknown_shape_are_measured_before_the_first_step(module: type[Net], tmp_path: Path) -> None:
+    monitor = TailIndexMonitor(10, num_minibatches=16, on_error="raise")
+    without, watched = fit(tmp_path, module), fit(tmp_path, module, monitor)
+    assert monitor.reports[0].step == 0
+    assert monitor.reports[0].whole_model.noise_norm > 0
+    for name, weight in without.state_dict().items():
+        assert torch.equal(weight, watched.state_dict()[name]), name
+    assert watched.state_dict()["body.1.running_mean"].abs().sum() > 0  # a measurement on the module would move it
+
+
+def test_a_buffer_of_unknown_shape_keeps_what_it_is() -> None:
+    module = nn.LazyBatchNorm1d(dtype=torch.float64)
+    module.running_mean.told = [1]  # type: ignore[union-attr]
+    shadow = alias_shadow(module)
+    assert shadow.running_mean is not module.running_mean
+    assert (shadow.running_mean.dtype, shadow.running_mean.told) == (torch.float64, [1])  # type: ignore[union-attr]
+    assert shadow(torch.randn(4, 3, dtype=torch.float64)).shape == (4, 3)
+    assert isinstance(module.running_mean, UninitializedBuffer)
+    assert module(torch.randn(4, 5, dtype=torch.float64)).shape == (4, 5)
