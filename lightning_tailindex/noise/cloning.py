@@ -50,7 +50,7 @@ def _own_reading(loader: DataLoader[Any]) -> tuple[Any, Any]:
     """
     try:
         return copy_data((loader.dataset, loader.collate_fn))
-    except Exception:  # one of both holds an iterator, a queue, a pointer
+    except Exception:  # one of both holds an iterator or a queue
         if loader.num_workers > 0:
             return loader.dataset, loader.collate_fn
         return copy_data(loader.dataset), loader.collate_fn

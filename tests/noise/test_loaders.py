@@ -207,7 +207,9 @@ def test_data_that_cannot_be_copied_are_left_to_worker_processes() -> None:
     assert fresh_clone(DataLoader(data, 4, num_workers=1)).dataset is data
     pointing: Any = Numbers()
     pointing.at = ctypes.pointer(ctypes.c_int(1))
-    assert fresh_clone(DataLoader(pointing, 4, num_workers=1)).dataset is pointing
+    clone = fresh_clone(DataLoader(pointing, 4, num_workers=1)).dataset
+    assert clone is not pointing
+    assert clone.at is pointing.at  # type: ignore[attr-defined]
     with pytest.raises(TypeError, match="generator"):
         fresh_clone(DataLoader(data, 4))
 
