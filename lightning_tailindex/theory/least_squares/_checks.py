@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from numbers import Integral
 
-from ._contraction import Contraction
+from ._contraction import LARGEST_CENTRED, Contraction
 
 LARGEST_ORDER = 100.0
 
@@ -38,4 +39,9 @@ def contraction(step_size: float, batch_size: int, dim: int, scale: float, order
         raise ValueError(
             f"least_squares needs step_size * scale^2 in the range of floats, got {step_size} * {scale}^2."
         )
-    return Contraction(c, int(batch_size), int(dim), float(order))
+    b, size = int(batch_size), int(dim) + int(batch_size) + 1
+    excess = c * size / 2 - 1
+    if excess < LARGEST_CENTRED:  # exactly, for the rounding of c may be larger than all that there is of it
+        exact = Fraction(float(step_size)) * Fraction(float(scale)) ** 2 * size / (2 * b)
+        excess = float(exact - 1)
+    return Contraction(c, excess, b, int(dim), float(order))
