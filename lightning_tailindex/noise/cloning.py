@@ -8,8 +8,9 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from .copying import copy_data
+from .samplers import own_samplers
 
-__all__ = ["fresh_clone"]
+__all__ = ["fresh_clone", "full_clone"]
 
 _STOCK = frozenset(vars(DataLoader(()))) | {"_iterator"}  # type: ignore[arg-type]
 """What every loader has."""
@@ -40,6 +41,24 @@ def fresh_clone(loader: DataLoader[Any]) -> DataLoader[Any]:
     clone = copy.copy(loader)
     vars(clone).update(_own_state(loader), persistent_workers=False, _iterator=None)
     vars(clone).update(zip(("dataset", "collate_fn"), _own_reading(loader), strict=True))
+    return clone
+
+
+def full_clone(loader: DataLoader[Any]) -> DataLoader[Any]:
+    """Copies a loader and its samplers: to iterate them and to ask for lengths, too, changes nothing that it uses.
+
+    Args:
+        loader: The loader.
+
+    Returns:
+        The copy, of the same class.
+
+    Raises:
+        TypeError: If a part of it holds an iterator, which can neither be copied nor shared.
+        RuntimeError: If a part of it holds a queue of several processes, which can neither.
+    """
+    clone = fresh_clone(loader)
+    vars(clone).update(zip(("sampler", "batch_sampler"), own_samplers(loader, clone.dataset), strict=True))
     return clone
 
 

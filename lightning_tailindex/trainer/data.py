@@ -13,10 +13,11 @@ from torch.utils._pytree import tree_unflatten
 from torch.utils.data import DataLoader
 
 from lightning_tailindex.noise.cloning import fresh_clone
-from lightning_tailindex.noise.loaders import can_be_cloned, ends_short, loader_batch_size, shuffled_batches
+from lightning_tailindex.noise.lengths import ends_short, known_length, loader_batch_size
+from lightning_tailindex.noise.loaders import can_be_cloned, shuffled_batches
 from lightning_tailindex.noise.minibatches import LoaderBatch, guess_size
 
-from .flavour import Trainer, move_data_to_device, sized_len
+from .flavour import Trainer, move_data_to_device
 from .state import is_a
 
 __all__ = ["Batches", "Data", "Replay", "can_read_again", "check_dataloader", "own_data", "training_data"]
@@ -50,7 +51,7 @@ def _is_combined(loader: object) -> bool:
 
 def _can_be_cloned(loaders: list[Any], mode: str) -> bool:
     is_endless = len(loaders) == 1 or mode in _ENDLESS_MODES
-    return is_endless and all(can_be_cloned(loader) and sized_len(loader) is not None for loader in loaders)
+    return is_endless and all(can_be_cloned(loader) and known_length(loader) is not None for loader in loaders)
 
 
 def can_read_again(trainer: Trainer) -> bool:
@@ -61,17 +62,19 @@ def can_read_again(trainer: Trainer) -> bool:
 
 def _cloned(loaders: list[Any], assemble: Callable[[list[object]], object], sweep_length: int, rank: int) -> Data:
     """Reads loaders side by side, each through its clone; they themselves are not iterated."""
+    is_single = len(loaders) == 1  # which gives as many as are in a sweep
+    lengths = [sweep_length if is_single else known_length(loader) or sweep_length for loader in loaders]
 
     def read(seed: tuple[int, ...]) -> Iterator[LoaderBatch]:
         streams = [
-            shuffled_batches(loader, min(len(loader), sweep_length), (*seed, i), rank)
-            for i, loader in enumerate(loaders)
+            shuffled_batches(loader, min(length, sweep_length), (*seed, i), rank)
+            for i, (loader, length) in enumerate(zip(loaders, lengths, strict=True))
         ]
         for batches in zip(*streams, strict=False):
             samples = batches[0].samples if len(batches) == 1 else ()  # several loaders may have data sets of their own
             yield LoaderBatch(assemble([batch.data for batch in batches]), batches[0].size, samples=samples)
 
-    is_cycled = sweep_length > len(loaders[0])
+    is_cycled = sweep_length > lengths[0]
     is_short = not is_cycled and ends_short(loaders[0], sweep_length)
     return Data(sweep_length, loader_batch_size(loaders[0]), read, is_short)
 
@@ -131,15 +134,16 @@ def own_data(dataloader: Iterable[object], trainer: Trainer) -> Data:
     rank, world = trainer.global_rank, trainer.world_size
     if _is_combined(dataloader):
         combined: Any = dataloader
-        ends = min if combined._mode == "min_size" else max
-        return _cloned(combined.flattened, _assembled(combined), ends(map(len, combined.flattened)), rank)
-    if can_be_cloned(dataloader) and sized_len(dataloader) is not None:
-        return _cloned([dataloader], lambda batches: batches[0], len(dataloader), rank)  # type: ignore[arg-type]
-    length = sized_len(dataloader)
-    length = None if length is None else length // world
-    if length == 0:
-        raise ValueError(f"dataloader must have a batch for each of {world} processes, got {sized_len(dataloader)}.")
-    return Data(length, None, lambda seed: _in_turn(dataloader, length, rank, world))
+        lengths = [known_length(loader) or 0 for loader in combined.flattened]
+        sweep_length = min(lengths) if combined._mode == "min_size" else max(lengths)
+        return _cloned(combined.flattened, _assembled(combined), sweep_length, rank)
+    length = known_length(dataloader)
+    if can_be_cloned(dataloader) and length is not None:
+        return _cloned([dataloader], lambda batches: batches[0], length, rank)
+    turns = None if length is None else length // world
+    if turns == 0:
+        raise ValueError(f"dataloader must have a batch for each of {world} processes, got {length}.")
+    return Data(turns, None, lambda seed: _in_turn(dataloader, turns, rank, world))
 
 
 def _batches_of(dataloader: Iterable[object]) -> Iterator[object]:

@@ -25,7 +25,6 @@ __all__ = [
     "move_data_to_device",
     "rank_zero_info",
     "rank_zero_warn",
-    "sized_len",
 ]
 
 _FABRICS = {"lightning.pytorch": "lightning.fabric", "pytorch_lightning": "lightning_fabric"}
@@ -60,7 +59,6 @@ def _installed() -> tuple[str, ...]:
 
 if TYPE_CHECKING:
     from lightning.fabric.utilities.apply_func import move_data_to_device
-    from lightning.fabric.utilities.data import sized_len
     from lightning.fabric.utilities.exceptions import MisconfigurationException
     from lightning.fabric.utilities.rank_zero import rank_zero_info, rank_zero_warn
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -89,6 +87,5 @@ else:
     Strategy = import_module(f"{_PACKAGE}.strategies").Strategy
     is_param_in_hook_signature = import_module(f"{_PACKAGE}.utilities.signature_utils").is_param_in_hook_signature
     move_data_to_device = import_module(f"{_FABRIC}.utilities.apply_func").move_data_to_device
-    sized_len = import_module(f"{_FABRIC}.utilities.data").sized_len
     rank_zero_info = import_module(f"{_FABRIC}.utilities.rank_zero").rank_zero_info
     rank_zero_warn = import_module(f"{_FABRIC}.utilities.rank_zero").rank_zero_warn

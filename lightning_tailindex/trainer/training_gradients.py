@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from lightning_tailindex.noise.coordinates import CoordinateSample, kept_dtype, real_coordinates, sample_parameters
 from lightning_tailindex.noise.groups import group_names, measured_parameters
-from lightning_tailindex.noise.loaders import loader_batch_size
+from lightning_tailindex.noise.lengths import loader_batch_size
 from lightning_tailindex.noise.minibatches import guess_size
 from lightning_tailindex.noise.observation import GroupNoise, NoiseObservation
 from lightning_tailindex.noise.pairs import PairNoise, PairRecorder

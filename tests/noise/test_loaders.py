@@ -18,7 +18,8 @@ from torch.utils.data import (
 )
 
 from lightning_tailindex.noise.cloning import fresh_clone
-from lightning_tailindex.noise.loaders import can_be_cloned, loader_batch_size, shuffled_batches
+from lightning_tailindex.noise.lengths import loader_batch_size
+from lightning_tailindex.noise.loaders import can_be_cloned, shuffled_batches
 from lightning_tailindex.noise.minibatches import SweepPlan, plan_minibatches
 
 

@@ -1,0 +1,76 @@
+"""How much a loader gives, asked of a copy: to tell it, samplers and data sets may draw random numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils.data import BatchSampler, DataLoader
+
+from .cloning import full_clone
+from .random_state import isolated_random_state
+
+__all__ = ["ends_short", "is_cut_short", "known_length", "loader_batch_size"]
+
+
+@contextmanager
+def _to_be_asked(item: Any) -> Iterator[Any]:
+    """Lends a copy of a loader, or the object itself where it is none or cannot be copied."""
+    with isolated_random_state(0, torch.device("cpu")):
+        try:
+            asked = full_clone(item) if isinstance(item, DataLoader) else item
+        except Exception:  # a part of it holds an iterator, a queue, a pointer
+            asked = item
+        yield asked
+
+
+def known_length(item: object) -> int | None:
+    """Returns a length, and leaves random states and, of a loader, its samplers and its data as they are.
+
+    Args:
+        item: A loader or any other iterable.
+
+    Returns:
+        Its length; None where nobody knows.
+    """
+    with _to_be_asked(item) as asked:
+        try:
+            return len(asked)
+        except (TypeError, NotImplementedError):
+            return None
+
+
+def loader_batch_size(loader: DataLoader[Any]) -> int | None:
+    """Returns the samples in a complete batch; None where the loader's batches are of its own making.
+
+    Args:
+        loader: The loader.
+
+    Returns:
+        The number that its stock batch sampler uses.
+    """
+    return loader.batch_sampler.batch_size if type(loader.batch_sampler) is BatchSampler else None
+
+
+def is_cut_short(loader: DataLoader[Any], sweep_length: int) -> bool:
+    """Whether the last of so many batches is known to have fewer samples than the others.
+
+    Args:
+        loader: The measurement's own copy of a loader.
+        sweep_length: Loader batches that training takes from the original in an epoch.
+
+    Returns:
+        False also where nobody knows.
+    """
+    size, batch_sampler = loader_batch_size(loader), loader.batch_sampler
+    if size is None or not isinstance(batch_sampler, BatchSampler) or batch_sampler.drop_last:
+        return False
+    return sweep_length * size > len(batch_sampler.sampler)  # type: ignore[arg-type]
+
+
+def ends_short(loader: DataLoader[Any], sweep_length: int) -> bool:
+    """Says what :func:`is_cut_short` does of a loader that training uses."""
+    with _to_be_asked(loader) as asked:
+        return is_cut_short(asked, sweep_length)

@@ -1,0 +1,93 @@
+"""Lengths are found without a change to what is asked for them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler
+
+from lightning_tailindex.noise.lengths import ends_short, known_length
+
+from .test_loaders import Numbers
+
+
+class Drawing:
+    """Draws from every source of randomness there is to tell its length."""
+
+    def __init__(self) -> None:
+        self.own = np.random.default_rng(0)
+        self.asked = 0
+
+    def __len__(self) -> int:
+        self.asked += 1
+        random.random()
+        np.random.rand()  # noqa: NPY002
+        torch.rand(())
+        return 20 + int(self.own.integers(1))
+
+
+class DrawingData(Drawing, Numbers):
+    pass
+
+
+class DrawingSampler(Drawing, Sampler[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        return iter(range(20))
+
+
+def states(drawing: Any) -> tuple[object, ...]:
+    numpy_state = np.random.get_state()  # noqa: NPY002
+    own = (drawing.asked, str(drawing.own.bit_generator.state))
+    return random.getstate(), str(numpy_state), torch.get_rng_state().tolist(), own
+
+
+LOADERS: dict[str, Callable[[Any, Any], DataLoader[Any]]] = {
+    "data": lambda data, sampler: DataLoader(data, 6),
+    "data, shuffled": lambda data, sampler: DataLoader(data, 6, shuffle=True),
+    "sampler": lambda data, sampler: DataLoader(Numbers(), 6, sampler=sampler),
+    "batch sampler": lambda data, sampler: DataLoader(Numbers(), batch_sampler=sampler),
+    "sampler of a batch sampler": lambda data, sampler: DataLoader(
+        Numbers(), batch_sampler=BatchSampler(sampler, 6, False)
+    ),
+    "sampler's data": lambda data, sampler: DataLoader(data, 6, sampler=RandomSampler(data)),
+}
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_a_length_is_told_without_a_change(name: str) -> None:
+    data, sampler = DrawingData(), DrawingSampler()
+    loader = LOADERS[name](data, sampler)
+    drawing: Any = data if name.startswith("data") or name == "sampler's data" else sampler
+    before = states(drawing)
+    length = known_length(loader)
+    assert length == (20 if name == "batch sampler" else 4)
+    assert ends_short(loader, length) == (name != "batch sampler")
+    assert states(drawing) == before
+    assert len(loader) == length
+    assert all(a != b for a, b in zip(states(drawing), before, strict=True)), "the comparison cannot fail"
+
+
+def test_what_cannot_be_copied_is_asked_itself_and_random_states_are_put_back() -> None:
+    sampler: Any = DrawingSampler()
+    sampler.stream = (i for i in range(3))
+    *before, own = states(sampler)
+    assert known_length(DataLoader(Numbers(), 6, sampler=sampler)) == 4
+    *after, own_after = states(sampler)
+    assert after == before
+    assert own_after != own
+
+
+def test_what_has_no_length_has_none() -> None:
+    class Endless(Sampler[list[int]]):
+        def __iter__(self) -> Iterator[list[int]]:
+            while True:
+                yield [0]
+
+    assert known_length(DataLoader(Numbers(), batch_sampler=Endless())) is None
+    assert known_length(iter([])) is None
+    assert known_length([1, 2, 3]) == 3
