@@ -93,7 +93,7 @@ def _cauchy(x: Tensor, alpha: Tensor, survival: bool) -> Tensor:
     """The closed form at alpha = 1."""
     if survival:
         return torch.log(2 / math.pi * torch.atan2(torch.ones_like(x), x))
-    return -math.log(math.pi) - torch.log1p(x.square())
+    return -math.log(math.pi) - 2 * torch.hypot(x, torch.ones_like(x)).log()  # x ** 2 may overflow
 
 
 def evaluate(x: Tensor, alpha: Tensor, survival: bool) -> Tensor:
