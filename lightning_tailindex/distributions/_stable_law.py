@@ -25,8 +25,10 @@ def _ray(x: Tensor, alpha: Tensor, survival: bool) -> Tensor:
     """Log-density or log-survival by the trapezoidal rule along the ray t = exp(v + i phi)."""
     low = float(alpha.detach().min())
     phi = (math.pi / 4 / alpha.detach()).clamp(max=0.7)[:, None]
-    # The error of the rule is exp(-2 pi phi / step); beyond the ends the integrand is below 1e-17.
-    start, stop, step = (-40.0 / min(low, 1.0) if survival else -40.0), 4.1 / low, float(phi.min()) / 8
+    # The error of the rule is exp(-2 pi phi / step). Beyond the ends the integrand is below 1e-17 of the integral: that
+    # for the density at small x is made where t ** alpha is about 1 / alpha.
+    start, stop = (-40.0 / min(low, 1.0) if survival else -40.0), math.log(60 + 3 / low) / low
+    step = float(phi.min()) / 8
     v = torch.arange(start, stop + step, step, dtype=x.dtype, device=x.device)
     power, xs = torch.exp(alpha[:, None] * v), x[:, None] * v.exp()
     angle = alpha[:, None] * phi

@@ -95,10 +95,10 @@ def _of_draws(function: str, noise: Tensor) -> tuple[StandardizedNoise, str]:
 
 
 def stable_law(noise: StandardizedNoise) -> Distribution | None:
-    """Makes the symmetric stable law of scale 1; an index above 2 is read as 2, without one there is no law."""
-    if not noise.alpha > 0:
-        return None
-    return SymmetricStable(torch.tensor(min(noise.alpha, 2.0), dtype=torch.float64, device="cpu"))
+    """Makes the symmetric stable law of scale 1; an index above 2 is read as 2, NaN or one near 0 has no law."""
+    alpha = torch.tensor(min(noise.alpha, 2.0), dtype=torch.float64, device="cpu")
+    has_law = SymmetricStable.arg_constraints["alpha"].check(alpha)  # type: ignore[no-untyped-call]
+    return SymmetricStable(alpha) if has_law else None
 
 
 def best_gaussian(noise: StandardizedNoise) -> Normal:

@@ -122,7 +122,7 @@ def test_the_unit_of_the_draws_does_not_matter() -> None:
     assert not np.allclose(bins(noise_density(x)[1][0]), bins(noise_density(x.square())[1][0]), atol=0.1)
 
 
-@pytest.mark.parametrize(("alpha", "lines"), [(2.3, 2), (2.0, 2), (0.2, 2), (math.nan, 1), (-1.0, 1)])
+@pytest.mark.parametrize(("alpha", "lines"), [(2.3, 2), (2.0, 2), (0.2, 2), (0.01, 1), (math.nan, 1), (-1.0, 1)])
 def test_an_index_that_no_law_has(alpha: float, lines: int) -> None:
     m = replace(of_law(1.5), alpha=alpha)
     assert [len(ax.lines) for ax in noise_density(m)[1]] == [lines, lines]
