@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
-from torch.utils.data import DataLoader, Sampler
+import numpy as np
+from torch import Tensor
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
 
 from .copying import copy_data
 from .reaching import reachable
 
 __all__ = ["own_samplers"]
+
+_LARGEST = 1 << 28
+"""An array of more bytes is no order of samples that a sampler would shuffle in place."""
+_READING = (
+    BatchSampler,
+    DistributedSampler,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+"""Samplers that do not write to what they hold."""
 
 
 def _wraps_samplers(item: object) -> bool:
@@ -24,6 +48,35 @@ def _samplers(roots: tuple[object, ...]) -> Iterator[object]:
     ids = {id(roots), *map(id, roots)}
     found = reachable(roots, lambda item: id(item) not in ids and not _wraps_samplers(item))
     return (item for item in found if item is not roots and (id(item) in ids or _wraps_samplers(item)))
+
+
+def _is_order(value: object) -> bool:
+    """Whether it is what a sampler may shuffle in place."""
+    is_array = isinstance(value, (np.ndarray, Tensor)) and not isinstance(value, np.memmap)
+    return value.nbytes <= _LARGEST if is_array else isinstance(value, (list, dict))  # type: ignore[attr-defined]
+
+
+def _places(container: Any) -> list[tuple[Any, Any]]:
+    return list(container.items() if isinstance(container, dict) else enumerate(container))
+
+
+def _own(theirs: Any, ours: Any, known: dict[int, object], depth: int = 2) -> Any:
+    """Returns what stands in a copy for a part of a sampler: no list, dictionary or array that is the original's.
+
+    What lists and dictionaries hold is looked at, too: the batches of a list, the samples of each class.
+    """
+    if id(theirs) in known:
+        return known[id(theirs)]
+    if depth == 0 or not _is_order(theirs):
+        return ours
+    if ours is theirs:
+        ours = copy.copy(theirs) if isinstance(theirs, (list, dict)) else copy.deepcopy(theirs)
+    known[id(theirs)] = ours
+    if isinstance(theirs, (list, dict)):
+        for (_, part), (place, own) in zip(_places(theirs), _places(ours), strict=False):
+            if _is_order(part):
+                ours[place] = _own(part, own, known, depth - 1)
+    return ours
 
 
 def own_samplers(loader: DataLoader[Any], dataset: object) -> tuple[Any, Any]:
@@ -42,8 +95,11 @@ def own_samplers(loader: DataLoader[Any], dataset: object) -> tuple[Any, Any]:
     """
     originals = (loader.sampler, loader.batch_sampler)
     copies = copy_data(originals, share=(loader.dataset,))
-    theirs = {id(item) for item in _samplers(originals)}
-    for sampler in _samplers(copies):
-        state = getattr(sampler, "__dict__", {}) if id(sampler) not in theirs else {}
-        state.update({name: dataset for name, value in state.items() if value is loader.dataset})
+    known: dict[int, object] = {id(loader.dataset): dataset}
+    # one that says itself how it is copied may have less in its copy
+    for theirs, ours in zip(_samplers(originals), _samplers(copies), strict=False):
+        held, own = getattr(theirs, "__dict__", {}), getattr(ours, "__dict__", {})
+        if ours is not theirs and type(ours) is type(theirs):
+            depth = 0 if type(theirs) in _READING else 2
+            own.update({name: _own(value, own[name], known, depth) for name, value in held.items() if name in own})
     return copies

@@ -1,0 +1,83 @@
+"""Samplers are copied with all that they may write to."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import BatchSampler, DataLoader, Sampler
+
+from lightning_tailindex.noise.samplers import own_samplers
+
+from .test_loaders import Numbers, sweeps
+
+COUNT = 200_000  # so many numbers are more than a MiB
+ORDERS: dict[str, Callable[[], Any]] = {
+    "list": lambda: list(range(COUNT)),
+    "short list of lists": lambda: [list(range(i * 2000, (i + 1) * 2000)) for i in range(100)],
+    "long list of lists": lambda: [[i, i + COUNT // 2] for i in range(COUNT // 2)],
+    "dictionary": lambda: {label: list(range(label, COUNT, 10)) for label in range(10)},
+    "array": lambda: np.arange(COUNT),
+    "tensor": lambda: torch.arange(COUNT),
+}
+
+
+class InPlace(Sampler[int]):
+    """Shuffles what it holds, and what that holds, each time it is iterated."""
+
+    def __init__(self, order: Any) -> None:
+        self.order = order
+        self.same = order
+        self.random = random.Random(0)
+
+    def __len__(self) -> int:
+        return COUNT
+
+    def _shuffle(self, order: Any) -> None:
+        if isinstance(order, torch.Tensor):
+            order[:] = order.flip(0)
+        elif not isinstance(order, dict):
+            order[:] = order[::-1]
+        if isinstance(order, (list, dict)):
+            for part in order.values() if isinstance(order, dict) else order:
+                if isinstance(part, list):
+                    self._shuffle(part)
+
+    def __iter__(self) -> Iterator[int]:
+        self._shuffle(self.order)
+        parts = self.order.values() if isinstance(self.order, dict) else self.order
+        for part in parts:
+            yield from part if isinstance(part, list) else [int(part)]
+
+
+@pytest.mark.parametrize("is_nested", [False, True])
+@pytest.mark.parametrize("kind", ORDERS)
+def test_an_order_that_is_shuffled_in_place_stays_what_it_is_for_training(kind: str, is_nested: bool) -> None:
+    sampler = InPlace(ORDERS[kind]())
+    batches: dict[str, Any] = {"batch_sampler": BatchSampler(sampler, COUNT, False)} if is_nested else {}
+    loader = DataLoader(Numbers(COUNT), **(batches or {"batch_size": COUNT, "sampler": sampler}))
+    untouched = list(InPlace(ORDERS[kind]()))
+    (batch,) = sweeps(loader, 1)[0]
+    assert sorted(batch) == list(range(COUNT))
+    assert list(sampler) == untouched
+    assert list(sampler) != untouched, "the comparison cannot fail"
+
+
+@pytest.mark.parametrize("kind", ORDERS)
+def test_what_two_attributes_have_in_common_they_have_in_common_in_the_copy(kind: str) -> None:
+    sampler = InPlace(ORDERS[kind]())
+    data = Numbers(COUNT)
+    copied, _ = own_samplers(DataLoader(data, sampler=sampler), data)
+    assert copied.order is copied.same
+    assert copied.order is not sampler.order
+
+
+def test_large_data_that_a_sampler_maps_from_a_file_are_shared(tmp_path: Any) -> None:
+    mapped = np.memmap(tmp_path / "data", mode="w+", shape=(COUNT * 8,))
+    data = Numbers(COUNT)
+    copied, _ = own_samplers(DataLoader(data, sampler=InPlace(mapped)), data)
+    assert copied.order is mapped
