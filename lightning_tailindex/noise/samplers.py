@@ -24,6 +24,7 @@ from .reaching import reachable
 
 __all__ = ["own_samplers"]
 
+_WRITABLE = (list, dict, np.ndarray, Tensor)
 _LARGEST = 1 << 28
 """An array of more bytes is no order of samples that a sampler would shuffle in place."""
 _READING = (
@@ -60,6 +61,12 @@ def _places(container: Any) -> list[tuple[Any, Any]]:
     return list(container.items() if isinstance(container, dict) else enumerate(container))
 
 
+def _holds_orders(value: object) -> bool:
+    """Whether its items may be orders, too; asked of their types, because there may be millions of them."""
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(issubclass(kind, _WRITABLE) for kind in set(map(type, items)))
+
+
 def _own(theirs: Any, ours: Any, known: dict[int, object], depth: int = 2) -> Any:
     """Returns what stands in a copy for a part of a sampler: no list, dictionary or array that is the original's.
 
@@ -72,7 +79,7 @@ def _own(theirs: Any, ours: Any, known: dict[int, object], depth: int = 2) -> An
     if ours is theirs:
         ours = copy.copy(theirs) if isinstance(theirs, (list, dict)) else copy.deepcopy(theirs)
     known[id(theirs)] = ours
-    if isinstance(theirs, (list, dict)):
+    if _holds_orders(theirs):
         for (_, part), (place, own) in zip(_places(theirs), _places(ours), strict=False):
             if _is_order(part):
                 ours[place] = _own(part, own, known, depth - 1)
