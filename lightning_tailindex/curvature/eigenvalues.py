@@ -79,8 +79,7 @@ class _Operator:
     def dense(self) -> Vector:
         """The matrix itself, made symmetric."""
         columns = np.stack([self(column) for column in np.eye(self.shape[0], dtype=self.array_type)], axis=1)
-        matrix: Vector = (columns + columns.T) / 2
-        return matrix
+        return (columns + columns.T) / 2  # type: ignore[no-any-return]
 
 
 def largest_eigenvalues(
@@ -190,24 +189,21 @@ class _Search:
         left = self.max_products - self.operator.num_products
         restarts = max(1, (left - num_vectors - 1) // (num_vectors - count))
         matrix = LinearOperator(self.operator.shape, matvec=product, dtype=self.operator.array_type)
-        found: tuple[Vector, Vector] = eigsh(
-            matrix, count, which="LA", v0=start, ncv=num_vectors, maxiter=restarts, tol=self.tolerance
-        )
+        options = {"v0": start, "ncv": num_vectors, "maxiter": restarts, "tol": self.tolerance}
+        found: tuple[Vector, Vector] = eigsh(matrix, count, which="LA", **options)
         return found
 
 
 def _put_in_copies(search: _Search, values: Vector, vectors: Vector) -> bool:
-    """Puts larger eigenvalues in the place of the smallest; whether it is known that there are no more of them.
-
-    Those can only be copies: a Krylov space has one vector of each eigenspace, that nearest to where it begins.
-    """
+    """Puts larger eigenvalues in the place of the smallest; whether it is known that there are no more of them."""
     while search.max_products - search.operator.num_products >= 2 * _FEW_VECTORS:
         try:
             value, vector = search(_deflated(search.operator, values, vectors), 1, _FEW_VECTORS)
         except ArpackError:
             return False
         smallest = values.argmin()
-        if value[0] <= values[smallest] + search.tolerance * abs(values[smallest]):
+        margin = max(search.tolerance * abs(values[smallest]), _rounding(search.operator, values))
+        if value[0] <= values[smallest] + margin:
             return True
         values[smallest], vectors[:, smallest] = value[0], vector[:, 0]
     return False
@@ -217,11 +213,10 @@ def _deflated(operator: _Operator, values: Vector, vectors: Vector) -> Callable[
     """The matrix with other eigenvalues for some eigenvectors, which are smaller than all of theirs."""
     below = values.min() - np.abs(values).max()
 
-    def product(vector: Vector) -> Vector:
+    def product(vector: Vector) -> Any:
         along = vectors.T @ vector
         rest = operator(vector - vectors @ along)
-        result: Vector = rest + vectors @ (below * along - vectors.T @ rest)
-        return result
+        return rest + vectors @ (below * along - vectors.T @ rest)
 
     return product
 
@@ -235,7 +230,7 @@ def _judged(
     notes = [note]
     if operator.shape[0] < count:
         notes.append(f"there are {operator.shape[0]} parameters, and so no more eigenvalues")
-    rounding = np.finfo(operator.array_type).eps * operator.shape[0] ** 0.5 * np.abs(values).max(initial=0)
+    rounding = _rounding(operator, values)
     judged = zip(residuals, (abs(value) or 1 for value, _ in pairs), strict=True)
     # the residual of an eigenvalue near 0 is the products' rounding
     far = [each for each, unit in judged if each > _MARGIN * tolerance and each * unit > _MARGIN * rounding]
@@ -243,6 +238,11 @@ def _judged(
         notes.append(f"an eigenvalue's residual is {max(far):.2g} of it, far above the tolerance")
     missing = (float("nan"),) * (count - len(pairs))
     return Eigenvalues((*(value for value, _ in pairs), *missing), (*residuals, *missing), joined(*notes))
+
+
+def _rounding(operator: _Operator, values: Vector) -> float:
+    """About how far products with the matrix are from what they would be without rounding."""
+    return float(np.finfo(operator.array_type).eps * operator.shape[0] ** 0.5 * np.abs(values).max(initial=0))
 
 
 def _residual(operator: _Operator, value: float, vector: Vector) -> float:

@@ -9,10 +9,10 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from .handles import WEAK, is_large, uncopied
-from .reaching import ATOMS, CONTAINERS, MAPPINGS, defaults, reachable
+from .reaching import ATOMS, CONTAINERS, MAPPINGS, defaults, reachable, uncompiled
 from .twins import CopyAs, Plan, Twins
 
 __all__ = ["CopyAs", "copy_data", "copy_with"]
@@ -31,7 +31,12 @@ _OF_MODULES, _OF_DATA_MODULES = "_trainer", "trainer"
 def _captures(item: object) -> bool:
     if not isinstance(item, types.FunctionType):
         return False
-    return bool(item.__closure__ or vars(item)) or not all(isinstance(default, ATOMS) for default in defaults(item))
+    return bool(item.__closure__) or not all(map(_is_plain, (*defaults(item), *vars(item).values())))
+
+
+def _is_plain(value: object) -> bool:
+    values = value if type(value) is tuple else (value,)
+    return all(isinstance(each, ATOMS) for each in values)
 
 
 def _planned(root: object, replace: Replace) -> Plan:
@@ -47,6 +52,8 @@ def _planned(root: object, replace: Replace) -> Plan:
             return False
         if replacement is not None:
             plan.replaced[id(item)] = replacement
+        elif uncompiled(item) is not None:
+            plan.compiled.append(item)
         elif isinstance(item, types.FunctionType) and _captures(item):
             plan.functions.append(item)
         elif isinstance(item, types.MethodType) and _captures(item.__func__):
@@ -125,6 +132,7 @@ def copy_data(data: T, share: Iterable[object] = ()) -> T:
         own = getattr(item, "__dict__", {})
         if _OF_DATA_MODULES in own:
             shared.add(id(own[_OF_DATA_MODULES]))  # which is looked at after what holds it
-        return item if id(item) in shared or is_long or is_large(item) or _OF_MODULES in own else None
+        is_tied = isinstance(item, nn.Module) and _OF_MODULES in own
+        return item if id(item) in shared or is_long or is_large(item) or is_tied else None
 
     return copy_with(data, replace)

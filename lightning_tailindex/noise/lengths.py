@@ -64,13 +64,19 @@ def is_cut_short(loader: DataLoader[Any], sweep_length: int) -> bool:
     Returns:
         False also where nobody knows.
     """
-    size, batch_sampler = loader_batch_size(loader), loader.batch_sampler
-    if size is None or not isinstance(batch_sampler, BatchSampler) or batch_sampler.drop_last:
-        return False
-    return sweep_length * size > len(batch_sampler.sampler)  # type: ignore[arg-type]
+    batch_sampler: Any = loader.batch_sampler
+    return _may_be_short(loader) and sweep_length * batch_sampler.batch_size > len(batch_sampler.sampler)
 
 
 def ends_short(loader: DataLoader[Any], sweep_length: int) -> bool:
     """Says what :func:`is_cut_short` does of a loader that training uses."""
+    if not _may_be_short(loader):
+        return False
     with _to_be_asked(loader) as asked:
         return is_cut_short(asked, sweep_length)
+
+
+def _may_be_short(loader: DataLoader[Any]) -> bool:
+    """Whether a stock batch sampler makes the batches and keeps an epoch's last ones, without asking for lengths."""
+    batch_sampler = loader.batch_sampler
+    return type(batch_sampler) is BatchSampler and batch_sampler.batch_size is not None and not batch_sampler.drop_last

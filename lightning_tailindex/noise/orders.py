@@ -95,6 +95,9 @@ def _distributed(order: Order) -> Callable[[int], Iterator[Any]]:
         sampler.set_epoch(order.epoch + sweep)  # the same on every rank, and no epoch that training will ever see
         if sampler.shuffle:
             return iter(sampler)
+        if type(sampler) is DistributedSampler:  # which has made a list of all anyway
+            taken = list(islice(sampler, order.per_sweep))
+            return (taken[i] for i in order.permutation(len(taken)))
         windows = _chunks(islice(sampler, order.per_sweep), LOOK_AHEAD * order.size)
         return chain.from_iterable(map(order.shuffled, windows))
 

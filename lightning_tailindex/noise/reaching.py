@@ -7,7 +7,7 @@ import types
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["ATOMS", "CONTAINERS", "MAPPINGS", "cells", "defaults", "reachable"]
+__all__ = ["ATOMS", "CONTAINERS", "MAPPINGS", "cells", "defaults", "reachable", "uncompiled"]
 
 MAPPINGS = (dict, types.MappingProxyType)
 CONTAINERS = (list, tuple, set, frozenset, deque)
@@ -29,6 +29,9 @@ def _children(item: object) -> Iterable[object]:
     if isinstance(item, types.MethodType):
         return (item.__self__, item.__func__)
     if isinstance(item, types.FunctionType):
+        original = uncompiled(item)
+        if original is not None:
+            return (original,)  # and not what compiles it
         return (*defaults(item), *vars(item).values(), *(cell.cell_contents for cell in cells(item)))
     if type(item) in _PLAIN:
         return _items(item)
@@ -55,6 +58,11 @@ def _in_slots(item: object) -> Iterator[object]:
                 yield object.__getattribute__(item, f"_{kind.__name__.lstrip('_')}{name}" if is_private else name)
             except AttributeError:
                 continue
+
+
+def uncompiled(item: object) -> object | None:
+    """Returns what ``torch.compile`` made a function of, None for whatever it did not make."""
+    return vars(item).get("_torchdynamo_orig_callable") if isinstance(item, types.FunctionType) else None
 
 
 def defaults(function: types.FunctionType) -> tuple[object, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,7 +25,9 @@ from .reaching import reachable
 
 __all__ = ["own_samplers"]
 
-_WRITABLE = (list, dict, np.ndarray, Tensor)
+_HOLDING = (list, dict, set, deque)
+_WRITABLE = (*_HOLDING, np.ndarray, Tensor)
+_MOST_SAMPLERS = 1000
 _LARGEST = 1 << 28
 """An array of more bytes is no order of samples that a sampler would shuffle in place."""
 _READING = (
@@ -39,9 +42,11 @@ _READING = (
 
 
 def _wraps_samplers(item: object) -> bool:
-    return isinstance(item, Sampler) or any(
-        isinstance(part, Sampler) for part in getattr(item, "__dict__", {}).values()
-    )
+    if isinstance(item, Sampler):
+        return True
+    is_short = isinstance(item, (list, tuple)) and len(item) <= _MOST_SAMPLERS
+    parts: Any = item if is_short else getattr(item, "__dict__", {}).values()
+    return any(isinstance(part, Sampler) for part in parts)
 
 
 def _samplers(roots: tuple[object, ...]) -> Iterator[object]:
@@ -54,7 +59,7 @@ def _samplers(roots: tuple[object, ...]) -> Iterator[object]:
 def _is_order(value: object) -> bool:
     """Whether it is what a sampler may shuffle in place."""
     is_array = isinstance(value, (np.ndarray, Tensor)) and not isinstance(value, np.memmap)
-    return value.nbytes <= _LARGEST if is_array else isinstance(value, (list, dict))  # type: ignore[attr-defined]
+    return value.nbytes <= _LARGEST if is_array else isinstance(value, _HOLDING)  # type: ignore[attr-defined]
 
 
 def _places(container: Any) -> list[tuple[Any, Any]]:
@@ -77,7 +82,7 @@ def _own(theirs: Any, ours: Any, known: dict[int, object], depth: int = 2) -> An
     if depth == 0 or not _is_order(theirs):
         return ours
     if ours is theirs:
-        ours = copy.copy(theirs) if isinstance(theirs, (list, dict)) else copy.deepcopy(theirs)
+        ours = copy.copy(theirs) if isinstance(theirs, _HOLDING) else copy.deepcopy(theirs)
     known[id(theirs)] = ours
     if _holds_orders(theirs):
         for (_, part), (place, own) in zip(_places(theirs), _places(ours), strict=False):
@@ -101,7 +106,9 @@ def own_samplers(loader: DataLoader[Any], dataset: object) -> tuple[Any, Any]:
         RuntimeError: If one of them holds a queue of several processes, which can neither.
     """
     originals = (loader.sampler, loader.batch_sampler)
-    copies = copy_data(originals, share=(loader.dataset,))
+    stock = (vars(each) for each in _samplers(originals) if type(each) in _READING)
+    sources = (own[name] for own in stock for name in ("data_source", "dataset") if name in own)
+    copies = copy_data(originals, share=(loader.dataset, *sources))
     known: dict[int, object] = {id(loader.dataset): dataset}
     # one that says itself how it is copied may have less in its copy
     for theirs, ours in zip(_samplers(originals), _samplers(copies), strict=False):

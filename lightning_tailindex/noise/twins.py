@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .reaching import cells
+from .reaching import cells, uncompiled
 
 __all__ = ["CopyAs", "Plan", "Twins"]
 
@@ -33,6 +33,7 @@ class Plan:
     Attributes:
         replaced: What stands for each replaced object, by the object's id.
         functions: Functions that captured something, in a closure, as a default argument or as an attribute.
+        compiled: Functions that ``torch.compile`` made of others.
         methods: Bound methods of such functions, which are not their class's.
         recast: Objects whose copies are of another class, and that class.
         references: Weak references, to methods too.
@@ -41,6 +42,7 @@ class Plan:
 
     replaced: dict[int, object] = field(default_factory=dict)
     functions: list[types.FunctionType] = field(default_factory=list)
+    compiled: list[Any] = field(default_factory=list)
     methods: list[types.MethodType] = field(default_factory=list)
     recast: list[tuple[object, CopyAs]] = field(default_factory=list)
     references: list[weakref.ref[Any]] = field(default_factory=list)
@@ -55,6 +57,15 @@ class _Bound:
 
     def __call__(self, *args: object, **kwargs: object) -> object:
         return self.function(self.owner, *args, **kwargs)
+
+
+class _Uncompiled:
+    """A compiled function's original: compiled anew in each copy, it would use up how often training may do so."""
+
+    function: Callable[..., object]
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        return self.function(*args, **kwargs)
 
 
 class _Weak:
@@ -88,6 +99,7 @@ class Twins:
         self._memo = memo
         self._cells = {id(cell): types.CellType() for function in plan.functions for cell in function.__closure__ or ()}
         memo.update({id(function): self._twin(function) for function in plan.functions})
+        memo.update({id(function): _Uncompiled() for function in plan.compiled})
         memo.update({id(method): _Bound() for method in plan.methods})
         memo.update({id(item): object.__new__(as_.kind) for item, as_ in plan.recast})
         memo.update({id(reference): _Weak() for reference in plan.references})
@@ -114,6 +126,9 @@ class Twins:
             vars(twin).update(copy.deepcopy(vars(original), self._memo))
             for cell in cells(original):
                 self._cells[id(cell)].cell_contents = copy.deepcopy(cell.cell_contents, self._memo)
+        for function in self._plan.compiled:
+            plain: Any = self._memo[id(function)]
+            plain.function = copy.deepcopy(uncompiled(function), self._memo)
         for method in self._plan.methods:
             bound = self._memo[id(method)]
             assert isinstance(bound, _Bound)

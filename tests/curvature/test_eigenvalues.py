@@ -83,6 +83,14 @@ def test_they_are_found_where_all_are_the_same(factor: float) -> None:
     assert found.note == ""
 
 
+def test_eigenvalues_of_0_are_not_looked_for_to_the_last_digit() -> None:
+    product = Counted(symmetric(torch.cat([torch.tensor([5.0, 4.0, 3.0]), torch.zeros(197)])))
+    found = largest_eigenvalues(product, 200, 5)
+    assert found.values == pytest.approx((5, 4, 3, 0, 0), abs=1e-4)
+    assert found.note == ""
+    assert product.calls <= 60
+
+
 def test_a_note_says_where_products_were_too_few_to_look_for_copies() -> None:
     matrix = symmetric(torch.cat([torch.full((10,), 5.0), torch.linspace(0, 1, 100)]))
     product = Counted(matrix)

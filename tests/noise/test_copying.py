@@ -183,3 +183,30 @@ def test_what_python_cannot_copy_is_named() -> None:
     module.stream = (i for i in range(3))  # type: ignore[assignment]
     with pytest.raises(TypeError, match="generator"):
         alias_shadow(module)
+
+
+def plain(batch: object, keys: tuple[str, ...] = ("x", "y")) -> object:
+    return batch
+
+
+plain.is_tagged = True  # type: ignore[attr-defined]
+
+
+def test_functions_that_hold_plain_values_stay_themselves_for_tables_and_pickles() -> None:
+    assert copy_data(SimpleNamespace(collate=plain, table={plain: 1})).collate is plain
+
+
+def test_what_only_calls_something_its_trainer_is_copied() -> None:
+    counter = SimpleNamespace(_trainer=None, visits=[0])
+    assert copy_data(counter).visits is not counter.visits
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch.compile's own
+def test_compiled_functions_are_copied_uncompiled() -> None:
+    factor = [2.0]
+    state = SimpleNamespace(compiled=torch.compile(lambda x: factor[0] * x, backend="eager"), factor=factor)
+    copied = copy_data(state)
+    copied.factor[0] = 3.0
+    assert copied.compiled(torch.ones(1)) == 3
+    assert state.compiled(torch.ones(1)) == 2
+    assert vars(copied.compiled).keys() == {"function"}

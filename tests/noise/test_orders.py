@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, RandomSampler, Sampler
 
 from lightning_tailindex.noise.loaders import shuffled_batches
 from lightning_tailindex.noise.orders import LOOK_AHEAD, Order
@@ -115,3 +115,14 @@ def test_each_permutation_is_as_likely_as_any_other(monkeypatch: pytest.MonkeyPa
     found = Counter(tuple(order.permutation(4)) for _ in range(4800))
     assert len(found) == 24
     assert sum((times - 200) ** 2 / 200 for times in found.values()) < 49.7  # χ² of 23 degrees of freedom, p = .001
+
+
+def test_a_distributed_order_without_shuffling_is_drawn_from_all_of_it() -> None:
+    size = 3 * LOOK_AHEAD
+    sampler: DistributedSampler[int] = DistributedSampler(range(2 * size), 2, 1, shuffle=False)  # type: ignore[arg-type]
+    loader = DataLoader(Numbers(2 * size), 1, sampler=sampler)
+    drawn = [int(batch.data) for batch in islice(shuffled_batches(loader, size, (0,)), 300)]
+    assert len(set(drawn)) == 300
+    assert all(index % 2 for index in drawn)  # the second process's share
+    assert min(drawn) < 0.1 * 2 * size
+    assert max(drawn) > 0.9 * 2 * size

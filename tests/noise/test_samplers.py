@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Sampler
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler
 
 from lightning_tailindex.noise.samplers import own_samplers
 
@@ -81,3 +82,35 @@ def test_large_data_that_a_sampler_maps_from_a_file_are_shared(tmp_path: Any) ->
     data = Numbers(COUNT)
     copied, _ = own_samplers(DataLoader(data, sampler=InPlace(mapped)), data)
     assert copied.order is mapped
+
+
+class Popping(Sampler[int]):
+    """Takes its samples out of what it holds."""
+
+    def __init__(self, held: Any, inner: list[Sampler[int]]) -> None:
+        self.held, self.inner = held, inner
+
+    def __len__(self) -> int:
+        return 4000
+
+    def __iter__(self) -> Iterator[int]:
+        while self.held:
+            yield self.held.pop()
+        for each in self.inner:
+            yield from each
+
+
+@pytest.mark.parametrize("kind", [set, deque])
+def test_samplers_in_a_list_and_what_is_popped_from_stay_what_they_are(kind: type) -> None:
+    sampler = Popping(kind(range(2000)), [Popping(kind(range(2000, 4000)), [])])
+    (batch,) = sweeps(DataLoader(Numbers(4000), batch_size=4000, sampler=sampler), 1)[0]
+    assert sorted(batch) == list(range(4000))
+    assert sorted(sampler) == list(range(4000))
+    assert list(sampler) == [], "the comparison cannot fail"
+
+
+def test_a_stock_sampler_over_what_cannot_be_copied() -> None:
+    data = Numbers(8)
+    data.stream = (i for i in range(3))  # type: ignore[attr-defined]
+    copied, _ = own_samplers(DataLoader(Numbers(8), sampler=RandomSampler(data)), Numbers(8))
+    assert copied.data_source is data
