@@ -61,11 +61,16 @@ def torch_shuffle(order: list[int]) -> None:
     order[:] = [order[i] for i in torch.randperm(len(order)).tolist()]
 
 
+def own_shuffle() -> Callable[[list[int]], None]:
+    generator = np.random.default_rng(3)
+    return lambda order: generator.shuffle(order)  # with NumPy 1 its method itself would be shared by copies
+
+
 SHUFFLES: dict[str, Callable[[], Callable[[Any], None]]] = {
     "Python's": lambda: random.shuffle,
     "NumPy's": lambda: np.random.shuffle,
     "torch's": lambda: torch_shuffle,
-    "its own": lambda: np.random.default_rng(3).shuffle,
+    "its own": own_shuffle,
 }
 KINDS: dict[str, Callable[[], Any]] = {
     **{
