@@ -36,13 +36,13 @@ class Data:
         sweep_length: Loader batches of this process in one sweep; None where nobody knows.
         batch_size: Samples in a complete loader batch; None where nobody knows.
         read: From integers that determine the order to the batches, before they are moved to the device.
-        ends_short: Whether the last loader batch of a sweep is known to have fewer samples.
+        ends_short: Asks whether the last loader batch of a sweep is known to have fewer samples; it may copy a loader.
     """
 
     sweep_length: int | None
     batch_size: int | None
     read: Callable[[tuple[int, ...]], Iterator[LoaderBatch]]
-    ends_short: bool = False
+    ends_short: Callable[[], bool] = lambda: False
 
 
 def _is_combined(loader: object) -> bool:
@@ -75,8 +75,12 @@ def _cloned(loaders: list[Any], assemble: Callable[[list[object]], object], swee
             yield LoaderBatch(assemble([batch.data for batch in batches]), batches[0].size, samples=samples)
 
     is_cycled = sweep_length > lengths[0]
-    is_short = not is_cycled and ends_short(loaders[0], sweep_length)
-    return Data(sweep_length, loader_batch_size(loaders[0]), read, is_short)
+    return Data(
+        sweep_length,
+        loader_batch_size(loaders[0]),
+        read,
+        lambda: not is_cycled and ends_short(loaders[0], sweep_length),
+    )
 
 
 def _assembled(combined: Any) -> Callable[[list[object]], object]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import final
 
 from lightning_tailindex.noise.engine import collect_gradients
@@ -87,7 +86,8 @@ class ExtraMinibatches(NoiseSource):
 
     def work(self, trainer: Trainer) -> tuple[str, float]:
         """Counts the passes of the plan."""
-        plan, settings = self._plan(trainer, self._data(trainer)), self._settings
+        data, settings = self._data(trainer), self._settings
+        plan = self._plan(trainer, data, data.ends_short())
         is_step = settings.noise_unit == "step"
         times = 1 if is_step else trainer.world_size
         passes = plan.num_passes * plan.accumulation / trainer.accumulate_grad_batches
@@ -99,12 +99,12 @@ class ExtraMinibatches(NoiseSource):
             return own_data(self._dataloader, trainer)
         return training_data(trainer) if self._replay is None else self._replay.data()
 
-    def _plan(self, trainer: Trainer, data: Data) -> SweepPlan:
+    def _plan(self, trainer: Trainer, data: Data, ends_short: bool) -> SweepPlan:
         settings, accumulation = self._settings, self._settings.accumulation(trainer)
         draws, full = settings.share(settings.num_minibatches, trainer), settings.full_gradient_batches
         full = None if full is None or self._replay else settings.share(full, trainer)
         length = max(draws, full or 0) * accumulation if data.sweep_length is None else data.sweep_length
-        return SweepPlan(draws, full, length, accumulation, data.batch_size, data.ends_short)
+        return SweepPlan(draws, full, length, accumulation, data.batch_size, ends_short)
 
     def observe(self, trainer: Trainer, module: LightningModule, step: int) -> NoiseObservation:
         """Computes the gradients of extra minibatches."""
@@ -120,7 +120,7 @@ class ExtraMinibatches(NoiseSource):
 
     def _is_whole(self, trainer: Trainer) -> bool:
         with isolated_random_state(0, trainer.strategy.root_device):  # a sampler may draw to tell its length
-            return not self._data(trainer).ends_short
+            return not self._data(trainer).ends_short()
 
     def _collect(
         self, trainer: Trainer, module: LightningModule, step: int, together: Processes, *, ends_short: bool
@@ -143,8 +143,8 @@ class ExtraMinibatches(NoiseSource):
         settings, seed = self._settings, derived_seed(self._settings.seed, step, trainer.global_rank)
         is_transferred = self._replay is not None
         with borrowed_loss(trainer, module, seed, together.in_step, is_transferred=is_transferred) as (shadow, loss):
-            data = replace(self._data(trainer), ends_short=ends_short)
-            plan = self._plan(trainer, data)
+            data = self._data(trainer)
+            plan = self._plan(trainer, data, ends_short)
             measured = measured_parameters(shadow, settings.patterns)
             pairs = settings.pairs(measured, together)
             # each of such draws waits for the others': none can begin anew with the loop
