@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from torch import Tensor
 
 from lightning_tailindex.distributions import SymmetricStable
+
+from .test_distributions import double
 
 # From the convergent series in powers of x to the -alpha, with 100 to 700 digits: alpha, x, log f(x), log P(|X| > x).
 # But for the last, integration with 45 digits gives the same.
@@ -29,10 +30,6 @@ def _seeded() -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
-
-
-def double(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 @pytest.mark.parametrize(("alpha", "x", "log_density", "log_survival"), REFERENCE)
