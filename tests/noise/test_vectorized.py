@@ -140,6 +140,23 @@ def test_parameters_that_are_reached_past_their_names_are_left_to_the_loop(is_ra
         observe(module, loss, minibatches([8] * 20), "vectorized")
 
 
+@pytest.mark.parametrize("value", [-1.0, 0.0], ids=["nan", "infinite"])
+@pytest.mark.parametrize("counts", [False, True])
+def test_gradients_that_are_not_finite_are_no_reason_to_refuse_a_loss(value: float, counts: bool) -> None:
+    module, calls = net(), []
+    module.register_parameter("diverged", nn.Parameter(torch.tensor(value)))
+
+    def loss(batch: Any) -> Tensor:
+        calls.append(batch)
+        return (1 + counts * len(calls)) * loss_of(module)(batch) + module.diverged.sqrt()  # type: ignore[operator, union-attr]
+
+    if counts:
+        with pytest.raises(CannotVectorizeError, match="another loss each time"):
+            observe(module, loss, minibatches([8] * 20), "vectorized")
+    else:
+        assert not observe(module, loss, minibatches([8] * 20), "vectorized").groups[-1].gradients.isfinite().all()
+
+
 def test_lazy_layers_are_left_to_the_loop() -> None:
     module = nn.Sequential(nn.Linear(6, 16), nn.LazyLinear(3))
     with pytest.raises(CannotVectorizeError, match="the module has lazy parameters"):
