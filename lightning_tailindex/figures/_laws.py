@@ -77,8 +77,13 @@ def _of_measurement(measurement: Measurement) -> StandardizedNoise:
         torch.tensor(histogram.counts, dtype=torch.float64, device="cpu"),
         m.alpha,
         m.estimator,
-        f"Noise of {name}\n{counted(m.num_draws, 'draw')} of {counted(m.num_coordinates, 'coordinate')}",
+        f"Noise of {name}\n{_size(m)}",
     )
+
+
+def _size(measurement: Measurement) -> str:
+    draws, known = counted(measurement.num_draws, "draw"), measurement.num_coordinates  # 0 where nobody knows
+    return f"{draws} of {counted(known, 'coordinate')}" if known else draws
 
 
 def _of_draws(function: str, noise: Tensor) -> tuple[StandardizedNoise, str]:

@@ -59,6 +59,8 @@ def _details(measurement: Measurement) -> Iterator[tuple[str, float]]:
         tag = aggregated(average.num_minibatches)
         yield f"{tag}/{measurement.group}", average.alpha
         yield f"{tag}_gaussian/{measurement.group}", average.gaussian_alpha
+        yield f"{tag}_low/{measurement.group}", average.low
+        yield f"{tag}_high/{measurement.group}", average.high
 
 
 def _second_opinion(measurement: Measurement) -> Iterator[tuple[str, float]]:

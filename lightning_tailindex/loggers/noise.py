@@ -84,8 +84,7 @@ class NoisePresentation(Presentation[Report]):
         whole, groups = report.whole_model, len(report.headline) - 1
         size = f"{report.minibatch_size} samples" if report.minibatch_size else "unknown size"
         return {
-            "measured": f"{groups} groups and the whole model, of which {whole.num_coordinates} of {whole.group_size}"
-            " coordinates",
+            "measured": f"{groups} groups; {whole.num_coordinates} of the whole model's {whole.group_size} coordinates",
             "draws": f"{whole.num_draws} minibatches of {size}; a draw is {_UNITS[report.noise_unit]}",
             "full gradient": f"{report.num_full_minibatches} minibatches",
             "data": report.note or "no two draws share data",

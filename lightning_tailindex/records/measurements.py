@@ -61,7 +61,8 @@ class Measurement:
         gaussian_alpha: The same estimate for Gaussian noise with the same empirical covariance.
         scale: Median over the coordinates of the noise's scale, in the unit of the gradient.
         num_draws: Minibatches whose gradients were draws.
-        num_coordinates: Coordinates that were measured; surrogates are of 256 of them at most.
+        num_coordinates: Coordinates that were measured; surrogates are of 256 of them at most. 0 where nobody knows,
+            as in what was read back from files.
         group_size: Coordinates that the group has.
         effective_coordinates: Effective number of independent coordinates, often far below ``num_coordinates``.
         zero_share: Share of exact zeros, and of values that tie with the centre, which were left out.

@@ -29,7 +29,9 @@ def _parser() -> argparse.ArgumentParser:
         " words what the numbers show and what not. Ends with 0 if something was reported, with 1 if nothing was.",
     )
     report.add_argument("runs", nargs="+", metavar="RUN", help="a folder with event files in it or below it, or a file")
-    report.add_argument("-o", "--output", type=Path, default=Path("report.html"), metavar="FILE", help="(%(default)s)")
+    report.add_argument(
+        "-o", "--output", type=Path, default=Path("report.html"), metavar="FILE", help="the page (%(default)s)"
+    )
     report.add_argument("--csv", type=Path, metavar="FILE", help="write all numbers as a table, too")
     return parser
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from lightning_tailindex.records import Measurement, Report
 
@@ -66,6 +67,11 @@ def _value(value: Value) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
+def _path(name: str) -> Markup:
+    """Lets lines break behind slashes, so that they need not break within words."""
+    return Markup("/<wbr>").join(name.split("/"))
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("lightning_tailindex.report"),
@@ -74,7 +80,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=_number, interval=_interval, value=_value)
+    environment.filters.update(number=_number, interval=_interval, value=_value, path=_path)
     return environment
 
 

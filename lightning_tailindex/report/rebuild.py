@@ -74,7 +74,7 @@ def _first(group: str, found: dict[Meaning, Any], estimator: str, law: str, note
     known = {m.field: value for m, value in found.items() if m.record == "first"}
     alphas: Histogram = known.pop("coordinate_alphas", _EMPTY)
     noise: Histogram = known.pop("standardized_noise", _EMPTY)
-    numbers = {**_NUMBERS, **known, "num_draws": num_draws, "num_coordinates": sum(alphas.counts)}
+    numbers = {**_NUMBERS, **known, "num_draws": num_draws}
     return Measurement(
         **numbers,
         group=group,
@@ -123,8 +123,6 @@ def _report(
 
 def rebuilt(events: Events) -> tuple[list[Report], str]:
     """Rebuilds the reports of a run; what was not logged is NaN, 0, empty or without values.
-
-    The number of a measurement's coordinates is that of the coordinates that have a tail index of their own.
 
     Args:
         events: What the run's files hold.

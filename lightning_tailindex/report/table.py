@@ -13,8 +13,8 @@ from .runs import Run
 
 __all__ = ["write_table"]
 
-_NOT_LOGGED = "group_size"
-_FIELDS = [f.name for f in fields(Measurement) if f.type in ("int", "float", "str") and f.name != _NOT_LOGGED]
+_NOT_LOGGED = ("num_coordinates", "group_size")
+_FIELDS = [f.name for f in fields(Measurement) if f.type in ("int", "float", "str") and f.name not in _NOT_LOGGED]
 
 
 def _row(report: Report, measurement: Measurement) -> dict[str, object]:
@@ -24,6 +24,8 @@ def _row(report: Report, measurement: Measurement) -> dict[str, object]:
     for average in measurement.aggregated:
         row[f"alpha_of_{average.num_minibatches}_minibatches"] = average.alpha
         row[f"gaussian_alpha_of_{average.num_minibatches}_minibatches"] = average.gaussian_alpha
+        row[f"low_of_{average.num_minibatches}_minibatches"] = average.low
+        row[f"high_of_{average.num_minibatches}_minibatches"] = average.high
     return row
 
 
@@ -42,8 +44,7 @@ def write_table(runs: Sequence[Run], file: IO[str]) -> None:
         runs: The runs.
         file: Where to. Columns are ``run``, ``step``, the fields of a measurement, the tail indices of averages of
             minibatches, ``setting:<name>`` for settings of the measurement that say whether tail indices can be
-            compared, and ``hparam:<name>`` for every hyperparameter; empty where there is none. ``num_coordinates`` is
-            the number of those that have a tail index of their own.
+            compared, and ``hparam:<name>`` for every hyperparameter; empty where there is none.
     """
     rows = [row for run in runs for row in _rows(run)]
     columns = list(dict.fromkeys(column for row in rows for column in row))

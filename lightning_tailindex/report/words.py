@@ -105,7 +105,7 @@ def _averages(whole: Measurement) -> Iterator[str]:
 
 
 def _climb(whole: Measurement, average: AggregatedTailIndex) -> str:
-    # of averages no interval is logged; where the single draws have none either, a tenth has to do
+    # two intervals of the same draws do not tell whether they differ; where there is none, a tenth has to do
     highest = max(whole.alpha + _SAME, whole.high if whole.high == whole.high else 0.0)
     if average.alpha > highest:
         return "α climbs, as it does for noise of finite variance, and larger minibatches have lighter tails."

@@ -240,7 +240,8 @@ def test_the_event_file_has_the_names_and_steps_that_are_promised(data: DataLoad
     expected = {f"{tag}/{group}" for tag in ("tail_index", "tail_index_gaussian") for group in groups}
     expected |= {f"tail_index_detail/{name}/{group}" for name in INTERVAL + FIT for group in groups}
     expected |= {f"gradient_noise/{name}/{group}" for name in NOISE for group in groups}
-    expected |= {f"tail_index_aggregated/2_minibatches{of}/{group}" for of in ("", "_gaussian") for group in groups}
+    kinds = ("", "_gaussian", "_low", "_high")
+    expected |= {f"tail_index_aggregated/2_minibatches{of}/{group}" for of in kinds for group in groups}
     expected |= {f"gradient_noise/{what}/whole_model" for what in ("cost_seconds", "minibatch_size", "draws")}
     assert set(events.Tags()["scalars"]) - {"loss", "epoch"} == expected
     for tag in expected:

@@ -99,7 +99,7 @@ def test_a_text_says_what_was_measured_and_how(run: tuple[TailIndexMonitor, Even
     assert {len(row) for row in rows[:1] + rows[2:]} == {2}
     said = dict(rows[2:])
     assert said["draws"] == "32 minibatches of 4 samples; a draw is what an optimizer step consumes"
-    assert said["measured"] == "2 groups and the whole model, of which 44 of 44 coordinates"
+    assert said["measured"] == "2 groups; 44 of the whole model's 44 coordinates"
     assert said["full gradient"] == "40 minibatches"
     assert said["estimators"] == "grouped_mle"
     assert said["data"] == watcher.reports[0].note or "no two draws share data"

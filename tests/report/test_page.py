@@ -84,7 +84,8 @@ def test_what_files_hold_is_text(tmp_path: Path, sweep: Sweep) -> None:
     assert any(name in problem for problem in problems)
     html = page(runs, problems)
     elements, plain = Elements(html), Elements(page([run()]))
-    assert {tag for tag, _ in elements.found} - {tag for tag, _ in plain.found} <= {"a", "ul", "li", "em", "img", "dd"}
+    more = {"a", "ul", "li", "em", "img", "dd", "wbr"}
+    assert {tag for tag, _ in elements.found} - {tag for tag, _ in plain.found} <= more
     assert not any(key.startswith("on") for _, attributes in elements.found for key in attributes)
     assert {*elements.attributes("src")} == {a for a in elements.attributes("src") if a.startswith("data:")}
     for word in (name, ATTACK, "lr" + SCRIPT):  # as a run and a problem, a group and a value, a hyperparameter

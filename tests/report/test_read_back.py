@@ -59,8 +59,7 @@ def assert_same(read: Measurement, was: Measurement) -> None:
             assert one == other if isinstance(other, str) else same(one, other), name
     if is_first:
         assert same(read.signal_to_noise, was.signal_to_noise)
-        averages = [(a.num_minibatches, a.num_draws, a.alpha, a.gaussian_alpha) for a in read.aggregated]
-        expected = [(a.num_minibatches, a.num_draws, a.alpha, a.gaussian_alpha) for a in was.aggregated]
+        averages, expected = ([dataclasses.astuple(each) for each in m.aggregated] for m in (read, was))
         assert len(averages) == 1
         assert all(same(x, y) for a, b in zip(averages, expected, strict=True) for x, y in zip(a, b, strict=True))
 
