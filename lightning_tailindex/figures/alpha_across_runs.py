@@ -79,7 +79,7 @@ def alpha_across_runs(
         markersize=9,
         markerfacecolor="none",
         linestyle="none",
-        label=f"median of the last {last}",
+        label=f"median of the last {min(last, max(map(len, found)))}",
     )
     _join(ax, places, [ms[-1].alpha for ms in found], rest or range(len(runs)))
     dress(ax, f"Tail index of the whole model in {len(runs)} runs", shortened([name])[0], "tail index α (2: Gaussian)")

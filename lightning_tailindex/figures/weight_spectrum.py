@@ -7,12 +7,15 @@ import math
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from lightning_tailindex.records import SpectrumMeasurement, SpectrumReport
 
 from ._canvas import GAUSSIAN, NOISE, STABLE, counted, dress, figure_of, legend_outside, new_axes
 
 __all__ = ["weight_spectrum"]
+
+_FEW_DECADES = 3.0
 
 
 def weight_spectrum(
@@ -24,8 +27,7 @@ def weight_spectrum(
         \left(\frac{\lambda}{x_\mathrm{min}}\right)^{-e}, \qquad \lambda \ge x_\mathrm{min}
 
     is drawn from :math:`x_\mathrm{min}` to the largest eigenvalue, for m of n eigenvalues in the tail and the density
-    exponent e. Each law is averaged over the width of a bin, as the histogram is. Eigenvalues within rounding of zero
-    are left out. Without a density exponent the histogram stands alone.
+    exponent e. Eigenvalues within rounding of zero are left out. Without a density exponent the histogram stands alone.
 
     Args:
         spectrum: A report, or what it says of one matrix.
@@ -58,7 +60,8 @@ def weight_spectrum(
     baseline = 0.3 * density[density > 0].min()  # a logarithmic axis has no zero
     ax.stairs(np.maximum(density, baseline), edges, baseline=baseline, fill=True, alpha=0.35, label=label, **NOISE)
     if not math.isnan(found.density_exponent):
-        _draw_law(ax, found, edges)
+        _draw_law(ax, found)
+    _tick(ax, found.log_eigenvalues.edges[-1] - found.log_eigenvalues.edges[0])
     ax.set_ylim(baseline, 3 * density.max())
     dress(ax, f"Eigenvalues of {found.matrix}", "eigenvalue λ of the weights' WᵀW", "density, in 1/λ")
     legend_outside(ax)
@@ -77,18 +80,22 @@ def _chosen(spectrum: SpectrumReport | SpectrumMeasurement, matrix: str | None) 
     return several[names.index(matrix)]
 
 
-def _draw_law(ax: Axes, found: SpectrumMeasurement, edges: np.ndarray) -> None:
-    """The power law from x_min on, averaged over the bins, and x_min."""
-    inner = edges[edges > found.x_min]
-    ends = np.concatenate([[found.x_min], inner])
-    alpha = found.density_exponent - 1
-    beyond = (ends / found.x_min) ** -alpha
-    share = found.num_tail / found.rank
-    middle = np.sqrt(ends[1:] * ends[:-1])
-    density = share * -np.diff(beyond) / np.diff(ends)
+def _draw_law(ax: Axes, found: SpectrumMeasurement) -> None:
+    """The power law, a straight line on these axes, and x_min."""
+    ends = np.array([found.x_min, found.largest_eigenvalue])
+    exponent = found.density_exponent
+    density = found.num_tail / found.rank * (exponent - 1) / found.x_min * (ends / found.x_min) ** -exponent
     label = (
         f"power law\ndensity exponent {found.density_exponent:.2f} ± {found.standard_error:.2f}\n"
         f"of {counted(found.num_tail, 'eigenvalue')},\nKolmogorov distance {found.kolmogorov_distance:.3f}"
     )
-    ax.plot(middle, density, color=STABLE["color"], linewidth=2, label=label)
+    ax.plot(ends, density, color=STABLE["color"], linewidth=2, label=label)
     ax.axvline(found.x_min, color=GAUSSIAN["color"], linestyle="--", linewidth=1, label=f"x_min {found.x_min:.3g}")
+
+
+def _tick(ax: Axes, decades: float) -> None:
+    """Labels 1, 2 and 5 of each decade where there are few; by itself Matplotlib labels numbers that overlap."""
+    if decades < _FEW_DECADES:
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())

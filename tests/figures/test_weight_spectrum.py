@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -27,12 +29,12 @@ def test_the_law_is_where_it_was_fitted() -> None:
     law, x_min = ax.lines
     x, y = (np.asarray(values, dtype=float) for values in law.get_data())
     assert x_min.get_xdata() == [found.x_min, found.x_min]
-    assert x.min() > found.x_min
-    assert x.max() < found.largest_eigenvalue
-    slope = np.polyfit(np.log(x[1:]), np.log(y[1:]), 1)[0]  # the first bin is cut by x_min
-    assert slope == pytest.approx(-found.density_exponent, abs=0.02)
-    exact = found.num_tail / found.rank * (found.density_exponent - 1) / found.x_min
-    assert y[1] == pytest.approx(exact * (x[1] / found.x_min) ** -found.density_exponent, rel=0.05)
+    assert x.tolist() == [found.x_min, found.largest_eigenvalue]
+    exponent, share = found.density_exponent, found.num_tail / found.rank
+    assert np.diff(np.log(y)) / np.diff(np.log(x)) == pytest.approx(-exponent)
+    beyond_largest = found.largest_eigenvalue * y[1] / (exponent - 1)
+    assert found.x_min * y[0] / (exponent - 1) == pytest.approx(share)  # from x_min to infinity
+    assert beyond_largest < 5 / found.rank  # a few eigenvalues' worth
     assert f"density exponent {found.density_exponent:.2f}" in str(law.get_label())
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
 
@@ -51,6 +53,16 @@ def test_a_matrix_of_a_report_to_given_axes() -> None:
     assert weight_spectrum(report, "small", ax=ax) == (ax.figure, ax)
     assert ax.get_title() == "Eigenvalues of small"
     assert len(weight_spectrum(report, "none")[1].lines) == 0  # no law
+
+
+def test_labels_of_a_narrow_spectrum_do_not_overlap() -> None:
+    figure, ax = weight_spectrum(measured(torch.randn(64, 10, generator=torch.Generator().manual_seed(0))))
+    figure.draw_without_rendering()  # type: ignore[no-untyped-call]
+    texts = [label for label in ax.get_xticklabels(which="both") if label.get_text()]
+    first, last = ax.get_xlim()
+    boxes = [label.get_window_extent() for label in texts if first <= label.get_position()[0] <= last]
+    assert len(boxes) >= 2
+    assert all(left.x1 < right.x0 for left, right in pairwise(sorted(boxes, key=lambda box: box.x0)))
 
 
 def test_what_cannot_be_drawn_is_named() -> None:
