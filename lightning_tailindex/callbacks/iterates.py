@@ -93,6 +93,8 @@ class IterateTailIndexMonitor(Monitor[IterateReport]):
         []
     """
 
+    _steps_before_first = 1  # a window is full some steps after it has begun
+
     def __init__(
         self,
         window: int = 1000,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, Generic
+from typing import Any, ClassVar, Generic
 
 from lightning_tailindex.loggers import Presentation, Publisher, callback_metrics
 from lightning_tailindex.records import ReportT, from_plain, to_plain
@@ -37,6 +37,9 @@ class Monitor(Callback, ABC, Generic[ReportT]):
         reports: The reports of this run, oldest first; after resuming from a checkpoint, the last 100 before it too.
         logged: How they are logged.
     """
+
+    _steps_before_first: ClassVar[int] = 0
+    """Optimizer steps that have to be taken before there is anything to measure."""
 
     def __init__(self, kind: type[ReportT], presentation: Presentation[ReportT], arguments: Mapping[str, Any]) -> None:
         super().__init__()
@@ -107,7 +110,8 @@ class Monitor(Callback, ABC, Generic[ReportT]):
         interval, what, work = self._begin(trainer, pl_module)
         self._schedule = Schedule(interval, self._schedule.is_waiting)
         start, end = optimizer_steps(trainer), last_step(trainer, pl_module)
-        announcement = f"measures {what} {self._schedule.announcement(start, end)}, by {work}"
+        first = start if self._schedule.is_waiting else start + self._steps_before_first
+        announcement = f"measures {what} {self._schedule.announcement(first, end)}, by {work}"
         rank_zero_info(f"{type(self).__name__}: {announcement}.")
         self._publisher = Publisher(
             type(self).__name__,

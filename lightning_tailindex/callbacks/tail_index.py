@@ -47,7 +47,8 @@ class TailIndexMonitor(Monitor[Report]):
     Training itself is bit for bit what it is without the callback.
 
     Args:
-        every_n_steps: Optimizer steps between measurements, at least 1; None for as often as max_overhead allows.
+        every_n_steps: Optimizer steps between measurements, at least 1; None for as often as max_overhead allows,
+            with source "training" for every 2 * num_minibatches.
         max_overhead: Extra minibatch passes per training minibatch that every_n_steps=None may cost, above 0.
         num_minibatches: Noise draws in a measurement, at least 16; more of them narrow the interval.
         full_gradient_batches: Minibatches averaged into the full gradient, at least 1; None for the whole training

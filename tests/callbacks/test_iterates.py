@@ -29,6 +29,7 @@ def test_windows_follow_the_burn_in_and_each_other(caplog: pytest.LogCaptureFixt
     with caplog.at_level("INFO"):
         fit(Chains(0.1), watcher, max_steps=60)
     assert "after a burn-in of 10 steps: 3 windows will be full when training ends" in caplog.text
+    assert "(at most 3 measurements from step 1 to the end at step 60)" in caplog.text
     assert [report.step for report in watcher.reports] == [26, 42, 58]
     assert all((report.burn_in, report.window, report.num_snapshots) == (10, 16, 16) for report in watcher.reports)
 
