@@ -13,6 +13,7 @@ from ._scan import cumulative_sum
 _CHUNK = 1 << 22  # values that are compared at once: what bounds the memory
 _PROBES = 96  # values of a tail that bound its distance from below
 _ROUND = 16  # thresholds a series that are compared in full before the best so far is updated
+_TIES = 64  # machine epsilons: logarithms of ties differ on average from their threshold's by no more
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,19 @@ class Sizes:
 
     def inverse(self, place: Tensor, skip: int) -> Tensor:
         """1/alpha of the tails that start at some places, both of shape [places, series]."""
-        total = self.above.gather(0, place) - (len(self.log) - place) * self.log.gather(0, place)
-        return total.clamp(min=0) / (len(self.log) - place - skip)
+        number, start = len(self.log) - place, self.log.gather(0, place)
+        total = self.above.gather(0, place) - number * start
+        return without_ties(total, number, start) / (number - skip)
 
     def threshold(self, place: Tensor) -> Tensor:
         """The value at one place of each series, shape [series]."""
         return self.size.gather(0, place[None])[0]
+
+
+def without_ties(total: Tensor, number: Tensor, start: Tensor) -> Tensor:
+    """Sums of so many logarithms over where they start, 0 where only rounding is left: ties have no tail at all."""
+    rounding = _TIES * torch.finfo(total.dtype).eps * (1 + start.abs())
+    return torch.where(total > number * rounding, total, 0.0)
 
 
 def sort_sizes(x: Tensor) -> Sizes:

@@ -11,7 +11,7 @@ from lightning_tailindex.records import TailIndexEstimate
 
 from ._checks import FEWEST_VALUES, checked_sample
 from ._pareto import Statistic, Tail, estimate, mean_excess
-from ._tails import Sizes, closest_of_all, sort_sizes
+from ._tails import Sizes, closest_of_all, sort_sizes, without_ties
 
 __all__ = ["power_law"]
 
@@ -89,14 +89,14 @@ def _best_tail(sizes: Sizes) -> Tail:
 
 
 def _statistic(tail: Tail, num_values: Tensor) -> Statistic:
-    return mean_excess(tail.number / num_values, skip=0)
+    return mean_excess(tail.number.to(tail.total) / num_values, skip=0)  # two integers would give the default dtype
 
 
 def _tail_from(sizes: Sizes, x_min: float) -> Tail:
     """The tail of each series from a given value on."""
     within, start = sizes.size >= x_min, math.log(x_min) - sizes.unit
-    total = torch.where(within, sizes.log - start, 0.0).sum(0)
     number = within.sum(0)
+    total = without_ties(torch.where(within, sizes.log - start, 0.0).sum(0), number, start)
     return Tail(torch.full_like(start, x_min), total, number, number, torch.zeros_like(start))
 
 

@@ -20,6 +20,7 @@ Convolutions = Literal["flattened", "slices"]
 """Which matrix a kernel of a convolution is."""
 
 _FEWEST_BINS, _MOST_BINS = 10, 40
+_TIES = 8  # machine epsilons, times the largest: equal singular values of a thousand came out up to two apart
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ def weight_spectrum(
     The eigenvalues of X are the squared singular values of W, as many as its smaller dimension M; N is the larger one.
     W and its transpose have the same. e is the *density exponent*, one more than the tail index that
     :func:`power_law` gives with the :math:`x_\mathrm{min}` of Clauset, Shalizi and Newman. Singular values of at most
-    the largest × N × the machine's epsilon are rounding, and count as zeros: they belong to no tail.
+    the largest × N × the machine's epsilon are rounding, and count as zeros: they belong to no tail. What differs from the
+    next by no more than 8 epsilons times the largest counts as equal: by rounding alone a tail would seem light.
 
     As WeightWatcher: the estimate, its x_min and Kolmogorov distance, the weighted exponent e × log10 of the largest
     eigenvalue, and the stable rank, of the same matrix. Not as WeightWatcher, as of 2025: it leaves out eigenvalues up
@@ -101,12 +103,12 @@ def weight_spectrum(
     singular = torch.linalg.svdvals(matrices / unit).flatten().double().cpu() * unit
     rounding = larger * torch.finfo(matrices.dtype).eps
     singular = singular.where(singular > singular.max() * rounding, 0.0)
+    singular = _tied(singular, torch.finfo(matrices.dtype).eps)
     values = singular.square() / (larger if normalize else 1)
     if not bool(values.sum().isfinite()):
         return _nothing(name, weight, number, "eigenvalues too large for float64")
     if bool(((singular > 0) & (values < torch.finfo(values.dtype).tiny)).any()):  # which have lost digits
         return _nothing(name, weight, number, "eigenvalues too small for float64")
-    values = values.sort().values
     fit = _fitted(values[values > 0], min_tail, rounding)
     return _found(name, weight, singular, values[values > 0], fit)
 
@@ -114,6 +116,13 @@ def weight_spectrum(
 def _power_of_two(matrices: Tensor) -> float:
     """About the largest absolute value; divided by it, sums of squares stay finite, and nothing is rounded."""
     return math.ldexp(1.0, math.frexp(float(matrices.abs().max()))[1] - 1)
+
+
+def _tied(singular: Tensor, epsilon: float) -> Tensor:
+    """Singular values in ascending order, those that only rounding tells apart made equal: a tail of them has none."""
+    ordered = singular.sort().values
+    starts = torch.nn.functional.pad(ordered.diff() > _TIES * epsilon * ordered[-1], (1, 0), value=True)
+    return ordered[starts][starts.cumsum(0) - 1]
 
 
 def as_matrices(weight: Tensor, convolutions: Convolutions) -> Tensor:

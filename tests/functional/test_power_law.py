@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from io import StringIO
 
@@ -10,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_tailindex.functional import power_law
+from lightning_tailindex.functional import hill, power_law
+from lightning_tailindex.records import TailIndexEstimate
 
 from .samples import Law, generator, noise, pareto, stable
 
@@ -41,6 +43,23 @@ def test_chooses_what_powerlaw_chooses_among_repeated_values() -> None:
     wanted = [fitted(series) for series in x.T]
     assert estimate.scale.tolist() == [fit.xmin for fit in wanted]
     assert estimate.alpha.tolist() == pytest.approx([fit.alpha - 1 for fit in wanted], rel=1e-6)
+
+
+@pytest.mark.parametrize("estimator", [power_law, hill])
+@pytest.mark.parametrize("seed", range(5))
+def test_ties_are_no_tail_in_any_precision(estimator: Callable[..., TailIndexEstimate], seed: int) -> None:
+    whole = torch.randint(-3, 4, (500, 1), generator=generator(seed)).double()
+    clipped = pareto(1.5, (500, 1), generator(seed)).clamp(-5, 5).double()
+    x = torch.cat([whole, clipped, clipped * 0.1], 1)
+    found = estimator(x)
+    assert found.alpha.max() < 10
+    assert torch.allclose(found.alpha, estimator(x.float()).alpha.double(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_ties_at_x_min_are_no_tail(dtype: torch.dtype) -> None:
+    x = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, *[0.6] * 20], dtype=dtype)
+    assert power_law(x, x_min=0.6).note == "1 of 1 series left out: no |x| beyond the threshold"
 
 
 @pytest.mark.parametrize("x_min", [0.7, 1.0, 2.5])

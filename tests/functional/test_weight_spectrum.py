@@ -166,6 +166,16 @@ def test_rounding_belongs_to_no_tail() -> None:
     assert found.num_tail <= 20
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_eigenvalues_that_rounding_tells_apart_are_equal(dtype: torch.dtype) -> None:
+    values = torch.rand(100, generator=generator(0), dtype=torch.float64).clamp(min=0.01)
+    values[:30] = 1
+    found, exact = weight_spectrum(with_eigenvalues(values, 200).to(dtype)), weight_spectrum(torch.diag(values.sqrt()))
+    assert found.num_tail == exact.num_tail
+    assert found.density_exponent == pytest.approx(exact.density_exponent, rel=1e-5)
+    assert found.density_exponent < 4
+
+
 @pytest.mark.parametrize(
     ("weight", "note"),
     [
