@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -19,8 +20,8 @@ PER_OCTAVE = 4  # cells, unless more are asked for
 # Values handled at once: what stays in the cache of a CPU, and what keeps a GPU busy.
 _CHUNK = {"cpu": 1 << 18}
 _CHUNK_ELSEWHERE = 1 << 26
-# Draws of each series that its centre and its unit are taken from: all up to so many, evenly spaced ones beyond, at
-# least every sixteenth.
+# Draws of each series that its centre and its unit are taken from: all up to so many, one of each few beyond, at least
+# one of sixteen.
 _FEWEST_SORTED = 256
 _WIDEST_SPACING = 16
 # Where zeros leave fewer of these draws, all of a series' draws are looked at.
@@ -85,8 +86,17 @@ def count_values(x: Tensor, center: Center, per_octave: int, *, keep_index: bool
 
 
 def spacing(n: int) -> int:
-    """From one to the next of the draws, n in all, that the centre and the unit are taken from."""
+    """Of how many draws, n in all, the centre and the unit are taken from one."""
     return min(-(-n // _FEWEST_SORTED), _WIDEST_SPACING)
+
+
+@lru_cache(maxsize=64)
+def _looked_at(n: int) -> Tensor:
+    """Which draws these are: any of each few, because evenly spaced ones may all be of one kind of minibatches."""
+    few = spacing(n)
+    start = torch.arange(0, n, few, device="cpu")
+    share = torch.rand(len(start), generator=torch.Generator().manual_seed(n), dtype=torch.float64, device="cpu")
+    return start + (share * (n - start).clamp(max=few)).long()
 
 
 @dataclass(frozen=True)
@@ -133,7 +143,8 @@ class _Task:
 
 def _count(x: Tensor, task: _Task, counts: Tensor) -> tuple[Tensor, ...]:
     """Fills in counts of zeros and cells; bins of values, middle, unit, which series are finite, which vary."""
-    rows = x[:: spacing(len(x))].T.clone(memory_format=torch.contiguous_format)
+    rows = (x if spacing(len(x)) == 1 else x.index_select(0, _looked_at(len(x)).to(x.device))).T
+    rows = rows.clone(memory_format=torch.contiguous_format)
     middle, unit = _middle_and_unit(rows, task.center)
     if rows.shape[1] < len(x) and has_zeros(rows):
         few = (rows.bool().sum(1) < _FEWEST_NONZERO).nonzero()[:, 0]

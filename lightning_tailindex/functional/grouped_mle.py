@@ -36,7 +36,7 @@ def grouped_mle(
     are exact. At most 2 % of the precision of full maximum likelihood is lost, 0.5 % with eight. The search covers
     [0.2, 2], 2 included exactly; what lies between 1.998 and 2 may read as one of these, and the interval holds it. The
     centre and the unit, half the distance of the quartiles, come from all draws up
-    to 256 of them and from evenly spaced ones beyond: only there the order of the draws has an influence, a slight one.
+    to 256 of them and from some of them beyond: only there the order of the draws has an influence, a slight one.
     The interval of a series by itself is that of the profile likelihood ratio.
 
     Pooled, one alpha is common to all series while the scale of each is integrated out. Coordinates that share their

@@ -50,8 +50,8 @@ def weight_spectrum(
     The eigenvalues of X are the squared singular values of W, as many as its smaller dimension M; N is the larger one.
     W and its transpose have the same. e is the *density exponent*, one more than the tail index that
     :func:`power_law` gives with the :math:`x_\mathrm{min}` of Clauset, Shalizi and Newman. Singular values of at most
-    the largest × N × the machine's epsilon are rounding, and count as zeros: they belong to no tail. What differs from the
-    next by no more than 8 epsilons times the largest counts as equal: by rounding alone a tail would seem light.
+    the largest × N × the machine's epsilon are rounding, and count as zeros: they belong to no tail. Those that differ
+    by no more than the largest × 8 epsilons count as equal: of nothing but rounding, a tail would seem light.
 
     As WeightWatcher: the estimate, its x_min and Kolmogorov distance, the weighted exponent e × log10 of the largest
     eigenvalue, and the stable rank, of the same matrix. Not as WeightWatcher, as of 2025: it leaves out eigenvalues up

@@ -211,3 +211,12 @@ def test_intervals_hold_what_lies_between_the_last_node_and_two(alpha: float) ->
     assert (found.high < 2)[found.gain * found.num_values > 10].all()  # where a value is there that 2 cannot have
     pooled = pooled_groups(list(torch.split(x, 10_000)), center="none")
     assert sum(bool(each.low <= alpha <= each.high) for each in pooled) >= 8
+
+
+@pytest.mark.parametrize(("n", "period", "pooled"), [(512, 2, False), (4096, 16, False), (4096, 16, True)])
+def test_draws_of_two_kinds_in_turns_read_what_they_do_in_any_order(n: int, period: int, pooled: bool) -> None:
+    x = torch.randn(n, 20, generator=generator(60))
+    x[::period] *= 100
+    shuffled = x[torch.randperm(n, generator=generator(61))]
+    found = [grouped_mle(each, pooled=pooled).alpha for each in (x, x.roll(1, 0), shuffled)]
+    assert torch.stack(found).std(0).max() < 0.08
