@@ -10,7 +10,7 @@ from torch import Tensor
 from ._counts import Cells
 from ._curves import NEAREST, at, highest, maximize
 from ._grid import FEWEST_TOGETHER, Grid, by_length
-from ._likelihood import LARGEST_EDGE, as_weights, in_chunks, likelihood
+from ._likelihood import LARGEST_EDGE, as_weights, in_chunks, likelihood, rough
 
 # Nodes out of 5 that are looked at only where those above, which begin at a tail index of 0.63, are not enough.
 _LOW = 2
@@ -30,14 +30,17 @@ def alphas_alone(cells: Cells, per_octave: int) -> Tensor:
 
 def _find(counts: Tensor, series: Tensor, grid: Grid, alpha: Tensor) -> Tensor:
     """Fills in tail indices; returns the series whose scales, or whose maxima, are not within the grid."""
-    return torch.cat([part[_leaves(counts, part, grid, alpha)] for part in in_chunks(series)])
+    return torch.cat([part[_leaves(counts, part, grid, alpha)] for part in in_chunks(series, grid)])
 
 
 def _leaves(counts: Tensor, series: Tensor, grid: Grid, alpha: Tensor) -> Tensor:
     """Does so for a chunk; a mask of the series."""
-    part = likelihood(as_weights(counts, series, grid), grid)
+    weights = as_weights(counts, series, grid)
+    part = likelihood(weights, grid)
     curve = part.profile
     place, _ = maximize(curve, at_two=True)
     alpha[series] = grid.alpha_at(place)
     too_narrow = (at(part.edge, highest(curve)) > LARGEST_EDGE) & (not grid.is_widest)
-    return too_narrow | (place < NEAREST) & (grid.nodes[0] > 0)
+    if grid.nodes[0] == 0:
+        return too_narrow
+    return too_narrow | (place < NEAREST) | rough(weights, grid).is_off

@@ -12,7 +12,7 @@ from torch import Tensor
 from ._counts import Cells
 from ._curves import NEAREST, at, highest, interval, maximize
 from ._grid import Grid, by_length
-from ._likelihood import LARGEST_EDGE, as_weights, gaussian_profile, in_chunks, likelihood, rough_profile
+from ._likelihood import LARGEST_EDGE, as_weights, gaussian_profile, in_chunks, likelihood, rough
 from ._tables import LAST_NODE
 
 CHI_SQUARE = 3.841458820694124
@@ -57,9 +57,11 @@ def fit_each(cells: Cells, per_octave: int, share: Tensor | None = None) -> Fit:
     out = cells.counts.new_full((6, len(cells.counts)), math.nan, dtype=torch.float64)
     profile, near_two = out[5].clone(), torch.zeros_like(cells.usable)
     for series, grid in by_length(cells, per_octave):
-        windows = _windows(cells.counts, grid, series, profile, near_two)
+        middle, is_off = _looked_at(cells.counts, grid, series, profile)
+        near_two[series] = is_off | (middle + _MARGIN >= len(grid.nodes) - 1)
+        windows = _windows(series[~is_off], middle[~is_off], grid)
         fits = [_fit(cells.counts, grid.over(nodes), some, level, out) for some, nodes in windows]
-        leaves, beyond = (torch.cat(found) for found in zip(*fits, strict=True))
+        leaves, beyond = (torch.cat(found) for found in zip((series[is_off], series[:0]), *fits, strict=True))
         leaves = torch.cat([leaves, _fit(cells.counts, grid, beyond.sort().values, level, out)[0]])
         while len(leaves) > 0 and not grid.is_widest:
             grid = grid.widened()
@@ -71,20 +73,20 @@ def fit_each(cells: Cells, per_octave: int, share: Tensor | None = None) -> Fit:
     return Fit(alpha, low, high, log_ratio, value, gain, torch.full_like(alpha, math.nan))
 
 
-def _windows(
-    counts: Tensor, grid: Grid, series: Tensor, gaussian: Tensor, near_two: Tensor
-) -> Iterator[tuple[Tensor, range]]:
-    """Series of about one length by where a rough profile is highest, with the nodes around.
-
-    Fills in the Gaussians' log-likelihoods, and which series have alpha = 2 among these nodes whatever others need.
-    """
-    rough = []
+def _looked_at(counts: Tensor, grid: Grid, series: Tensor, gaussian: Tensor) -> tuple[Tensor, Tensor]:
+    """Where rough profiles of series are highest, and whether far from their units; fills in Gaussians' likelihoods."""
+    found = []
     for some in torch.split(series, _SERIES):
         weights = as_weights(counts, some, grid)
         gaussian[some] = gaussian_profile(weights, grid.per_octave).to(gaussian)
-        rough.append(highest(rough_profile(weights, grid)))
-    middle = torch.cat(rough)
-    near_two[series] = middle + _MARGIN >= len(grid.nodes) - 1
+        found.append(rough(weights, grid))
+    return torch.cat([each.node for each in found]), torch.cat([each.is_off for each in found])
+
+
+def _windows(series: Tensor, middle: Tensor, grid: Grid) -> Iterator[tuple[Tensor, range]]:
+    """Series of about one length by where a rough profile is highest, with the nodes around."""
+    if len(series) == 0:
+        return
     first, last = max(int(middle.min()) - _MARGIN, 0), int(middle.max()) + _MARGIN
     if (last - first) * len(series) * grid.half <= _FEW:
         yield series, grid.nodes[min(first, len(grid.nodes) - 3 * _MARGIN) : last + 1]
@@ -108,7 +110,7 @@ def _fit(counts: Tensor, grid: Grid, series: Tensor, level: Tensor, out: Tensor)
 def _refine(counts: Tensor, series: Tensor, grid: Grid, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Fit of each series, [6, series], with the Gaussian if that is a node; where scales, where nodes are cut off."""
     level = level.index_select(0, series)
-    parts = [_curves(as_weights(counts, part, grid), grid) for part in in_chunks(series)]
+    parts = [_curves(as_weights(counts, part, grid), grid) for part in in_chunks(series, grid)]
     curve, best, edge = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
     at_two = grid.nodes[-1] == LAST_NODE
     place, value = maximize(curve, at_two)

@@ -58,7 +58,7 @@ def laplace(half: int, step: float, per_octave: int) -> Tensor:
 def _curves(counts: Tensor, series: Series) -> Iterator[tuple[Tensor, Tensor, Likelihood, Likelihood]]:
     """For some series, their indices and groups, and the likelihood of both laws."""
     grid = series.grid
-    for index, group in zip(in_chunks(series.index), in_chunks(series.group), strict=True):
+    for index, group in zip(*(in_chunks(own, series.grid) for own in (series.index, series.group)), strict=True):
         weights = as_weights(counts, index, grid)
         tables = (like(weights, law, grid.half, grid.step, grid.per_octave) for law in (student_t, laplace))
         student, laplacian = (likelihood_of(weights, table) for table in tables)
@@ -97,7 +97,7 @@ def expected_counts(cells: Cells, classes: Sequence[Series], alpha: Tensor) -> T
     for series in classes:
         own = nearest[series.index]
         for k in torch.unique(own).tolist():
-            for index in in_chunks(series.index[own == k]):
+            for index in in_chunks(series.index[own == k], series.grid):
                 _expect(cells.counts, Series(index, index, series.grid.over(range(k, k + 1))), expected)
     return torch.where(alpha.isnan()[:, None], math.nan, expected)
 

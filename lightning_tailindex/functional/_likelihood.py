@@ -10,19 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._curves import maximize
+from ._curves import highest, maximize
 from ._grid import Grid
 from ._precision import for_products
 from ._tables import FIRST_OCTAVE, NUM_OCTAVES, like, log_cells_of, log_edges
 
-_SERIES = 8192  # series whose likelihood is computed at once
+_SERIES, _NUMBERS = 8192, 1 << 22  # series whose likelihood is computed at once, and numbers of it, at most
 LARGEST_EDGE = 1e-3  # share of the outermost scales up to which the grid is wide enough for a series
 _SMALLEST = -40.0  # logarithms of likelihoods over the largest: denormal numbers would take a hundred times as long
 
 
-def in_chunks(series: Tensor) -> tuple[Tensor, ...]:
-    """Splits series along dim 0, so that the likelihood of a chunk stays in the cache."""
-    return torch.split(series, _SERIES) if len(series) > 0 else ()
+def in_chunks(series: Tensor, grid: Grid) -> tuple[Tensor, ...]:
+    """Splits series along dim 0, so that the likelihood of a chunk stays in the cache, or, on wide grids, in memory."""
+    size = _NUMBERS // ((2 * grid.half + 1) * len(grid.nodes))
+    return torch.split(series, max(1, min(size, _SERIES))) if len(series) > 0 else ()
 
 
 def as_weights(counts: Tensor, series: Tensor, grid: Grid) -> Tensor:
@@ -120,6 +121,8 @@ def _log_likelihood(weights: Tensor, table: Tensor) -> Tensor:
     return (table.flatten(0, 1) @ weights.T).reshape(*table.shape[:2], len(weights))
 
 
+_FAR, _FEW_NODES = 0.5, 4
+_CLEARLY = 8.0  # nats by which a scale that far off is likelier where it is not by chance
 _WIDE_STEP = 0.25
 _GAUSSIAN_MEDIAN = 0.6744897501960817  # of |X| at standard deviation 1
 
@@ -137,6 +140,21 @@ def gaussian_profile(weights: Tensor, per_octave: int) -> Tensor:
     return maximize(like(weights, _gaussian_cells, per_octave) @ weights.T)[1]
 
 
-def rough_profile(weights: Tensor, grid: Grid) -> Tensor:
-    """Log-likelihood at the scales at which the law's median of |X| is the unit, shape [nodes, series]."""
-    return _log_likelihood(weights, replace(grid, half=0).table(weights))[0]
+@dataclass(frozen=True)
+class Rough:
+    """Where the likelihood is about highest.
+
+    Attributes:
+        node: Number of the node, shape [series].
+        is_off: Whether that is far from the unit of the cells, as where |x| has two modes, shape [series].
+    """
+
+    node: Tensor
+    is_off: Tensor
+
+
+def rough(weights: Tensor, grid: Grid) -> Rough:
+    """Looks at the scale at which the law's median of |X| is the unit, and at one far from it on either side."""
+    curve = _log_likelihood(weights, replace(grid, half=0).table(weights))[0]
+    far = replace(grid, nodes=grid.nodes[::_FEW_NODES], half=1, step=_FAR).table(weights)[::2]
+    return Rough(highest(curve), _log_likelihood(weights, far).amax((0, 1)) > curve.amax(0) + _CLEARLY)

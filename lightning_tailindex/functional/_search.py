@@ -122,7 +122,7 @@ def parts(
     counts: Tensor, series: Series, num_groups: int
 ) -> Iterator[tuple[Series, Tensor, Callable[[Tensor], Tensor]]]:
     """Some series at a time, their counts, and what sums values [..., series] up over each group."""
-    for index, group in zip(in_chunks(series.index), in_chunks(series.group), strict=True):
+    for index, group in zip(*(in_chunks(own, series.grid) for own in (series.index, series.group)), strict=True):
         weights = as_weights(counts, index, series.grid)
         sizes = group.bincount(minlength=num_groups)
         yield Series(index, group, series.grid), weights, partial(sums_of_groups, sizes=sizes)

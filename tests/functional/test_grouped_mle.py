@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +11,11 @@ from torch import Tensor
 
 from lightning_tailindex.distributions import SymmetricStable
 from lightning_tailindex.functional import _pooled, _tables, grouped_mle
+from lightning_tailindex.functional._alone import alphas_alone
+from lightning_tailindex.functional._counts import count_values
+from lightning_tailindex.functional._curves import maximize
+from lightning_tailindex.functional._grid import by_length
+from lightning_tailindex.functional._likelihood import as_weights, likelihood
 from lightning_tailindex.functional.grouped_mle import pooled_groups
 from lightning_tailindex.functional.surrogate import gaussian_surrogate
 
@@ -220,3 +227,28 @@ def test_draws_of_two_kinds_in_turns_read_what_they_do_in_any_order(n: int, peri
     shuffled = x[torch.randperm(n, generator=generator(61))]
     found = [grouped_mle(each, pooled=pooled).alpha for each in (x, x.roll(1, 0), shuffled)]
     assert torch.stack(found).std(0).max() < 0.08
+
+
+def two_modes(seed: int) -> Tensor:
+    """Values whose sizes, around one of them, are next to nothing or 2."""
+    return torch.randn(1000, generator=generator(seed)).sign() * (1 + 0.01 * torch.rand(1000, generator=generator(70)))
+
+
+def flat_with_a_peak(seed: int) -> Tensor:
+    rng = generator(seed)
+    is_flat = torch.rand(1000, generator=rng) < 0.65
+    return torch.where(is_flat, 60 * torch.rand(1000, generator=rng) - 30, torch.randn(1000, generator=rng))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("sample", [two_modes, flat_with_a_peak])
+def test_the_maximum_is_found_far_from_the_unit_of_the_cells(sample: Callable[[int], Tensor], seed: int) -> None:
+    cells = count_values(sample(seed)[:, None], "median", 4)
+    ((series, grid),) = by_length(cells, 4)
+    weights = as_weights(cells.counts, series, grid)
+    curve = likelihood(weights, replace(grid, half=320)).profile
+    place, top = maximize(curve, at_two=True)
+    found = grouped_mle(sample(seed))
+    assert found.log_likelihood.item() == pytest.approx(top.item(), abs=0.1)
+    assert found.alpha.item() == pytest.approx(grid.alpha_at(place).item(), abs=0.01)
+    assert alphas_alone(cells, 4).item() == pytest.approx(found.alpha.item(), abs=0.01)
