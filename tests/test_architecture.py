@@ -142,6 +142,7 @@ HARMLESS = {
     "functional/_checks.py",
     "functional/_scan.py",
     "functional/_stream.py",
+    "functional/weight_spectrum.py",
     "noise/coordinates.py",
     "figures/_laws.py",
 }

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from lightning_tailindex.records.notes import joined
 
-__all__ = ["Eigenvalues", "largest_eigenvalues", "num_lanczos_vectors"]
+from .products import NotFiniteError, Operator, Vector
 
-Vector = np.ndarray[Any, np.dtype[Any]]
+__all__ = ["Eigenvalues", "largest_eigenvalues", "num_lanczos_vectors"]
 
 _MARGIN = 10
 """Eigenvalues whose residual is so many times the tolerance are told of; ARPACK's own bound is not exactly it."""
@@ -49,37 +49,6 @@ def num_lanczos_vectors(count: int) -> int:
         Twice as many and one more, but 20 at least.
     """
     return max(2 * count + 1, 20)
-
-
-class _NotFiniteError(ArithmeticError):
-    """A product has a value that is not finite."""
-
-
-class _Operator:
-    """The matrix as SciPy asks for it: from an array to an array, on the host."""
-
-    def __init__(
-        self, product: Callable[[Tensor], Tensor], size: int, dtype: torch.dtype, device: torch.device
-    ) -> None:
-        self._product, self._device, self._dtype = product, device, dtype
-        self.array_type = np.dtype(np.float64 if dtype is torch.float64 else np.float32)
-        self.shape = (size, size)
-        self.is_zero, self.num_products = True, 0
-
-    def __call__(self, vector: Vector) -> Vector:
-        flat = np.ascontiguousarray(vector.reshape(-1), dtype=self.array_type)
-        # copied: ARPACK goes on writing into what it hands out
-        product: Vector = self._product(torch.from_numpy(flat.copy()).to(self._device)).to("cpu", self._dtype).numpy()
-        if not np.isfinite(product).all():
-            raise _NotFiniteError
-        self.is_zero &= not product.any()
-        self.num_products += 1
-        return product
-
-    def dense(self) -> Vector:
-        """The matrix itself, made symmetric."""
-        columns = np.stack([self(column) for column in np.eye(self.shape[0], dtype=self.array_type)], axis=1)
-        return (columns + columns.T) / 2  # type: ignore[no-any-return]
 
 
 def largest_eigenvalues(
@@ -129,7 +98,7 @@ def largest_eigenvalues(
         >>> f"{found.values[0]:.3f}", found.note
         ('1.000', '')
     """
-    operator = _Operator(product, size, dtype, device or torch.device("cpu"))
+    operator = Operator(product, size, dtype, device or torch.device("cpu"))
     try:
         if size <= num_lanczos_vectors(count):
             values, vectors = np.linalg.eigh(operator.dense())
@@ -137,7 +106,7 @@ def largest_eigenvalues(
         else:
             values, vectors, note = _lanczos(operator, count, tolerance, max_products, seed)
         return _judged(operator, values, vectors, count, tolerance, note)
-    except _NotFiniteError:
+    except NotFiniteError:
         return _none(count, "products of the Hessian with vectors are not finite")
 
 
@@ -146,7 +115,7 @@ def _none(count: int, note: str) -> Eigenvalues:
 
 
 def _lanczos(
-    operator: _Operator, count: int, tolerance: float, max_products: int, seed: int
+    operator: Operator, count: int, tolerance: float, max_products: int, seed: int
 ) -> tuple[Vector, Vector, str]:
     rng = np.random.default_rng(seed)
     search = _Search(operator, tolerance, max_products - count, rng)
@@ -158,7 +127,7 @@ def _lanczos(
         more = ", and copies of repeated ones were not looked for" if found and count > 1 else ""
         return error.eigenvalues, error.eigenvectors, note + more
     except ArpackError as error:
-        if operator.is_zero:  # every vector is an eigenvector of the matrix 0, and ARPACK finds no way on
+        if operator.largest == 0:  # every vector is an eigenvector of the matrix 0, and ARPACK finds no way on
             unit = np.eye(operator.shape[0], count, dtype=operator.array_type)
             return np.zeros(count, dtype=operator.array_type), unit, ""
         return np.empty(0), np.empty((operator.shape[0], 0)), f"no eigenvalue was found: {error}"
@@ -178,7 +147,7 @@ class _Search:
         rng: Where vectors to begin with come from.
     """
 
-    operator: _Operator
+    operator: Operator
     tolerance: float
     max_products: int
     rng: np.random.Generator
@@ -202,14 +171,14 @@ def _put_in_copies(search: _Search, values: Vector, vectors: Vector) -> bool:
         except ArpackError:
             return False
         smallest = values.argmin()
-        margin = max(search.tolerance * abs(values[smallest]), _rounding(search.operator, values))
+        margin = max(search.tolerance * abs(values[smallest]), _rounding(search.operator))
         if value[0] <= values[smallest] + margin:
             return True
         values[smallest], vectors[:, smallest] = value[0], vector[:, 0]
     return False
 
 
-def _deflated(operator: _Operator, values: Vector, vectors: Vector) -> Callable[[Vector], Vector]:
+def _deflated(operator: Operator, values: Vector, vectors: Vector) -> Callable[[Vector], Vector]:
     """The matrix with other eigenvalues for some eigenvectors, which are smaller than all of theirs."""
     below = values.min() - np.abs(values).max()
 
@@ -222,29 +191,28 @@ def _deflated(operator: _Operator, values: Vector, vectors: Vector) -> Callable[
 
 
 def _judged(
-    operator: _Operator, values: Vector, vectors: Vector, count: int, tolerance: float, note: str
+    operator: Operator, values: Vector, vectors: Vector, count: int, tolerance: float, note: str
 ) -> Eigenvalues:
     order = np.argsort(-values)
     pairs = [(float(values[i]), vectors[:, i]) for i in order]
-    residuals = [_residual(operator, value, vector) for value, vector in pairs]
+    gaps = [float(np.linalg.norm(operator(vector) - value * vector)) for value, vector in pairs]
+    residuals = [
+        gap / abs(value) if value else gap * operator.unit for gap, (value, _) in zip(gaps, pairs, strict=True)
+    ]
     notes = [note]
     if operator.shape[0] < count:
         notes.append(f"there are {operator.shape[0]} parameters, and so no more eigenvalues")
-    rounding = _rounding(operator, values)
-    judged = zip(residuals, (abs(value) or 1 for value, _ in pairs), strict=True)
-    # the residual of an eigenvalue near 0 is the products' rounding
-    far = [each for each, unit in judged if each > _MARGIN * tolerance and each * unit > _MARGIN * rounding]
+    # what is left of an eigenvalue near 0 is the products' rounding
+    allowed = [max(tolerance * abs(value), _rounding(operator)) for value, _ in pairs]
+    judged = zip(residuals, gaps, allowed, strict=True)
+    far = [residual for residual, gap, most in judged if gap > _MARGIN * most]
     if far:
         notes.append(f"an eigenvalue's residual is {max(far):.2g} of it, far above the tolerance")
     missing = (float("nan"),) * (count - len(pairs))
-    return Eigenvalues((*(value for value, _ in pairs), *missing), (*residuals, *missing), joined(*notes))
+    found = (value * operator.unit for value, _ in pairs)
+    return Eigenvalues((*found, *missing), (*residuals, *missing), joined(*notes))
 
 
-def _rounding(operator: _Operator, values: Vector) -> float:
+def _rounding(operator: Operator) -> float:
     """About how far products with the matrix are from what they would be without rounding."""
-    return float(np.finfo(operator.array_type).eps * operator.shape[0] ** 0.5 * np.abs(values).max(initial=0))
-
-
-def _residual(operator: _Operator, value: float, vector: Vector) -> float:
-    product = operator(vector)
-    return float(np.linalg.norm(product / value - vector if value else product))
+    return float(np.finfo(operator.array_type).eps * operator.shape[0] ** 0.5 * operator.largest)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from lightning_tailindex.records import Measurement, Report
 
@@ -67,11 +66,6 @@ def _value(value: Value) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _path(name: str) -> Markup:
-    """Lets lines break behind slashes, so that they need not break within words."""
-    return Markup("/<wbr>").join(name.split("/"))
-
-
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("lightning_tailindex.report"),
@@ -80,7 +74,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=_number, interval=_interval, value=_value, path=_path)
+    environment.filters.update(number=_number, interval=_interval, value=_value)
     return environment
 
 

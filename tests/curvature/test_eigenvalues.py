@@ -113,6 +113,13 @@ def test_the_residual_is_how_far_it_is_from_an_eigenvalue() -> None:
     assert found.note == "an eigenvalue's residual is 0.4 of it, far above the tolerance"
 
 
+def test_an_eigenvalue_that_is_0_but_for_rounding_is_no_failure() -> None:
+    vector = torch.nn.functional.normalize(torch.randn(20, generator=torch.Generator().manual_seed(0)), dim=0)
+    found = largest_eigenvalues(Counted(-5 * torch.outer(vector, vector)), 20)
+    assert found.values == pytest.approx((0,), abs=1e-5)
+    assert found.note == ""
+
+
 def test_more_than_there_are_is_nan_with_a_note() -> None:
     found = largest_eigenvalues(Counted(symmetric(torch.tensor([1.0, 2.0]))), 2, 3)
     assert found.values == pytest.approx((2, 1, math.nan), nan_ok=True)
@@ -146,6 +153,14 @@ def test_huge_and_tiny_matrices_have_residuals_too() -> None:
         assert found.values == pytest.approx((size,), rel=1e-3)
         assert found.residuals[0] < 1e-2
         assert found.note == ""
+
+
+@pytest.mark.parametrize("exponent", [-60, -23, 40])
+def test_the_tolerance_heeds_no_unit(exponent: int) -> None:
+    matrix = symmetric(torch.linspace(-0.2, 1, 300).pow(3))
+    one, other = (largest_eigenvalues(Counted(unit * matrix), 300, 3) for unit in (1.0, 2.0**exponent))
+    assert other.values == tuple(value * 2.0**exponent for value in one.values)
+    assert other.residuals == one.residuals
 
 
 @pytest.mark.parametrize("size", [10, 100])
