@@ -92,6 +92,8 @@ class TailIndex(Metric):
             raise ValueError(f"TailIndex needs pooled to be True or False, got {pooled!r}.")
         if not isinstance(cells_per_octave, int) or cells_per_octave not in (4, 8):
             raise ValueError(f"TailIndex needs cells_per_octave 4 or 8, got {cells_per_octave!r}.")
+        # a default type of half precision is not asked for, and would round the draws that are kept
+        super().set_dtype(torch.promote_types(self.dtype, torch.float32))
         self.num_series, self.pooled, self.center = num_series, pooled, center
         self.cells_per_octave, self.max_draws = cells_per_octave, max_draws
         self.estimator, self._function = estimator, _resolved(estimator)

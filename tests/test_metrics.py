@@ -233,6 +233,24 @@ def test_one_size_is_not_called_constant() -> None:
     assert updated(TailIndex(1), torch.zeros(20, 1)).estimate().note == "1 of 1 series left out: constant values"
 
 
+@pytest.mark.parametrize("unit", [1e-60, 1e60])
+def test_sizes_beyond_single_precision_are_said_to_be_out_of_reach(unit: float) -> None:
+    x = unit * torch.randn(200, 1, generator=generator(0), dtype=torch.float64)
+    assert updated(TailIndex(1), x).estimate().note == "1 of 1 series left out: sizes that are not told apart"
+    x[3] = torch.inf
+    assert updated(TailIndex(1), x).estimate().note == "1 of 1 series left out: NaN or infinite values"
+
+
+def test_a_default_type_of_half_precision_does_not_round_the_draws_that_are_kept() -> None:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        metric = TailIndex(3, "hill")
+    finally:
+        torch.set_default_dtype(before)
+    assert updated(metric, draws()).compute() == updated(TailIndex(3, "hill"), draws()).compute()
+
+
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_bad_values_give_nan_and_a_note(bad: float) -> None:
     x = draws()

@@ -15,9 +15,11 @@ def checked_sample(name: str, x: Tensor) -> Tensor:
     """Returns the sample in float32 or better, detached, once it is known to be one."""
     if not x.is_floating_point():
         raise TypeError(f"{name} needs real floating point values, got {x.dtype}.")
+    if x.layout != torch.strided:
+        raise TypeError(f"{name} needs a dense tensor, got {x.layout}.")
     if x.ndim == 0 or len(x) == 0:
         raise ValueError(f"{name} needs at least one draw along dim 0, got shape {tuple(x.shape)}.")
-    return x.detach().to(torch.promote_types(x.dtype, torch.float32))
+    return x.detach().to(torch.float64 if x.dtype == torch.float64 else torch.float32)
 
 
 def left_out_note(finite: Tensor, varies: Tensor, reasons: dict[str, Tensor]) -> str:

@@ -20,6 +20,7 @@ from ._tables import alpha_grid, like, log_cells_of, log_edges
 # Degrees of freedom: from tails heavier than any stable law here to what 10,000 values do not tell from a Gaussian.
 _NUM_SHAPES = 17
 _FREEDOM = (0.25, 40.0)
+_LEAST = 1e-300  # probability that a value lies beyond a limit has at least, so that its logarithm is finite
 
 
 @lru_cache(maxsize=1)
@@ -37,7 +38,7 @@ def student_t(half: int, step: float, per_octave: int) -> Tensor:
     freedom = degrees_of_freedom().numpy()[:, None, None]
     u = np.exp(_student_t_spacings(step).numpy())[:, None, None] * np.arange(-half, half + 1)[:, None]
     size = stdtrit(freedom, 0.75) * np.exp(log_edges(per_octave) - u)
-    log_survival = np.log(2 * stdtr(freedom, -size))
+    log_survival = np.log(np.maximum(2 * stdtr(freedom, -size), _LEAST))
     return torch.from_numpy(log_cells_of(log_survival)).transpose(0, 1).contiguous()
 
 

@@ -61,8 +61,16 @@ def add_counts(counts: Tensor, x: Tensor, per_octave: int) -> None:
     num_series, num_bins = counts.shape
     places = torch.int32 if counts.numel() < 1 << 31 else torch.long
     first = torch.arange(num_series, dtype=places, device=x.device) * num_bins
-    index = (_bin(x.float(), per_octave) + first).flatten()
+    index = (_bin(_in_single(x), per_octave) + first).flatten()
     counts.view(-1).index_add_(0, index, counts.new_ones(()).expand(index.shape))
+
+
+def _in_single(x: Tensor) -> Tensor:
+    """Sizes in float32; what is neither zero nor infinite stays so, in the cells at the ends."""
+    if x.dtype != torch.float64:
+        return x.float()
+    size, limits = x.abs(), torch.finfo(torch.float32)
+    return torch.where((size == 0) | size.isinf(), size, size.clamp(limits.tiny, limits.max)).float()
 
 
 def _bin(x: Tensor, per_octave: int) -> Tensor:

@@ -135,7 +135,8 @@ def as_matrices(weight: Tensor, convolutions: Convolutions) -> Tensor:
     Returns:
         The matrices ``[number, rows, columns]``: one, or the slices of a kernel.
     """
-    wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
+    is_small = weight.dtype.itemsize == 1  # of which torch knows no wider type
+    wide = weight.float() if is_small else weight.to(torch.promote_types(weight.dtype, torch.float32))
     wide = wide.cpu() if wide.device.type == "mps" else wide  # where torch has no singular values
     if convolutions == "slices":
         return wide.flatten(2).movedim(2, 0) if wide.ndim > 2 else wide[None]

@@ -220,3 +220,8 @@ def test_errors() -> None:
         law_fit(torch.ones(9, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"law_fit needs at least one draw along dim 0, got shape \(0, 2\)\."):
         law_fit(torch.ones(0, 2))
+
+
+def test_sizes_of_any_order_give_no_warning() -> None:
+    found = law_fit(torch.logspace(-300, 300, 40, dtype=torch.float64), pooled=True, num_surrogates=19)
+    assert found.gains.isfinite().all()

@@ -157,6 +157,11 @@ def test_dtype_is_float32_or_better(estimator: Estimator, law: Law, dtype: torch
     assert difference.median() < 0.1 if estimator.__name__ == "log_moment" else difference.max() < 0.05
 
 
+def test_eight_bits_are_computed_in_float32(estimator: Estimator, law: Law) -> None:
+    x = law(1.7, (400, 6), generator(8)).clamp(-1e4, 1e4).to(torch.float8_e5m2)
+    assert torch.equal(estimator(x).alpha, estimator(x.float()).alpha)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("pooled", [False, True])
 def test_device_is_kept(estimator: Estimator, law: Law, pooled: bool) -> None:
@@ -191,6 +196,8 @@ def test_errors(estimator: Estimator) -> None:
     for dtype in (torch.int64, torch.complex64, torch.bool):
         with pytest.raises(TypeError, match=f"{name} needs real floating point values, got {dtype}"):
             estimator(torch.ones(9, dtype=dtype))
+    with pytest.raises(TypeError, match=rf"{name} needs a dense tensor, got torch.sparse_coo"):
+        estimator(torch.ones(9).to_sparse())
     with pytest.raises(ValueError, match=rf"{name} needs at least one draw along dim 0, got shape \(\)"):
         estimator(torch.tensor(1.0))
     with pytest.raises(ValueError, match=rf"{name} needs at least one draw along dim 0, got shape \(0, 2\)"):

@@ -205,8 +205,9 @@ def test_a_row_has_norms() -> None:
     assert weight_spectrum(torch.zeros(4, 4)).spectral_norm == 0
 
 
-def test_half_precision_is_computed_in_float32() -> None:
-    weight = gaussian(60, 50).bfloat16()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn])
+def test_half_precision_and_less_is_computed_in_float32(dtype: torch.dtype) -> None:
+    weight = gaussian(60, 50).to(dtype)
     assert replace(weight_spectrum(weight), matrix="") == replace(weight_spectrum(weight.float()), matrix="")
 
 

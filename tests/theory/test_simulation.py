@@ -117,6 +117,15 @@ def test_dtype_is_the_default_where_none_is_given() -> None:
     assert simulate(0.2, 2, 3, num_chains=5, num_steps=3).dtype == torch.get_default_dtype()
 
 
+def test_autocast_does_not_round_it() -> None:
+    def run() -> torch.Tensor:
+        return simulate(0.1, 1, 8, num_chains=20, num_steps=5, generator=torch.Generator().manual_seed(0))
+
+    expected = run()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(run(), expected)
+
+
 def test_device_is_the_given_one_or_the_generators() -> None:
     assert simulate(0.2, 2, 3, num_chains=5, num_steps=3, device="cpu").device.type == "cpu"
     if torch.cuda.is_available():

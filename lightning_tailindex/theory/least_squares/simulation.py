@@ -80,9 +80,10 @@ def simulate(
     if device is None and generator is not None:
         device = generator.device
     iterates = torch.zeros(num_chains, dim, dtype=dtype, device=device)
-    for chains in torch.split(iterates, max(1, _LARGEST_DRAW // (batch_size * dim))):
-        for _ in range(steps):
-            _step(chains, step_size / batch_size, batch_size, scale, noise_scale, generator)
+    with torch.autocast(iterates.device.type, enabled=False):
+        for chains in torch.split(iterates, max(1, _LARGEST_DRAW // (batch_size * dim))):
+            for _ in range(steps):
+                _step(chains, step_size / batch_size, batch_size, scale, noise_scale, generator)
     return iterates
 
 
