@@ -65,7 +65,8 @@ def is_cut_short(loader: DataLoader[Any], sweep_length: int) -> bool:
         False also where nobody knows.
     """
     batch_sampler: Any = loader.batch_sampler
-    return _may_be_short(loader) and sweep_length * batch_sampler.batch_size > len(batch_sampler.sampler)
+    length = known_length(batch_sampler.sampler) if _may_be_short(loader) else None
+    return length is not None and sweep_length * batch_sampler.batch_size > length
 
 
 def ends_short(loader: DataLoader[Any], sweep_length: int) -> bool:

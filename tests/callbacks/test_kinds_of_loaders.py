@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule
 from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, default_collate
+from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, Sampler, default_collate
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from lightning_tailindex import TailIndexMonitor
@@ -59,6 +60,24 @@ class StatefulLoader(DataLoader[Any]):
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.progress = dict(state)
+
+
+class Endless(Sampler[int]):
+    """Has no length."""
+
+    def __iter__(self) -> Iterator[int]:
+        while True:
+            yield int(torch.randint(40, ()))
+
+
+class Cut(DataLoader[Any]):
+    """Knows its length, which the sampler does not."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def __iter__(self) -> Any:
+        return islice(super().__iter__(), 8)
 
 
 class OwnLoader:
@@ -208,6 +227,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "torchdata of a stream": {"loader": lambda: StatefulDataLoader(Stream(), 8)},
     "no DataLoader": {"loader": OwnLoader, "max_epochs": 6},
     "distributed sampler": {"loader": distributed},
+    "a length that the sampler does not know": {"loader": lambda: Cut(NoisyData(), 6, sampler=Endless())},
     "CombinedLoader min_size": {"loader": lambda: CombinedLoader(named(), "min_size"), "module": TakesSeveral},
     "CombinedLoader max_size": {
         "loader": lambda: CombinedLoader(named(), "max_size"),

@@ -91,3 +91,18 @@ def test_what_has_no_length_has_none() -> None:
     assert known_length(DataLoader(Numbers(), batch_sampler=Endless())) is None
     assert known_length(iter([])) is None
     assert known_length([1, 2, 3]) == 3
+
+
+def test_nobody_knows_whether_a_sampler_without_a_length_ends_short() -> None:
+    class Endless(Sampler[int]):
+        def __iter__(self) -> Iterator[int]:
+            while True:
+                yield 0
+
+    class Limited(DataLoader[Any]):
+        def __len__(self) -> int:
+            return 4
+
+    assert not ends_short(Limited(Numbers(), 6, sampler=Endless()), 4)
+    assert ends_short(Limited(Numbers(), 6, sampler=range(23)), 4)
+    assert not ends_short(Limited(Numbers(), 6, sampler=range(24)), 4)
