@@ -39,6 +39,12 @@ def _ignore(*args: object, **kwargs: object) -> None:
     """Stands where the shadow would log."""
 
 
+class _NoResults:
+    """Stands where Lightning's own ``log`` puts what it is given."""
+
+    log = reset = staticmethod(_ignore)
+
+
 class _SilentLogger(DummyLogger):
     """Takes everything and keeps nothing; says where the logger that it stands for writes."""
 
@@ -67,6 +73,10 @@ def _twin_of_trainer(trainer: Trainer) -> Trainer:
     """Returns a trainer for the shadow to read from: what is set on it, ``should_stop`` say, is set on nobody else."""
     twin: Any = copy.copy(trainer)
     twin.loggers = [_SilentLogger(logger) for logger in trainer.loggers]
+    # a method of the module's class may log too: only those of the shadow itself are replaced
+    twin.fit_loop, twin._logger_connector = copy.copy(twin.fit_loop), copy.copy(twin._logger_connector)
+    twin.fit_loop.epoch_loop = copy.copy(twin.fit_loop.epoch_loop)
+    twin.fit_loop.epoch_loop._results = _NoResults()
     twin._accelerator_connector = copy.copy(twin._accelerator_connector)
     twin._accelerator_connector.strategy = twin_of_strategy(trainer.strategy)
     twin.datamodule = copy_data(_datamodule(trainer), share=(trainer, trainer.lightning_module))

@@ -12,7 +12,14 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ChainedScheduler, ExponentialLR, LinearLR, LRScheduler, SequentialLR
+from torch.optim.lr_scheduler import (
+    ChainedScheduler,
+    ExponentialLR,
+    LinearLR,
+    LRScheduler,
+    ReduceLROnPlateau,
+    SequentialLR,
+)
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset, default_collate
 
 from lightning_tailindex import TailIndexMonitor
@@ -48,6 +55,10 @@ class Masking:
     def __call__(self, items: Any) -> Any:
         x, y = default_collate(items)
         return [x * torch.from_numpy(self.rng.random(x.shape) > 0.2), y]
+
+
+def stream() -> DataLoader[Any]:
+    return DataLoader(Stream(), batch_size=4)
 
 
 def shuffled(collate: Any = None) -> DataLoader[Any]:
@@ -115,7 +126,6 @@ class Clearing(Net):
 
 @pytest.mark.parametrize("module", [Penalty, Clearing])
 def test_the_parameters_of_an_optimizer(module: type[Net], tmp_path: Path) -> None:
-    stream = lambda: DataLoader(Stream(), batch_size=4)  # noqa: E731
     alone, watched = both(tmp_path, module, stream, accumulate_grad_batches=3, max_epochs=12)
     assert torch.equal(alone, watched)
 
@@ -158,6 +168,28 @@ class Chained(InSequence):
 def test_schedulers_of_schedulers(module: type[Net], tmp_path: Path) -> None:
     alone, watched = both(tmp_path, module, shuffled)
     assert torch.equal(alone, watched)
+
+
+class LogsByItsClass(Net):
+    """Logs by methods of the class, and trains by what it logged."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        super().log("loss", loss, on_step=True, on_epoch=True)
+        LightningModule.log_dict(self, {"twice": 2 * loss, "batch": batch_idx})
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        optimizer = super().configure_optimizers()
+        plateau = ReduceLROnPlateau(optimizer, patience=0, factor=0.5)
+        return [optimizer], [{"scheduler": plateau, "monitor": "loss", "interval": "step"}]
+
+
+@pytest.mark.parametrize("data", [shuffled, stream])
+def test_the_log_of_the_class(data: Callable[[], Any], tmp_path: Path) -> None:
+    alone, watched = both(tmp_path, LogsByItsClass, data)
+    assert torch.equal(alone, watched)
+    assert not torch.equal(alone, fit(tmp_path, Net, data(), None))  # what is logged changes something
 
 
 class Masked(LightningDataModule):
