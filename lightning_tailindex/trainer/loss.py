@@ -19,15 +19,14 @@ from lightning_tailindex.noise.shadow import alias_shadow
 from lightning_tailindex.noise.touched import told_if_touched
 
 from .flavour import (
-    DummyLogger,
     LightningModule,
-    Logger,
     Trainer,
     is_param_in_hook_signature,
     move_data_to_device,
     rank_zero_warn,
 )
 from .optimizers import hand_over, twin_of_strategy
+from .silence import Silence, SilentLogger
 from .state import STEP_METHOD, is_a
 
 __all__ = ["borrowed_loss"]
@@ -39,44 +38,14 @@ def _ignore(*args: object, **kwargs: object) -> None:
     """Stands where the shadow would log."""
 
 
-class _NoResults:
-    """Stands where Lightning's own ``log`` puts what it is given."""
-
-    log = reset = staticmethod(_ignore)
-
-
-class _SilentLogger(DummyLogger):
-    """Takes everything and keeps nothing; says where the logger that it stands for writes."""
-
-    def __init__(self, logger: Logger) -> None:
-        super().__init__()
-        self._stood_for = logger
-
-    @property
-    def name(self) -> str:
-        return str(self._stood_for.name)
-
-    @property
-    def version(self) -> str:
-        return str(self._stood_for.version)
-
-    @property
-    def save_dir(self) -> str | None:
-        return self._stood_for.save_dir
-
-    @property
-    def log_dir(self) -> str | None:
-        return self._stood_for.log_dir
-
-
 def _twin_of_trainer(trainer: Trainer) -> Trainer:
     """Returns a trainer for the shadow to read from: what is set on it, ``should_stop`` say, is set on nobody else."""
     twin: Any = copy.copy(trainer)
-    twin.loggers = [_SilentLogger(logger) for logger in trainer.loggers]
+    twin.loggers = [SilentLogger(logger) for logger in trainer.loggers]
     # a method of the module's class may log too: only those of the shadow itself are replaced
     twin.fit_loop, twin._logger_connector = copy.copy(twin.fit_loop), copy.copy(twin._logger_connector)
     twin.fit_loop.epoch_loop = copy.copy(twin.fit_loop.epoch_loop)
-    twin.fit_loop.epoch_loop._results = _NoResults()
+    twin.fit_loop.epoch_loop._results = Silence()
     twin._accelerator_connector = copy.copy(twin._accelerator_connector)
     twin._accelerator_connector.strategy = twin_of_strategy(trainer.strategy)
     twin.datamodule = copy_data(_datamodule(trainer), share=(trainer, trainer.lightning_module))
@@ -94,7 +63,7 @@ def _shadow(trainer: Trainer, module: LightningModule) -> LightningModule:
 
     def replace(item: object) -> object | None:
         if is_a(item, "SummaryWriter"):
-            return DummyLogger().experiment
+            return Silence()
         if isinstance(item, MethodType) and item.__name__ in _LOGGING and is_a(item.__self__, "LightningModule"):
             return _ignore
         return item if id(item) in kept else stand_ins.get(id(item))

@@ -11,6 +11,8 @@ import pytest
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import (
     ChainedScheduler,
@@ -190,6 +192,28 @@ def test_the_log_of_the_class(data: Callable[[], Any], tmp_path: Path) -> None:
     alone, watched = both(tmp_path, LogsByItsClass, data)
     assert torch.equal(alone, watched)
     assert not torch.equal(alone, fit(tmp_path, Net, data(), None))  # what is logged changes something
+
+
+class WritesToItsLogger(Net):
+    """Looks its logger up by the class."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        (logger,) = [each for each in self.loggers if isinstance(each, TensorBoardLogger)]
+        assert self.trainer.log_dir == logger.log_dir
+        logger.log_graph(self)
+        logger.log_metrics({"seen": batch_idx}, self.global_step)
+        logger.experiment.add_scalar("written", torch.rand(()), self.global_step)
+        logger.experiment.file_writer.event_writer.flush()
+        return super().training_step(batch, batch_idx)
+
+
+def test_a_logger_that_is_looked_up_by_its_class(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path, "", "")
+    fit(tmp_path, WritesToItsLogger, shuffled(), monitor(figures=None), logger=logger)
+    events = EventAccumulator(str(tmp_path)).Reload()
+    for tag in ("seen", "written"):
+        assert [event.step for event in events.Scalars(tag)] == list(range(48))  # what training itself writes
+    assert [event.step for event in events.Scalars("tail_index/whole_model")] == list(range(0, 48, 4))
 
 
 class Masked(LightningDataModule):
