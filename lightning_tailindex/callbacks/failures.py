@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lightning_tailindex.noise.processes import OtherProcessError
-from lightning_tailindex.trainer.flavour import rank_zero_warn
+from lightning_tailindex.trainer.flavour import rank_zero_info, rank_zero_warn
 
 __all__ = ["Failures"]
 
@@ -54,4 +54,8 @@ class Failures:
             self._kinds.add(kind)
             tell = rank_zero_warn if isinstance(error, OtherProcessError) else warnings.warn
             cause = f"{type(error).__name__}: {error}"
-            tell(f"{self._who}: {what}, training goes on: {cause} (on_error='raise' shows where)")
+            said = f"{self._who}: {what}, training goes on: {cause} (on_error='raise' shows where)"
+            try:
+                tell(said)
+            except Warning:  # where warnings are errors, as by python -W error, this one is none
+                rank_zero_info(said)

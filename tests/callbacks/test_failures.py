@@ -7,6 +7,7 @@ import math
 import multiprocessing
 import re
 import signal
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -116,6 +117,26 @@ def test_training_goes_on_bit_for_bit_after_one_warning(name: str, tmp_path: Pat
 def test_a_failure_can_end_training(name: str, tmp_path: Path) -> None:
     with pytest.raises(STAGES[name].error):
         STAGES[name].watch(tmp_path, "raise")
+
+
+def warns(loss: Tensor) -> Tensor:
+    warnings.warn("broken on purpose", stacklevel=1)
+    return loss
+
+
+@pytest.mark.parametrize("spoil", [raises(ValueError), warns], ids=["an error", "a warning"])
+def test_training_goes_on_where_warnings_are_errors(
+    spoil: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = Stage(ValueError, in_step(spoil))
+    without, _ = stage.run(tmp_path / "without")
+    with caplog.at_level("INFO"):
+        watched, monitor = stage.watch(tmp_path / "with", "warn")  # without pytest.warns warnings are errors here
+    assert without.differences(watched) == []
+    assert sum(bool(re.search(stage.says, message, re.DOTALL)) for message in caplog.messages) == 1
+    assert {report.step for report in monitor.reports} == {*range(0, 21, 2)} - {*FAILS_AT}
+    with pytest.raises((ValueError, UserWarning), match="broken on purpose"):
+        stage.watch(tmp_path / "raise", "raise")
 
 
 class CarelessMeasurement(Callback):
