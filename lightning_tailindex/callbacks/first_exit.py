@@ -124,9 +124,9 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
             "changed": self._changed,
         }
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes what :meth:`state_dict` returned; of another reference, neither its weights nor its exits."""
-        super().load_state_dict(state_dict)
+    def _resume(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from a state; of another reference, neither its weights nor its exits are taken."""
+        super()._resume(state_dict)
         is_same = state_dict.get("reference_is", self.reference) == self.reference
         self._kept = dict(state_dict.get("reference", {})) if is_same else {}
         followed = state_dict.get("radii", self.radii)

@@ -134,9 +134,8 @@ class IterateTailIndexMonitor(Monitor[IterateReport]):
         """Returns what a resumed run goes on from: what every monitor keeps, and the burn-in that was found."""
         return {**super().state_dict(), "burn_in": self._burn_in}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes what :meth:`state_dict` returned."""
-        super().load_state_dict(state_dict)
+    def _resume(self, state_dict: dict[str, Any]) -> None:
+        super()._resume(state_dict)
         self._found, self._watch = state_dict.get("burn_in"), None
 
     @property

@@ -53,6 +53,7 @@ class Monitor(Callback, ABC, Generic[ReportT]):
         self._failures = self._new_failures()
         self._metrics: dict[str, float] = {}
         self._publisher: Publisher[ReportT] | None = None
+        self._is_of_fit = True
 
     @abstractmethod
     def _check(self, trainer: Trainer, module: LightningModule) -> None:
@@ -68,7 +69,7 @@ class Monitor(Callback, ABC, Generic[ReportT]):
 
     @abstractmethod
     def _is_ready(self, trainer: Trainer) -> bool:
-        """Whether a measurement that is due is possible; every process is asked, at the same steps."""
+        """Whether a measurement that is due is possible in this process; it is made where it is in all of them."""
 
     @abstractmethod
     def _report(self, trainer: Trainer, module: LightningModule, step: int) -> ReportT:
@@ -76,7 +77,8 @@ class Monitor(Callback, ABC, Generic[ReportT]):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses what cannot be measured, and a second monitor of the same kind."""
-        if stage == "fit":
+        self._is_of_fit = stage == "fit"
+        if self._is_of_fit:
             self._check(trainer, pl_module)
             check_alone(trainer, type(self).__name__)
 
@@ -93,7 +95,12 @@ class Monitor(Callback, ABC, Generic[ReportT]):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes what :meth:`state_dict` returned, be it of an older version, which had less in it."""
+        """Takes what :meth:`state_dict` returned for a fit to go on from; what tests a checkpoint takes its weights."""
+        if self._is_of_fit:
+            self._resume(state_dict)
+
+    def _resume(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from a state, be it of an older version, which had less in it."""
         self._metrics = dict(state_dict["callback_metrics"])
         self._schedule.is_waiting = bool(state_dict.get("is_waiting", False))
         with self._failures.told("the reports in the checkpoint could not be read"):

@@ -11,13 +11,16 @@ from typing import Any
 import lightning
 import pytest
 import torch
-from lightning.pytorch.callbacks import OnExceptionCheckpoint
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, OnExceptionCheckpoint
 from packaging.version import Version
+from torch import Tensor
+from torch.utils.data import DataLoader
 
-from lightning_tailindex import TailIndexMonitor
+from lightning_tailindex import FirstExitMonitor, IterateTailIndexMonitor, TailIndexMonitor
 from lightning_tailindex.records import Report, from_plain, to_plain
 
-from .resuming import END, Crash, EpochNet, Net, compared, run
+from .resuming import END, Crash, EpochNet, Net, compared, run, samples
 from .training_trace import Trace
 
 KEY = "TailIndexMonitor"
@@ -122,6 +125,35 @@ def test_a_checkpoint_keeps_the_last_100_reports(checkpoint: Path, tmp_path: Pat
     assert size / measurements < 2300, f"{size} bytes for {measurements} measurements"
     resumed, _, _ = run(tmp_path, 107, checkpoint, every_n_steps=1, max_coordinates=16)
     assert [report.step for report in resumed.reports] == list(range(6, 107))
+
+
+class NetOfEveryStage(EpochNet):
+    """Has a step for every stage."""
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        return self.loss(*batch)
+
+    test_step = predict_step = validation_step
+
+
+@pytest.mark.parametrize("stage", ["validate", "test", "predict"])
+def test_a_checkpoint_that_is_tested_leaves_the_reports_of_the_fit(stage: str, tmp_path: Path) -> None:
+    monitors: list[Any] = [
+        TailIndexMonitor(4, num_minibatches=16),
+        FirstExitMonitor(radii=0.01, every_n_steps=4),
+        IterateTailIndexMonitor(window=16, burn_in=1),
+    ]
+    early = ModelCheckpoint(tmp_path, "early", every_n_train_steps=5, monitor="step", mode="min")
+    bars: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
+    options = {"accelerator": "cpu", "logger": False, "default_root_dir": tmp_path, **bars}
+    trainer, data = Trainer(max_steps=20, callbacks=[*monitors, early], **options), DataLoader(samples(), 4)
+    trainer.fit(NetOfEveryStage(), data, data)
+    before = [(list(each.reports), repr(each.state_dict())) for each in monitors]
+    assert all(reports for reports, _ in before)
+    getattr(trainer, stage)(NetOfEveryStage(), data, ckpt_path=tmp_path / "early.ckpt")
+    assert [(list(each.reports), repr(each.state_dict())) for each in monitors] == before
+    Trainer(max_steps=9, callbacks=monitors, **options).fit(NetOfEveryStage(), data, data, ckpt_path=tmp_path / "early.ckpt")
+    assert [report.step for report in monitors[0].reports] == [0, 4, 8]  # a fit that goes on from it takes its reports
 
 
 def edited(checkpoint: Path, path: Path, change: Any) -> Path:
