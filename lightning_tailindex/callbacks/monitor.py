@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Generic
 
 from lightning_tailindex.loggers import Presentation, Publisher, callback_metrics
 from lightning_tailindex.records import ReportT, from_plain, to_plain
-from lightning_tailindex.trainer import check_alone, is_stepping, last_step, optimizer_steps
+from lightning_tailindex.trainer import check_alone, is_stepping, last_step, optimizer_steps, processes
 from lightning_tailindex.trainer.flavour import Callback, LightningModule, Trainer, rank_zero_info
 
 from .arguments import check_choice
@@ -132,17 +132,24 @@ class Monitor(Callback, ABC, Generic[ReportT]):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws the last state, or says that there is nothing to see."""
-        assert self._publisher is not None
-        self._publisher.finish(self.reports)
+        if self._publisher is not None:
+            self._publisher.finish(self.reports)
         if not self.reports:
             rank_zero_info(f"{type(self).__name__}: nothing was measured in this run.")
 
     def _measure_if_due(self, trainer: Trainer, module: LightningModule, step: int | None = None) -> None:
         """Measures if this step is one to measure at; called before every loader batch, or after it with the step."""
         step = optimizer_steps(trainer) if step is None else step
-        if self._schedule.is_due(step, lambda: is_stepping(trainer) and self._is_ready(trainer)):
+        if self._schedule.is_due(step, lambda: is_stepping(trainer) and self._is_ready_everywhere(trainer, step)):
             with self._failures.told(f"the measurement at step {step} failed and was dropped"):
                 self._measure(trainer, module, step)
+
+    def _is_ready_everywhere(self, trainer: Trainer, step: int) -> bool:
+        """Whether every process is ready; one in which that fails is not, and the others hear of it."""
+        is_ready = False
+        with self._failures.told(f"nothing can be measured at step {step}"):
+            is_ready = bool(self._running) and self._is_ready(trainer)
+        return processes(trainer).all(is_ready)
 
     def _measure_last(self, trainer: Trainer, module: LightningModule) -> None:
         """Measures what training ends with, unless it was measured; for what needs no batch, called in its end."""
@@ -152,14 +159,20 @@ class Monitor(Callback, ABC, Generic[ReportT]):
                 self._measure(trainer, module, step)
 
     def _measure(self, trainer: Trainer, module: LightningModule, step: int) -> None:
-        report = self._report(trainer, module, step)
+        publisher, report = self._running, self._report(trainer, module, step)
         while self.reports and self.reports[-1].step >= step:
             self.reports.pop()  # measured before the run went back to an earlier checkpoint
         self.reports.append(report)
         self._metrics = self.logged.monitored(report)
         trainer.callback_metrics.update(callback_metrics(self._metrics))
-        assert self._publisher is not None
-        self._publisher.publish(self.reports, list(_publishers(trainer)))
+        publisher.publish(self.reports, list(_publishers(trainer)))
+
+    @property
+    def _running(self) -> Publisher[ReportT]:
+        """What writes the reports of the run."""
+        if self._publisher is None:
+            raise RuntimeError("it was not there when training started: give it to the Trainer.")
+        return self._publisher
 
     def _new_failures(self) -> Failures:
         return Failures(type(self).__name__, self.on_error == "raise")

@@ -151,14 +151,14 @@ class SharpnessMonitor(Monitor[SharpnessReport]):
 
     def _is_ready(self, trainer: Trainer) -> bool:
         assert self._minibatches is not None
-        return self._minibatches.is_ready(trainer)
+        return self._minibatches.is_ready
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Measures if this step is one to measure at."""
         self._measure_if_due(trainer, pl_module)
         with self._failures.told(f"the minibatch of step {optimizer_steps(trainer)} could not be kept"):
-            assert self._minibatches is not None
-            self._minibatches.see(batch)
+            if self._minibatches is not None:
+                self._minibatches.see(batch)
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, step: int) -> SharpnessReport:
         assert self._source is not None

@@ -165,22 +165,19 @@ class TailIndexMonitor(Monitor[Report]):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Measures if this step is one to measure at."""
         self._measure_if_due(trainer, pl_module)
-        if self._is_next(trainer):
-            with self._failures.told(f"the minibatch of step {optimizer_steps(trainer)} could not be kept"):
-                assert self._source is not None
+        with self._failures.told(f"the minibatch of step {optimizer_steps(trainer)} could not be kept"):
+            if self._source is not None and self._is_next(trainer, self._source):
                 self._source.see(trainer, batch, batch_idx)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         """Keeps what the optimizer is about to use, where the noise is taken from that."""
-        if self._is_next(trainer):
-            with self._failures.told(f"the gradient of step {optimizer_steps(trainer)} could not be kept"):
-                assert self._source is not None
+        with self._failures.told(f"the gradient of step {optimizer_steps(trainer)} could not be kept"):
+            if self._source is not None and self._is_next(trainer, self._source):
                 self._source.see_gradients(pl_module)
 
-    def _is_next(self, trainer: Trainer) -> bool:
+    def _is_next(self, trainer: Trainer, source: NoiseSource) -> bool:
         """Whether the next measurement needs to see what training does now."""
-        assert self._source is not None
-        return self._source.wants(trainer, self._schedule.steps_left(optimizer_steps(trainer)))
+        return source.wants(trainer, self._schedule.steps_left(optimizer_steps(trainer)))
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, step: int) -> Report:
         start = time.perf_counter()

@@ -50,18 +50,19 @@ class ExtraMinibatches(NoiseSource):
         loader = trainer.fit_loop._combined_loader
         if self._replay is None and self._dataloader is None and loader is not self._looked_at:
             self._looked_at = loader  # once, because its length may take long to find
-            self._replay = None if can_read_again(trainer) else Replay(self._length(trainer))
+            together = processes(trainer)
+            # the processes keep batches together, or none does
+            is_read_again = together.all(together.all_or_none(lambda: can_read_again(trainer)))
+            self._replay = None if is_read_again else Replay(self._length(trainer))
 
     def _length(self, trainer: Trainer) -> int:
         """Batches of a stream that the draws take; more where a schedule has more of them accumulated."""
         return self._settings.share(self._settings.num_minibatches, trainer) * self._settings.accumulation(trainer)
 
     def is_ready(self, trainer: Trainer) -> bool:
-        """Whether every process has batches: always, or once training has seen enough of a stream."""
+        """Whether this process has batches: always, or once training has seen enough of a stream."""
         self._look(trainer)
-        if self._replay is None:
-            return True
-        return processes(trainer).all(self._replay.is_full and self._replay.length == self._length(trainer))
+        return self._replay is None or (self._replay.is_full and self._replay.length == self._length(trainer))
 
     @property
     def note(self) -> str:

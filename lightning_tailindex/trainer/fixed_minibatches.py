@@ -9,7 +9,6 @@ from lightning_tailindex.noise.minibatches import Minibatch, SweepPlan, plan_min
 
 from .data import Data, Replay, can_read_again, own_data, training_data
 from .flavour import MisconfigurationException, Trainer
-from .state import processes
 
 __all__ = ["FixedMinibatches"]
 
@@ -44,9 +43,10 @@ class FixedMinibatches:
         """Whether they are a stream's, and on the host as training saw them."""
         return self._replay is not None
 
-    def is_ready(self, trainer: Trainer) -> bool:
-        """Whether every process has its minibatches: always, or once training has seen enough of a stream."""
-        return self._replay is None or processes(trainer).all(self._replay.is_full)
+    @property
+    def is_ready(self) -> bool:
+        """Whether this process has its minibatches: always, or once training has seen enough of a stream."""
+        return self._replay is None or self._replay.is_full
 
     def see(self, batch: object) -> None:
         """Keeps a copy of a batch that training is about to use, of the first ones of a stream."""

@@ -95,7 +95,7 @@ class NoiseSource(ABC):
 
     @abstractmethod
     def is_ready(self, trainer: Trainer) -> bool:
-        """Whether every process has something to measure; each of them has to ask, and at the same steps."""
+        """Whether this process has something to measure."""
 
     @abstractmethod
     def wants(self, trainer: Trainer, steps_left: int) -> bool:

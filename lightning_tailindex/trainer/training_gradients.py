@@ -84,10 +84,10 @@ class TrainingGradients(NoiseSource):
         return ""
 
     def is_ready(self, trainer: Trainer) -> bool:
-        """Whether every process has seen enough steps; of every coordinate, half of them since the last one."""
+        """Whether enough steps were seen; of every coordinate, half of them since the last one."""
         needed = 2 * self._settings.num_minibatches
         is_paired = self._settings.max_coordinates is not None or self._num_paired >= _LEAST_PAIRED * needed
-        return processes(trainer).all(len(self._kept) == needed and is_paired)
+        return len(self._kept) == needed and is_paired
 
     def wants(self, trainer: Trainer, steps_left: int) -> bool:
         """Whether these are among the steps whose gradients are kept."""

@@ -22,7 +22,7 @@ from lightning_tailindex import TailIndexMonitor
 from lightning_tailindex.noise.pairs import PairRecorder
 from lightning_tailindex.noise.processes import NoiseUnit
 from lightning_tailindex.noise.recorder import Recorder
-from lightning_tailindex.trainer import TrainingGradients
+from lightning_tailindex.trainer import ExtraMinibatches, TrainingGradients
 from tests.callbacks.ddp_training import shuffled, train
 from tests.callbacks.fragile import Armed, FragileData, FragileEstimator, FragileNet, raises
 from tests.callbacks.training_trace import Net, NoisyData
@@ -146,6 +146,7 @@ FULL_GRADIENT = FragileMethod(Recorder, "full_gradient")
 COPY = FragileMethod(PairRecorder, "_of")
 TOGETHER = FragileMethod(PairRecorder, "_together")
 ROW, GROUP = FailsNext(TrainingGradients, "_row"), FailsNext(TrainingGradients, "_group")
+READY = FailsNext(ExtraMinibatches, "is_ready")
 STAGES = {
     "data": Stage(data=fragile_data, target=data_set),
     "data, every coordinate": Stage(data=fragile_data, target=data_set, max_coordinates=None),
@@ -155,6 +156,7 @@ STAGES = {
     "full gradient": Stage(target=lambda trainer: FULL_GRADIENT),
     "a draw, every coordinate": Stage(target=lambda trainer: COPY, max_coordinates=None),
     "averages, every coordinate": Stage(target=lambda trainer: TOGETHER, max_coordinates=None, noise_unit="loader"),
+    "whether it is ready": Stage(target=lambda trainer: READY),
     "a step of training": Stage(data=two_by_two, target=lambda trainer: ROW, source="training"),
     "the steps of training": Stage(data=two_by_two, target=lambda trainer: GROUP, source="training"),
     "a stream": Stage(data=stream(lambda number: False)),

@@ -22,6 +22,7 @@ STEPS = {
     "full gradient": [0, 12, 16],
     "a draw, every coordinate": [0, 12, 16],
     "averages, every coordinate": [0, 12, 16],
+    "whether it is ready": [0, 5, 9, 12, 16],  # the first process waits with the second
     "a step of training": [41, *range(44, 80, 4)],  # 32 steps in a row after the second failure
     "the steps of training": list(range(36, 80, 4)),
     "a stream": [16, 20, 24, 28, 32, 36],

@@ -152,7 +152,9 @@ def test_a_checkpoint_that_is_tested_leaves_the_reports_of_the_fit(stage: str, t
     assert all(reports for reports, _ in before)
     getattr(trainer, stage)(NetOfEveryStage(), data, ckpt_path=tmp_path / "early.ckpt")
     assert [(list(each.reports), repr(each.state_dict())) for each in monitors] == before
-    Trainer(max_steps=9, callbacks=monitors, **options).fit(NetOfEveryStage(), data, data, ckpt_path=tmp_path / "early.ckpt")
+    Trainer(max_steps=9, callbacks=monitors, **options).fit(
+        NetOfEveryStage(), data, data, ckpt_path=tmp_path / "early.ckpt"
+    )
     assert [report.step for report in monitors[0].reports] == [0, 4, 8]  # a fit that goes on from it takes its reports
 
 
