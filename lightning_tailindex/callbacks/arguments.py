@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from lightning_tailindex.trainer import check_dataloader
 
-__all__ = ["check_at_least", "check_choice", "check_positive", "checked", "given", "resolve_figures"]
+__all__ = ["check_at_least", "check_choice", "check_positive", "checked", "given", "resolve_figures", "resolve_radii"]
 
 NameT = TypeVar("NameT", bound=str)
 
@@ -52,6 +52,14 @@ def resolve_figures(figures: object, known: Collection[NameT]) -> tuple[NameT, .
     if not isinstance(several, (list, tuple)) or any(name not in known for name in several):
         raise ValueError(f"figures must be None or among {', '.join(known)}, got {figures!r}.")
     return tuple(dict.fromkeys(several))
+
+
+def resolve_radii(radii: float | Sequence[float] | None) -> tuple[float, ...]:
+    """Returns radii, of which one or none may be given too, in ascending order; refuses what is not above 0."""
+    several = () if radii is None else radii if isinstance(radii, (list, tuple)) else (radii,)
+    for radius in several:
+        check_positive("radii", radius)
+    return tuple(sorted({float(radius) for radius in several}))
 
 
 def check_at_least(name: str, value: object, minimum: int, *, or_none: bool = False) -> None:

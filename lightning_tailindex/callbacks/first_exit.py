@@ -22,7 +22,7 @@ from lightning_tailindex.trainer import (
 from lightning_tailindex.trainer.flavour import LightningModule, Trainer
 from lightning_tailindex.weights import WeightPath
 
-from .arguments import check_at_least, check_positive, given
+from .arguments import check_at_least, given, resolve_radii
 from .monitor import Monitor
 from .references import check_reference, followed_weights, in_words, is_read, unlike
 
@@ -91,7 +91,7 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
         check_at_least("every_n_steps", every_n_steps, 1)
         check_at_least("window", window, 2, or_none=True)
         check_reference(reference)
-        self.radii = _resolved(radii)
+        self.radii = resolve_radii(radii)
         where = in_words(reference)
         super().__init__(FirstExitReport, FirstExitPresentation(where, window is not None), arguments)
         self.every_n_steps = every_n_steps
@@ -204,6 +204,8 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
             return
         step, start = optimizer_steps(trainer), time.perf_counter()
         with self._failures.told(f"the weights of step {step} could not be looked at"):
+            if self._module is None:  # a checkpoint was loaded in the middle of the run
+                self._settled(trainer, module)
             weights = self._weights(module)
             if step == self.reference and not self._path.reference:
                 self._leave_from(weights)
@@ -240,11 +242,3 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
         if isinstance(self.reference, int) and step < self.reference:
             return "no distance: the step of the reference is not reached yet"
         return f"no distance: the {in_words(self.reference)}, the reference, were not seen"
-
-
-def _resolved(radii: float | Sequence[float] | None) -> tuple[float, ...]:
-    """Returns the radii in ascending order."""
-    several = () if radii is None else radii if isinstance(radii, (list, tuple)) else (radii,)
-    for radius in several:
-        check_positive("radii", radius)
-    return tuple(sorted({float(radius) for radius in several}))

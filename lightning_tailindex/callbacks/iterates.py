@@ -150,42 +150,44 @@ class IterateTailIndexMonitor(Monitor[IterateReport]):
         check_parameters(trainer, module, self.settings.patterns)
         check_grouping(module, self.settings.patterns, self.settings.grouping)
         self._found = None if trainer.global_step == 0 else self._burn_in
-        self._watch = IterateWatch(trainer, self.settings, self._found)
+        self._watch = None
+        self._watched(trainer)
         windows = self.settings.beginning(self._found, optimizer_steps(trainer), last_step(trainer, module))
         work = f"a running mean and snapshots of sampled weights; windows begin {windows}"
         return self.settings.window, "the tail index of the iterates", work
 
+    def _watched(self, trainer: Trainer) -> IterateWatch:
+        """What follows the run; begun anew where a checkpoint was loaded in the middle of it."""
+        if self._watch is None:
+            self._watch = IterateWatch(trainer, self.settings, self._found)
+        return self._watch
+
     def _is_ready(self, trainer: Trainer) -> bool:
-        assert self._watch is not None
-        return self._watch.is_full(steps_after_batch(trainer))
+        return self._watched(trainer).is_full(steps_after_batch(trainer))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Looks how large the batch is."""
         with self._failures.told(f"the minibatch of step {optimizer_steps(trainer)} could not be counted"):
-            assert self._watch is not None
-            self._watch.see_batch(batch)
+            self._watched(trainer).see_batch(batch)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Looks how large the step will be."""
         with self._failures.told(f"the step size of step {optimizer_steps(trainer)} could not be read"):
-            assert self._watch is not None
-            self._watch.see_optimizer(optimizer)
+            self._watched(trainer).see_optimizer(optimizer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Takes the weights after a step, and measures at the end of a window."""
-        step, watch = steps_after_batch(trainer), self._watch
-        assert watch is not None
+        step = steps_after_batch(trainer)
         with self._failures.told(f"the loss of step {step} could not be kept"):
-            watch.see_loss(outputs)
+            self._watched(trainer).see_loss(outputs)
         with self._failures.told(f"the iterate of step {step} could not be kept"):
-            watch.see_step(trainer, pl_module, step)
+            self._watched(trainer).see_step(trainer, pl_module, step)
         self._measure_if_due(trainer, pl_module, step)
 
     def _report(self, trainer: Trainer, module: LightningModule, step: int) -> IterateReport:
-        start, watch = time.perf_counter(), self._watch
-        assert watch is not None
+        start = time.perf_counter()
 
         def analysis(window: Window) -> IterateReport:
             return analyse_iterates(
@@ -198,4 +200,4 @@ class IterateTailIndexMonitor(Monitor[IterateReport]):
                 clock=lambda: time.perf_counter() - start,
             )
 
-        return watch.observe(trainer, step, analysis)
+        return self._watched(trainer).observe(trainer, step, analysis)
