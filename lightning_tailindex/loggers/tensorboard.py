@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from pathlib import Path
 from typing import Any, ClassVar, final
 
+from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
@@ -29,13 +32,22 @@ class TensorBoardSink(Sink):
         """Writes the layout of the custom scalars, and hyperparameters where there are no others."""
         writer = self.logger.experiment.file_writer  # which add_scalar has opened
         # of several layouts in a run TensorBoard shows the last: each has all charts that are known by then
-        writer.add_summary(_layout({title: map(self._prefixed, charts) for title, charts in start.charts.items()}))
+        ours = [_category(title, map(self._prefixed, charts)) for title, charts in start.charts.items()]
+        others = [category for category in self._shown() if category.title not in start.charts]
+        writer.add_summary(_summary(layout_pb2.Layout(category=[*others, *ours])))
         # TensorBoard shows a run's first hyperparameters and no others: those of the module go before ours
         if not self.logger.hparams:
             params = {f"{name}/{key}": v for name, values in start.hyperparameters.items() for key, v in values.items()}
             metrics = {self._tag(tag): 0.0 for tag in start.metrics}  # their names are written, no numbers
             for summary in hparams(params, metrics):  # type: ignore[no-untyped-call]
                 writer.add_summary(summary, step)
+
+    def _shown(self) -> Iterable[layout_pb2.Category]:
+        """What the run's last layout shows, which may be the user's; nothing where its files are not on a disk."""
+        self.logger.experiment.flush()
+        files = sorted(Path(self.logger.experiment.log_dir).glob("*tfevents*"))
+        *_, last = chain([layout_pb2.Layout()], *map(_layouts, files))
+        return tuple(last.category)
 
     def histograms(self, values: Mapping[str, Histogram], step: int) -> None:
         """Writes the bins as they are."""
@@ -88,10 +100,24 @@ def _chart(chart: Lines | Band) -> layout_pb2.Chart:
     return layout_pb2.Chart(title=chart.title, margin=layout_pb2.MarginChartContent(series=series))
 
 
-def _layout(charts: Mapping[str, Iterable[Lines | Band]]) -> Summary:
+def _category(title: str, charts: Iterable[Lines | Band]) -> layout_pb2.Category:
+    return layout_pb2.Category(title=title, chart=map(_chart, charts))
+
+
+def _summary(layout: layout_pb2.Layout) -> Summary:
     """Makes what ``SummaryWriter.add_custom_scalars`` writes, but for bands of more than one scalar."""
-    categories = [layout_pb2.Category(title=title, chart=map(_chart, below)) for title, below in charts.items()]
-    layout = layout_pb2.Layout(category=categories).SerializeToString()
-    tensor = TensorProto(dtype="DT_STRING", string_val=[layout], tensor_shape=TensorShapeProto())
+    content = layout.SerializeToString()
+    tensor = TensorProto(dtype="DT_STRING", string_val=[content], tensor_shape=TensorShapeProto())
     plugin = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name=metadata.PLUGIN_NAME))
     return Summary(value=[Summary.Value(tag=metadata.CONFIG_SUMMARY_TAG, tensor=tensor, metadata=plugin)])
+
+
+def _layouts(path: Path) -> Iterator[layout_pb2.Layout]:
+    """Reads the layouts in an event file, and passes over all else without a look at checksums, which takes long."""
+    with path.open("rb") as file:
+        while len(head := file.read(12)) == 12:  # the length of a record, and its checksum
+            record, _ = file.read(int.from_bytes(head[:8], "little")), file.read(4)
+            if metadata.CONFIG_SUMMARY_TAG.encode() in record:
+                for value in Event.FromString(record).summary.value:
+                    if value.tag == metadata.CONFIG_SUMMARY_TAG:
+                        yield layout_pb2.Layout.FromString(value.tensor.string_val[0])

@@ -14,10 +14,10 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from lightning_tailindex import TailIndexMonitor
+from lightning_tailindex import TailIndexMonitor, WeightSpectrumMonitor
 from lightning_tailindex.loggers.sink import Table
 
-from .training import FIGURES, GROUPS, WithHyperparameters, events_in, fit, layout, monitor, text
+from .training import FIGURES, GROUPS, TwoLayers, WithHyperparameters, categories, events_in, fit, layout, monitor, text
 
 SECTIONS = {"tail_index", "tail_index_gaussian", "tail_index_detail", "tail_index_aggregated", "gradient_noise"}
 
@@ -90,6 +90,41 @@ def test_the_layout_follows_the_loggers_prefix(tmp_path: Path) -> None:
     assert {s.value for s in band.margin.series} | {s.upper for s in band.margin.series} <= tags
     for expression in (*groups.multiline.tag, *averages.multiline.tag):
         assert any(re.match(expression, tag) for tag in tags)
+
+
+class WithCharts(TwoLayers):
+    """Has a layout and hyperparameters of its own, as scripts write them."""
+
+    def on_fit_start(self) -> None:
+        logger: Any = self.logger
+        logger.experiment.add_custom_scalars({"mine": {"loss": ["Multiline", ["loss"]]}})
+        logger.log_hyperparams({"width": 6}, {"final": 0.0})
+
+    def on_train_end(self) -> None:
+        self.logger.log_metrics({"final": 1.5}, self.global_step)  # type: ignore[union-attr]
+
+
+def test_the_modules_own_charts_stay(tmp_path: Path) -> None:
+    spectra = WeightSpectrumMonitor(min_tail=2, figures=False, on_error="raise")
+    watchers = [monitor(figures=None), spectra]
+    for module, name in ((WithCharts(), "own"), (TwoLayers(), "none")):
+        fit(TensorBoardLogger(tmp_path, name, ""), *watchers, module=module)
+    ours = ["Tail index of the gradient noise", "Spectra of the weight matrices"]
+    own, none = (categories(events_in(tmp_path / name)) for name in ("own", "none"))
+    assert [list(each) for each in own] == [["mine"], ["mine", *ours[:1]], ["mine", *ours]]
+    assert [list(each) for each in none] == [ours[:1], ours]
+    assert own[0]["mine"] == own[-1]["mine"]
+    assert [own[-1][title] for title in ours] == [none[-1][title] for title in ours]
+    fit(TensorBoardLogger(tmp_path, "own", ""), *watchers)  # goes on in the same folder
+    again = events_in(tmp_path / "own")
+    assert list(categories(again)[-1]) == ["mine", *ours]
+
+
+def test_hyperparameters_that_are_logged_early_are_shown(tmp_path: Path) -> None:
+    fit(TensorBoardLogger(tmp_path, "", ""), monitor(figures=None), module=WithCharts())
+    events = events_in(tmp_path)
+    assert hyperparameters(events) == {"width": 6, "metrics": ["final"]}
+    assert [event.value for event in events.Scalars("final")] == [0.0, 1.5]
 
 
 def test_a_text_says_what_was_measured_and_how(run: tuple[TailIndexMonitor, EventAccumulator]) -> None:

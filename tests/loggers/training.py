@@ -65,8 +65,13 @@ def text(events: EventAccumulator, tag: str) -> str:
     return str(string.decode()).replace("<br>", " ")
 
 
+def categories(events: EventAccumulator) -> list[dict[str, Any]]:
+    """Charts of the custom scalars' layouts by category, of every layout that was written."""
+    written = [event.tensor_proto.string_val[0] for event in events.Tensors("custom_scalars__config__")]
+    return [{each.title: list(each.chart) for each in Layout.FromString(string).category} for string in written]
+
+
 def layout(events: EventAccumulator) -> dict[str, Any]:
-    """Charts of the custom scalars' layout by title."""
-    (string,) = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val
-    (category,) = Layout.FromString(string).category
-    return {chart.title: chart for chart in category.chart}
+    """Charts of the only category of the custom scalars' first layout, by title."""
+    (charts,) = categories(events)[0].values()
+    return {chart.title: chart for chart in charts}
