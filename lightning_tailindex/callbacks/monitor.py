@@ -53,7 +53,7 @@ class Monitor(Callback, ABC, Generic[ReportT]):
         self._failures = self._new_failures()
         self._metrics: dict[str, float] = {}
         self._publisher: Publisher[ReportT] | None = None
-        self._is_of_fit = True
+        self._is_of_fit, self._is_running = True, False
 
     @abstractmethod
     def _check(self, trainer: Trainer, module: LightningModule) -> None:
@@ -77,7 +77,7 @@ class Monitor(Callback, ABC, Generic[ReportT]):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses what cannot be measured, and a second monitor of the same kind."""
-        self._is_of_fit = stage == "fit"
+        self._is_of_fit, self._is_running = stage == "fit", False
         if self._is_of_fit:
             self._check(trainer, pl_module)
             check_alone(trainer, type(self).__name__)
@@ -104,7 +104,10 @@ class Monitor(Callback, ABC, Generic[ReportT]):
         self._metrics = dict(state_dict["callback_metrics"])
         self._schedule.is_waiting = bool(state_dict.get("is_waiting", False))
         with self._failures.told("the reports in the checkpoint could not be read"):
-            self.reports = [from_plain(self._kind, report) for report in state_dict.get("reports", ())]
+            found = [from_plain(self._kind, report) for report in state_dict.get("reports", ())]
+            # in the middle of a run, those that a checkpoint has no room for are here still
+            kept = [each for each in self.reports if found and each.step < found[0].step] if self._is_running else []
+            self.reports = kept + found
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Settles the schedule and says what it will cost."""
@@ -113,7 +116,7 @@ class Monitor(Callback, ABC, Generic[ReportT]):
         # where nothing is measured yet it is NaN: ModelCheckpoint would end training if there were nothing
         self._metrics = {**dict.fromkeys(self.logged.metrics, math.nan), **self._metrics}
         trainer.callback_metrics.update(callback_metrics(self._metrics))
-        self._failures = self._new_failures()
+        self._failures, self._is_running = self._new_failures(), True
         interval, what, work = self._begin(trainer, pl_module)
         self._schedule = Schedule(interval, self._schedule.is_waiting)
         start, end = optimizer_steps(trainer), last_step(trainer, pl_module)

@@ -85,6 +85,18 @@ def test_a_checkpoint_that_is_loaded(kind: Any, tmp_path: Path) -> None:
     assert "parameters" in without.differences(naive)
 
 
+def test_reports_that_a_checkpoint_has_no_room_for_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_tailindex.callbacks.monitor._REPORTS_IN_CHECKPOINT", 2)
+    watching = FirstExitMonitor(every_n_steps=2, on_error="raise")
+    run(tmp_path, GoesBack(str(tmp_path)), watching, epochs=4)
+    steps = [report.step for report in watching.reports]
+    assert steps == list(range(0, steps[-1] + 1, 2))
+    resumed = FirstExitMonitor(every_n_steps=2, on_error="raise")
+    loader = lambda: DataLoader(NoisyData(), 4, shuffle=True)  # noqa: E731
+    train(str(tmp_path), loader, [resumed], max_epochs=4, ckpt_path=f"{tmp_path}/first.ckpt")
+    assert [report.step for report in resumed.reports][:4] == [6, 8, 10, 12]  # a new run has no more of them
+
+
 class Adds(Callback):
     def __init__(self, monitor: Callback) -> None:
         self.monitor = monitor
