@@ -149,10 +149,13 @@ class Monitor(Callback, ABC, Generic[ReportT]):
 
     def _is_ready_everywhere(self, trainer: Trainer, step: int) -> bool:
         """Whether every process is ready; one in which that fails is not, and the others hear of it."""
-        is_ready = False
+        is_ready = everywhere = False
         with self._failures.told(f"nothing can be measured at step {step}"):
-            is_ready = bool(self._running) and self._is_ready(trainer)
-        return processes(trainer).all(is_ready)
+            try:
+                is_ready = self._running is not None and self._is_ready(trainer)
+            finally:  # before an error ends this process
+                everywhere = processes(trainer).all(is_ready)
+        return everywhere
 
     def _measure_last(self, trainer: Trainer, module: LightningModule) -> None:
         """Measures what training ends with, unless it was measured; for what needs no batch, called in its end."""

@@ -21,6 +21,9 @@ from .sink import Band, Lines, Picture, Sink, Start, Table
 
 __all__ = ["TensorBoardSink"]
 
+_LARGEST = 1 << 24
+"""Event files of more bytes take long to look through."""
+
 
 @final
 class TensorBoardSink(Sink):
@@ -113,11 +116,14 @@ def _summary(layout: layout_pb2.Layout) -> Summary:
 
 
 def _layouts(path: Path) -> Iterator[layout_pb2.Layout]:
-    """Reads the layouts in an event file, and passes over all else without a look at checksums, which takes long."""
-    with path.open("rb") as file:
-        while len(head := file.read(12)) == 12:  # the length of a record, and its checksum
-            record, _ = file.read(int.from_bytes(head[:8], "little")), file.read(4)
-            if metadata.CONFIG_SUMMARY_TAG.encode() in record:
-                for value in Event.FromString(record).summary.value:
-                    if value.tag == metadata.CONFIG_SUMMARY_TAG:
-                        yield layout_pb2.Layout.FromString(value.tensor.string_val[0])
+    """Reads the layouts in an event file, if it is not large, without a look at checksums, which takes long."""
+    tag, start = metadata.CONFIG_SUMMARY_TAG.encode(), 0
+    content = path.read_bytes() if path.stat().st_size <= _LARGEST else b""
+    size = len(content) if tag in content else 0
+    while (end := start + 12 + int.from_bytes(content[start : start + 8], "little")) < size:
+        # a length with its checksum, and a record with its own
+        record = content[start + 12 : end]
+        for value in Event.FromString(record).summary.value if tag in record else ():
+            if value.tag == metadata.CONFIG_SUMMARY_TAG:
+                yield layout_pb2.Layout.FromString(value.tensor.string_val[0])
+        start = end + 4

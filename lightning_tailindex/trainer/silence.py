@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from .flavour import DummyLogger, Logger
@@ -20,6 +21,9 @@ class Silence:
     def __call__(self, *args: object, **kwargs: object) -> Silence:
         """Does nothing."""
         return self
+
+    def __iter__(self) -> Iterator[Silence]:
+        return iter(())
 
     def __getitem__(self, key: object) -> Silence:
         return self

@@ -25,6 +25,7 @@ from torch.optim.lr_scheduler import (
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset, default_collate
 
 from lightning_tailindex import TailIndexMonitor
+from lightning_tailindex.trainer.silence import Silence
 from tests.noise.test_reaching import PLACES
 
 X = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
@@ -268,3 +269,10 @@ def test_functions_that_captured_the_module(place: str, tmp_path: Path, monkeypa
     alone, watched = both(tmp_path, Decaying, shuffled)
     assert torch.equal(alone, watched)
     assert not torch.equal(alone, fit(tmp_path, Net, shuffled(), None))  # the factor changes something
+
+
+def test_what_is_silent_can_be_gone_through() -> None:
+    silence = Silence()
+    assert list(silence) == list(silence.config.items()) == []
+    assert "entry" not in silence
+    assert silence[0].add_image("a") is silence
