@@ -40,18 +40,38 @@ class Operator:
     def __call__(self, vector: Vector) -> Vector:
         """Returns the product with a vector; NotFiniteError where it has a value that is not finite."""
         flat = np.ascontiguousarray(vector.reshape(-1), dtype=self.array_type)
-        # copied: ARPACK goes on writing into what it hands out
-        product: Vector = self._product(torch.from_numpy(flat.copy()).to(self._device)).to("cpu", self._dtype).numpy()
-        if not np.isfinite(product).all():
-            raise NotFiniteError
-        self.num_products += 1
+        product = self._raw(flat)
         if self.largest == 0 and product.any():
-            self.unit = math.ldexp(1.0, math.frexp(float(np.abs(product).max() / np.abs(flat).max()))[1])
-        product = product / self.array_type.type(self.unit)
+            self.unit = _power_of_two(np.abs(product).max() / np.abs(flat).max())
+        product = self._in_unit(product)
         self.largest = max(self.largest, float(np.linalg.norm(product) / (np.linalg.norm(flat) or 1)))
         return product
 
     def dense(self) -> Vector:
         """The matrix itself, made symmetric."""
-        columns = np.stack([self(column) for column in np.eye(self.shape[0], dtype=self.array_type)], axis=1)
+        columns = np.stack([self._raw(column) for column in np.eye(self.shape[0], dtype=self.array_type)], axis=1)
+        if columns.any():
+            self.unit = _power_of_two(np.abs(columns).max())
+        columns = self._in_unit(columns)
+        self.largest = float(np.linalg.norm(columns, axis=0).max())
         return (columns + columns.T) / 2  # type: ignore[no-any-return]
+
+    def _raw(self, flat: Vector) -> Vector:
+        # copied: ARPACK goes on writing into what it hands out
+        product: Vector = self._product(torch.from_numpy(flat.copy()).to(self._device)).to("cpu", self._dtype).numpy()
+        self.num_products += 1
+        return _checked(product)
+
+    def _in_unit(self, products: Vector) -> Vector:
+        return _checked(products / self.array_type.type(self.unit))
+
+
+def _checked(products: Vector) -> Vector:
+    if not np.isfinite(products).all():
+        raise NotFiniteError
+    return products
+
+
+def _power_of_two(size: float) -> float:
+    """One that is near, and that single precision has."""
+    return math.ldexp(1.0, min(max(math.frexp(float(size))[1], -126), 126))

@@ -21,20 +21,27 @@ def alphas_alone(cells: Cells, per_octave: int) -> Tensor:
     alpha = cells.counts.new_full((len(cells.counts),), math.nan, dtype=torch.float64)
     for series, grid in by_length(cells, per_octave, FEWEST_TOGETHER):
         first, whole = grid.over(grid.nodes[_LOW * len(grid.nodes) // 5 :]), grid
-        rest = _find(cells.counts, series, first, alpha)
-        while len(rest) > 0:
+        rest, off = _find(cells.counts, series, first, alpha)
+        while len(rest) + len(off) > 0:
             whole = whole.widened()
-            rest = _find(cells.counts, rest, whole, alpha)
+            if whole.is_wide:
+                rest, off = torch.cat([rest, off]).sort().values, off[:0]
+            rest, _ = _find(cells.counts, rest, whole, alpha)
     return alpha
 
 
-def _find(counts: Tensor, series: Tensor, grid: Grid, alpha: Tensor) -> Tensor:
-    """Fills in tail indices; returns the series whose scales, or whose maxima, are not within the grid."""
-    return torch.cat([part[_leaves(counts, part, grid, alpha)] for part in in_chunks(series, grid)])
+def _find(counts: Tensor, series: Tensor, grid: Grid, alpha: Tensor) -> tuple[Tensor, Tensor]:
+    """Fills in tail indices; returns the series that leave the grid, and those far from the unit of the cells."""
+    left, off = [series[:0]], [series[:0]]
+    for part in in_chunks(series, grid):
+        leaves, is_off = _leaves(counts, part, grid, alpha)
+        left.append(part[leaves & ~is_off])
+        off.append(part[is_off])
+    return torch.cat(left), torch.cat(off)
 
 
-def _leaves(counts: Tensor, series: Tensor, grid: Grid, alpha: Tensor) -> Tensor:
-    """Does so for a chunk; a mask of the series."""
+def _leaves(counts: Tensor, series: Tensor, grid: Grid, alpha: Tensor) -> tuple[Tensor, Tensor]:
+    """Does so for a chunk; masks of the series whose scales or maxima are not within the grid, and of those far off."""
     weights = as_weights(counts, series, grid)
     part = likelihood(weights, grid)
     curve = part.profile
@@ -42,5 +49,6 @@ def _leaves(counts: Tensor, series: Tensor, grid: Grid, alpha: Tensor) -> Tensor
     alpha[series] = grid.alpha_at(place)
     too_narrow = (at(part.edge, highest(curve)) > LARGEST_EDGE) & (not grid.is_widest)
     if grid.nodes[0] == 0:
-        return too_narrow
-    return too_narrow | (place < NEAREST) | rough(weights, grid).is_off
+        return too_narrow, torch.zeros_like(too_narrow)
+    every = grid.over(range(0, grid.nodes.stop, grid.nodes.step))
+    return too_narrow | (place < NEAREST), rough(weights, every).is_off

@@ -61,10 +61,12 @@ def fit_each(cells: Cells, per_octave: int, share: Tensor | None = None) -> Fit:
         near_two[series] = is_off | (middle + _MARGIN >= len(grid.nodes) - 1)
         windows = _windows(series[~is_off], middle[~is_off], grid)
         fits = [_fit(cells.counts, grid.over(nodes), some, level, out) for some, nodes in windows]
-        leaves, beyond = (torch.cat(found) for found in zip((series[is_off], series[:0]), *fits, strict=True))
-        leaves = torch.cat([leaves, _fit(cells.counts, grid, beyond.sort().values, level, out)[0]])
-        while len(leaves) > 0 and not grid.is_widest:
+        leaves, beyond = (torch.cat(found) for found in zip((series[:0], series[:0]), *fits, strict=True))
+        leaves, off = torch.cat([leaves, _fit(cells.counts, grid, beyond.sort().values, level, out)[0]]), series[is_off]
+        while len(leaves) + len(off) > 0 and not grid.is_widest:
             grid = grid.widened()
+            if grid.is_wide:
+                leaves, off = torch.cat([leaves, off]), off[:0]
             leaves, _ = _fit(cells.counts, grid, leaves.sort().values, level, out)
     alpha, low, high, log_ratio, value, same = out
     # near 2 the Gaussian is that of the same computation too, so that a maximum at 2 has a gain of exactly 0

@@ -17,6 +17,7 @@ from ._tables import LAST_NODE, alpha_at, alpha_grid, like, log_cells, log_media
 _SCALE_STEP = 1.25
 _HALF = 6
 _LARGEST_HALF = 320
+_WIDE = 1.5
 FEWEST_TOGETHER = 2048  # series below which handling them apart would take longer than more scales
 _LONGEST_IN_SINGLE = 24  # half octaves of values in a series whose log-likelihood float32 holds to .001
 
@@ -42,6 +43,11 @@ class Grid:
     def widened(self) -> Grid:
         """The same scales and as many again on either side."""
         return replace(self, half=min(2 * self.half, _LARGEST_HALF))
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether the scales reach so far that a maximum far from the unit of the cells is among them."""
+        return self.half * self.step >= _WIDE or self.is_widest
 
     @property
     def is_widest(self) -> bool:

@@ -121,7 +121,7 @@ def _log_likelihood(weights: Tensor, table: Tensor) -> Tensor:
     return (table.flatten(0, 1) @ weights.T).reshape(*table.shape[:2], len(weights))
 
 
-_FAR, _FEW_NODES = 0.5, 4
+_FAR, _NUM_FAR, _FEW_NODES = 0.5, 2, 4
 _CLEARLY = 8.0  # nats by which a scale that far off is likelier where it is not by chance
 _WIDE_STEP = 0.25
 _GAUSSIAN_MEDIAN = 0.6744897501960817  # of |X| at standard deviation 1
@@ -154,7 +154,8 @@ class Rough:
 
 
 def rough(weights: Tensor, grid: Grid) -> Rough:
-    """Looks at the scale at which the law's median of |X| is the unit, and at one far from it on either side."""
+    """Looks at the scale at which the law's median of |X| is the unit, and at a few far from it on either side."""
     curve = _log_likelihood(weights, replace(grid, half=0).table(weights))[0]
-    far = replace(grid, nodes=grid.nodes[::_FEW_NODES], half=1, step=_FAR).table(weights)[::2]
+    few = grid.nodes[(len(grid.nodes) - 1) % _FEW_NODES :: _FEW_NODES]  # the last one among them
+    far = replace(grid, nodes=few, half=_NUM_FAR, step=_FAR).table(weights)
     return Rough(highest(curve), _log_likelihood(weights, far).amax((0, 1)) > curve.amax(0) + _CLEARLY)

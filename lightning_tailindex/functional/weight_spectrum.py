@@ -121,8 +121,11 @@ def _power_of_two(matrices: Tensor) -> float:
 def _tied(singular: Tensor, epsilon: float) -> Tensor:
     """Singular values in ascending order, those that only rounding tells apart made equal: a tail of them has none."""
     ordered = singular.sort().values
-    starts = torch.nn.functional.pad(ordered.diff() > _TIES * epsilon * ordered[-1], (1, 0), value=True)
-    return ordered[starts][starts.cumsum(0) - 1]
+    most = _TIES * epsilon * ordered[-1]
+    starts = torch.nn.functional.pad(ordered.diff() > most, (1, 0), value=True)
+    first, last = ordered[starts], ordered[starts.roll(-1)]
+    run = starts.cumsum(0) - 1
+    return torch.where((last - first <= most)[run], first[run], ordered)  # of a dense spectrum all is one run
 
 
 def as_matrices(weight: Tensor, convolutions: Convolutions) -> Tensor:

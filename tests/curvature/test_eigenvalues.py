@@ -163,6 +163,13 @@ def test_the_tolerance_heeds_no_unit(exponent: int) -> None:
     assert other.residuals == one.residuals
 
 
+@pytest.mark.parametrize(("diagonal", "largest"), [([1e-39, 1, 2], 2), ([1e-25, 1e15], 1e15), ([1e37, 1], 1e37)])
+def test_small_matrices_of_any_sizes(diagonal: list[float], largest: float) -> None:
+    assert largest_eigenvalues(Counted(torch.diag(torch.tensor(diagonal))), len(diagonal)).values[0] == pytest.approx(
+        largest
+    )
+
+
 @pytest.mark.parametrize("size", [10, 100])
 def test_the_matrix_0_has_eigenvalues_0(size: int) -> None:
     found = largest_eigenvalues(torch.zeros_like, size, 2)

@@ -176,6 +176,14 @@ def test_eigenvalues_that_rounding_tells_apart_are_equal(dtype: torch.dtype) -> 
     assert found.density_exponent < 4
 
 
+def test_neighbours_in_a_dense_spectrum_are_not_made_one() -> None:
+    values = torch.cat([torch.linspace(1, 2, 500), torch.tensor([4000.0**2])]).double()
+    weight = with_eigenvalues(values, 501)
+    found, exact = weight_spectrum(weight.float()), weight_spectrum(weight)
+    assert found.density_exponent == pytest.approx(exact.density_exponent, abs=0.01)
+    assert found.num_tail == pytest.approx(exact.num_tail, abs=5)
+
+
 @pytest.mark.parametrize(
     ("weight", "note"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -80,7 +81,8 @@ def simulate(
     if device is None and generator is not None:
         device = generator.device
     iterates = torch.zeros(num_chains, dim, dtype=dtype, device=device)
-    with torch.autocast(iterates.device.type, enabled=False):
+    kind = iterates.device.type
+    with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
         for chains in torch.split(iterates, max(1, _LARGEST_DRAW // (batch_size * dim))):
             for _ in range(steps):
                 _step(chains, step_size / batch_size, batch_size, scale, noise_scale, generator)
