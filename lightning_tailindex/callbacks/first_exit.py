@@ -204,8 +204,7 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
             return
         step, start = optimizer_steps(trainer), time.perf_counter()
         with self._failures.told(f"the weights of step {step} could not be looked at"):
-            if self._module is None:  # a checkpoint was loaded in the middle of the run
-                self._settled(trainer, module)
+            self._settle_anew(trainer, module)
             weights = self._weights(module)
             if step == self.reference and not self._path.reference:
                 self._leave_from(weights)
@@ -214,10 +213,15 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
             self._path.see(weights, step, has_stepped=taken == 0 or taken != trainer.global_step)
         self._seconds += time.perf_counter() - start
 
+    def _settle_anew(self, trainer: Trainer, module: LightningModule) -> None:
+        if self._module is None:  # a checkpoint was loaded in the middle of the run
+            self._settled(trainer, module)
+
     def _weights(self, module: LightningModule) -> Mapping[str, Tensor]:
         return followed_weights(module, self._kept or self._path.reference)
 
     def _report(self, trainer: Trainer, module: LightningModule, step: int) -> FirstExitReport:
+        self._settle_anew(trainer, module)
         differences = note_on_replicas(processes(trainer), lambda: self._weights(module).values())
         seconds, self._seconds = self._seconds, 0.0
         followed = self._weights(module)

@@ -94,6 +94,7 @@ class IterateTailIndexMonitor(Monitor[IterateReport]):
     """
 
     _steps_before_first = 1  # a window is full some steps after it has begun
+    _is_ready_alike = True
 
     def __init__(
         self,
@@ -181,7 +182,7 @@ class IterateTailIndexMonitor(Monitor[IterateReport]):
         """Takes the weights after a step, and measures at the end of a window."""
         step = steps_after_batch(trainer)
         with self._failures.told(f"the loss of step {step} could not be kept"):
-            self._watched(trainer).see_loss(outputs)
+            self._watched(trainer).see_loss(trainer, pl_module, outputs)
         with self._failures.told(f"the iterate of step {step} could not be kept"):
             self._watched(trainer).see_step(trainer, pl_module, step)
         self._measure_if_due(trainer, pl_module, step)

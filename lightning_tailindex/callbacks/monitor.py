@@ -41,6 +41,9 @@ class Monitor(Callback, ABC, Generic[ReportT]):
     _steps_before_first: ClassVar[int] = 0
     """Optimizer steps that have to be taken before there is anything to measure."""
 
+    _is_ready_alike: ClassVar[bool] = False
+    """Whether processes are ready at the same steps, so that they need not agree on it at each."""
+
     def __init__(self, kind: type[ReportT], presentation: Presentation[ReportT], arguments: Mapping[str, Any]) -> None:
         super().__init__()
         self.on_error = arguments["on_error"]
@@ -136,9 +139,14 @@ class Monitor(Callback, ABC, Generic[ReportT]):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws the last state, or says that there is nothing to see."""
         if self._publisher is not None:
-            self._publisher.finish(self.reports)
+            with self._failures.told("the last figures could not be drawn"):
+                self._publisher.finish(self.reports)
         if not self.reports:
             rank_zero_info(f"{type(self).__name__}: nothing was measured in this run.")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Forgets the run's loggers: a monitor that is given to another run while it is under way has none."""
+        self._publisher, self._is_running = None, False
 
     def _measure_if_due(self, trainer: Trainer, module: LightningModule, step: int | None = None) -> None:
         """Measures if this step is one to measure at; called before every loader batch, or after it with the step."""
@@ -149,13 +157,17 @@ class Monitor(Callback, ABC, Generic[ReportT]):
 
     def _is_ready_everywhere(self, trainer: Trainer, step: int) -> bool:
         """Whether every process is ready; one in which that fails is not, and the others hear of it."""
-        is_ready = everywhere = False
         with self._failures.told(f"nothing can be measured at step {step}"):
             try:
                 is_ready = self._running is not None and self._is_ready(trainer)
-            finally:  # before an error ends this process
-                everywhere = processes(trainer).all(is_ready)
-        return everywhere
+            except Exception:
+                self._agreed(trainer, False)
+                raise
+            return self._agreed(trainer, is_ready)
+        return False
+
+    def _agreed(self, trainer: Trainer, is_ready: bool) -> bool:
+        return is_ready if self._is_ready_alike else processes(trainer).all(is_ready)
 
     def _measure_last(self, trainer: Trainer, module: LightningModule) -> None:
         """Measures what training ends with, unless it was measured; for what needs no batch, called in its end."""

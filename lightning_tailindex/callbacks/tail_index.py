@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, final, get_args
 
 from lightning_tailindex.analysis import Estimators, analyse, resolve_estimators
-from lightning_tailindex.loggers import FigureName, NoisePresentation
+from lightning_tailindex.loggers import FigureName, NoisePresentation, check_names
 from lightning_tailindex.noise.engine import Engine
 from lightning_tailindex.noise.groups import GroupingName, check_grouping, compile_patterns, resolve_grouping
 from lightning_tailindex.noise.processes import NoiseUnit
@@ -139,6 +139,7 @@ class TailIndexMonitor(Monitor[Report]):
             engine=engine,
         )
         self._estimators = resolve_estimators(estimators)
+        check_names(list(self._estimators))
         self._source: NoiseSource | None = None
 
     def _check(self, trainer: Trainer, module: LightningModule) -> None:

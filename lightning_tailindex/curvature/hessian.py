@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from lightning_tailindex.noise.coordinates import kept_dtype, real_coordinates
 from lightning_tailindex.noise.recorder import flat_gradient
@@ -68,7 +69,7 @@ class Hessian:
         total = vector.new_zeros(self.size + 2)
         rows = torch.split(total[:-2], self._sizes)
         # other kernels for attention have no second derivative
-        with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), _Composed():
             for weight, compute in self._losses:
                 loss = _checked(compute())
                 if loss is not None:
@@ -78,6 +79,20 @@ class Hessian:
                         if product is not None:
                             row.add_(flat_gradient(product).to(row.dtype), alpha=weight)
         return total
+
+
+class _Composed(TorchFunctionMode):
+    """Computes weight norms from operations whose second derivatives are right; torch 2.13's fused one's is not."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        composed = _weight_norm if func is torch._weight_norm else func
+        return composed(*args, **(kwargs or {}))
+
+
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    return v * (g / torch.norm_except_dim(v, 2, dim))
 
 
 def _checked(loss: Any) -> Tensor | None:

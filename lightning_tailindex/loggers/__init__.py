@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .first_exit import FirstExitPresentation
 from .iterates import IterateFigureName, IteratePresentation
-from .names import callback_metrics, detailed_groups, histograms, laws, scalars
+from .names import callback_metrics, check_names, detailed_groups, histograms, laws, scalars
 from .noise import NoisePresentation
 from .pictures import FIGURES, FigureName, picture
 from .presentation import Presentation
@@ -28,6 +28,7 @@ __all__ = [
     "Sink",
     "SpectrumPresentation",
     "callback_metrics",
+    "check_names",
     "detailed_groups",
     "histograms",
     "laws",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from lightning_tailindex.records import Histogram, Measurement, Report
 from .sink import Table
 
 __all__ = ["ALPHA", "GAUSSIAN_ALPHA", "HIGH", "LOW", "aggregated", "callback_metrics", "detailed_groups", "histograms"]
-__all__ += ["largest", "laws", "monitored", "scalars"]
+__all__ += ["check_names", "largest", "laws", "monitored", "scalars"]
 
 ALPHA, GAUSSIAN_ALPHA = "tail_index", "tail_index_gaussian"
 LOW, HIGH = "tail_index_detail/low", "tail_index_detail/high"
@@ -42,6 +42,11 @@ _DETAILS = {
 """Where each field of a measurement is logged, before the group's name."""
 
 
+_SECTION = "tail_index_detail/"
+_OF_ESTIMATE = {"": "alpha", "_gaussian": "gaussian_alpha", "_low": "low", "_high": "high"}
+"""What is logged of a further estimator, behind its name."""
+
+
 def aggregated(num_minibatches: int) -> str:
     """Says where the tail index of averages of so many minibatches is logged, before the group's name."""
     return f"tail_index_aggregated/{num_minibatches}_minibatches"
@@ -65,11 +70,25 @@ def _details(measurement: Measurement) -> Iterator[tuple[str, float]]:
 
 def _second_opinion(measurement: Measurement) -> Iterator[tuple[str, float]]:
     """An estimator after the first: its numbers, without repeating what does not depend on the estimator."""
-    tag = f"tail_index_detail/{measurement.estimator}"
-    yield f"{tag}/{measurement.group}", measurement.alpha
-    yield f"{tag}_gaussian/{measurement.group}", measurement.gaussian_alpha
-    yield f"{tag}_low/{measurement.group}", measurement.low
-    yield f"{tag}_high/{measurement.group}", measurement.high
+    for of, field in _OF_ESTIMATE.items():
+        yield f"{_SECTION}{measurement.estimator}{of}/{measurement.group}", getattr(measurement, field)
+
+
+def check_names(estimators: Sequence[str]) -> None:
+    """Refuses estimators under whose names other numbers are logged.
+
+    Args:
+        estimators: Their names, that of the headline first.
+
+    Raises:
+        ValueError: If one of the others is empty, has a slash, or is what a tag of another number ends with.
+    """
+    taken = {tag.removeprefix(_SECTION) for tag in _DETAILS}
+    for name in estimators[1:]:
+        own = {f"{name}{of}" for of in _OF_ESTIMATE}
+        if not name or "/" in name or own & taken:
+            raise ValueError(f"estimators must have names that tags can have and other numbers have not, got {name!r}.")
+        taken |= own
 
 
 def largest(sizes: Mapping[str, int], most: int | None) -> list[str]:

@@ -97,7 +97,7 @@ class Publisher(Generic[ReportT]):
         Args:
             reports: The reports of the run, oldest first.
         """
-        if not self._is_drawn:
+        if reports and not self._is_drawn:
             self._is_drawn = True
             self._draw(reports)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -48,9 +48,11 @@ class TensorBoardSink(Sink):
     def _shown(self) -> Iterable[layout_pb2.Category]:
         """What the run's last layout shows, which may be the user's; nothing where its files are not on a disk."""
         self.logger.experiment.flush()
-        files = sorted(Path(self.logger.experiment.log_dir).glob("*tfevents*"))
-        *_, last = chain([layout_pb2.Layout()], *map(_layouts, files))
-        return tuple(last.category)
+        found = [layout_pb2.Layout()]
+        for path in sorted(Path(self.logger.experiment.log_dir).glob("*tfevents*")):
+            with suppress(Exception):  # a link to nowhere, a file that is damaged
+                found.extend(_layouts(path))
+        return tuple(found[-1].category)
 
     def histograms(self, values: Mapping[str, Histogram], step: int) -> None:
         """Writes the bins as they are."""

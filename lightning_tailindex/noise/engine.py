@@ -47,6 +47,8 @@ def _backward(loss: Any, factor: float) -> bool:
     if not (isinstance(loss, Tensor) and loss.requires_grad):
         what = "it has none" if isinstance(loss, Tensor) else f"got {type(loss).__name__}"
         raise ValueError(f"the loss to measure must be a tensor with a gradient, {what}.")
+    if loss.numel() != 1:  # as backward itself does
+        raise ValueError(f"the loss to measure must be one number, got shape {tuple(loss.shape)}.")
     # scaling what is propagated back, and not the loss, which itself could overflow
     torch.autograd.backward(loss, torch.full_like(loss, factor))
     return True

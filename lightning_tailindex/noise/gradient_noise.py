@@ -47,7 +47,7 @@ def gradient_noise(
     .. math:: U_i = \nabla L_i(w) - \nabla L(w), \qquad i = 1, \ldots, n,
 
     where :math:`\nabla L` is the average of the minibatches' gradients, weighted by their sizes. The module, its
-    buffers, its gradients and all random states are left as they were.
+    buffers, its gradients and random states are left as they were, but for what reading the minibatches draws.
 
     Args:
         module: The module, on the device and in the mode in which it trains.

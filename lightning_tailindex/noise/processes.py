@@ -71,11 +71,16 @@ class Processes:
         """
         return self.average(own) if self.total is None else own
 
+    @property
+    def shares_draws(self) -> bool:
+        """Whether each process sees its own share of each draw's minibatch."""
+        return self.total is None and self.per_draw > 1
+
     def noise_squares(self, own: Tensor) -> Tensor:
         """Makes mean squared norms of the noise of those of each process.
 
         Where a process sees its own share of a minibatch, shares are independent, so the noise of their average has the
-        mean square of one share's noise over the number of processes. Squares over shards add up.
+        mean square of one share's noise, around its own mean, over the number of processes. Squares over shards add up.
         """
         return self.mean(own) / self.per_draw if self.total is None else self.total(own)
 

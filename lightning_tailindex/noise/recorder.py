@@ -163,17 +163,17 @@ def _noise_square(name: str, full: Tensor, recorder: Recorder) -> Tensor:
     return (recorder.square[name] - 2 * torch.dot(recorder.draw_sum[name], rest)) / n + _square(rest)
 
 
-def _of_full_gradient(full: Mapping[str, Tensor], recorder: Recorder) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns what needs the full gradient.
+def _noise_squares(full: Mapping[str, Tensor], recorder: Recorder) -> Tensor:
+    """Returns the noise's mean squared norms, ``[parameters]``."""
+    return torch.stack([_noise_square(name, own, recorder).to(recorder.rows) for name, own in full.items()])
 
-    The noise's mean squared norm and the full gradient's squared norm, each ``[parameters]``, and the full gradient at
-    the sampled coordinates, 0 where another process holds them.
-    """
+
+def _of_full_gradient(full: Mapping[str, Tensor], recorder: Recorder) -> tuple[Tensor, Tensor]:
+    """Returns its squared norms, ``[parameters]``, and its sampled coordinates, 0 where another process holds them."""
     row = recorder.rows.new_zeros(recorder.sample.width)
     for name, index in recorder.indices.items():
         row[recorder.slices[name]] = full[name][index].to(row)
-    noise = torch.stack([_noise_square(name, own, recorder).to(row) for name, own in full.items()])
-    return noise, torch.stack([_square(own).to(row) for own in full.values()]), row
+    return torch.stack([_square(own).to(row) for own in full.values()]), row
 
 
 def combine(recorder: Recorder, processes: Processes) -> NoiseObservation:
@@ -191,8 +191,11 @@ def combine(recorder: Recorder, processes: Processes) -> NoiseObservation:
     pairs = processes.all_or_none(lambda: {} if recorded is None else recorded.noise(recorder.groups))
     own = processes.all_or_none(lambda: {name: recorder.full_gradient(name) for name in recorder.first})
     rows = processes.draws(recorder.rows[: recorder.num_draws])
+    # processes that share a draw may have data of their own: what only one of them is away from all is no noise
+    noise = processes.all_or_none(lambda: _noise_squares(own, recorder)) if processes.shares_draws else None
     full = {name: processes.gradient(own.pop(name)) for name in recorder.first}
-    noise, gradient, row = processes.all_or_none(lambda: _of_full_gradient(full, recorder))
+    gradient, row = processes.all_or_none(lambda: _of_full_gradient(full, recorder))
+    noise = processes.all_or_none(lambda: _noise_squares(full, recorder)) if noise is None else noise
     noise_square = dict(zip(full, processes.noise_squares(noise), strict=True))
     gradient_square = dict(zip(full, processes.whole(gradient), strict=True))
     sampled = processes.whole(row)

@@ -60,8 +60,8 @@ class _Loss(nn.Module):
 
     def forward(self, batch: object) -> Tensor:
         loss = self._loss_fn(batch)
-        if not isinstance(loss, Tensor):
-            raise ValueError("a batch has no loss")
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            raise ValueError("a batch has no loss that is one number")
         return loss
 
 

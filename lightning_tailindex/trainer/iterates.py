@@ -74,11 +74,12 @@ class IterateWatch:
         """Looks how an optimizer is about to step."""
         self._steps.see(optimizer)
 
-    def see_loss(self, outputs: object) -> None:
+    def see_loss(self, trainer: Trainer, module: LightningModule, outputs: object) -> None:
         """Takes the loss that training computed, until it has settled."""
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if self._start is None and isinstance(loss, Tensor):
-            self._settling.see(loss)
+            # Lightning has divided it by what a schedule may change
+            self._settling.see(loss * trainer.accumulate_grad_batches if module.automatic_optimization else loss)
 
     def see_step(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         """Takes the weights after an optimizer step, or decides whether the loss has settled."""

@@ -42,6 +42,11 @@ def batches() -> list[list[Tensor]]:
     return list(DataLoader(samples(), batch_size=6))
 
 
+def batches_of_two_kinds() -> list[list[Tensor]]:
+    """Samples here and there with labels 0 and 1 in turns, so that each of two processes sees one kind."""
+    return [[x + 3 - 6 * (i % 2), torch.full_like(y, i % 2)] for i, (x, y) in enumerate(batches())]
+
+
 def report(
     unit: str, dataloader: Any = None, *, accumulation: int = 1, devices: int = 1, source: str = "extra", **more: Any
 ) -> dict[str, Any]:
@@ -76,6 +81,7 @@ def main() -> None:
     results = {
         "step": report("step", batches(), devices=2),
         "loader": report("loader", batches(), devices=2),
+        "step of two kinds": report("step", batches_of_two_kinds(), devices=2),
         "training data by step": report("step", accumulation=4, devices=2),
         "training data by loader": report("loader", accumulation=4, devices=2),
         "gradients of training": report("step", devices=2, source="training"),

@@ -148,3 +148,13 @@ def test_a_monitor_that_fails_to_tell_whether_it_is_ready(tmp_path: Path) -> Non
     assert without.differences(watched) == []
     with pytest.raises(OSError, match="broken on purpose"):
         run(tmp_path / "c", NeverReady("raise"), epochs=1)
+
+
+@pytest.mark.parametrize("index", range(5))
+def test_a_monitor_of_an_earlier_run_that_is_added(index: int, tmp_path: Path) -> None:
+    monitor = monitors()[index]
+    run(tmp_path / "a", monitor, epochs=2)
+    before = list(monitor.reports)
+    with pytest.warns(UserWarning, match="was not there when training started: give it to the Trainer"):
+        run(tmp_path / "b", Adds(monitor), epochs=3)
+    assert monitor.reports == before

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, ModelCheckpoint, StochasticWeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
@@ -178,6 +178,20 @@ def test_the_swap_of_weights_in_the_end_of_their_averaging_is_no_step() -> None:
 class Silent(ByHand):
     def training_step(self, batch: Tensor, batch_idx: int) -> None:  # type: ignore[override]
         super().training_step(batch, batch_idx)
+
+
+class Falling(Chains):
+    """A loss that falls throughout."""
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        seen = self.trainer.current_epoch * self.trainer.num_training_batches + batch_idx
+        return 9 - 0.01 * seen + 0 * self.weight.sum()
+
+
+def test_a_schedule_of_accumulation_is_no_rise_of_the_loss() -> None:
+    watcher = monitor(burn_in=None, figures=None)
+    fit(Falling(0.1), watcher, GradientAccumulationScheduler({0: 4, 2: 1}), batches=64, max_epochs=5)
+    assert (watcher.reports, watcher.state_dict()["burn_in"]) == ([], None)
 
 
 def test_a_burn_in_that_no_loss_can_tell_is_asked_for() -> None:

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from lightning_tailindex import TailIndexMonitor
 from tests.forked import in_two_processes
 
-from .noise_unit_ranks import Linear, batches, report, samples
+from .noise_unit_ranks import Linear, batches, batches_of_two_kinds, report, samples
 from .training_trace import Trace
 
 
@@ -133,6 +133,13 @@ def test_two_ranks_by_step_are_one_process_that_accumulates_two(ranks: list[dict
     # each rank knows the norm of its own share of a draw only, and takes shares for independent
     assert whole(ranks[0]["step"])["noise_norm"] == pytest.approx(whole(alone)["noise_norm"], rel=0.2)
     assert not close(ranks[0]["step"], report("step", batches()[::2]))
+
+
+def test_what_one_rank_is_away_from_the_others_is_no_noise(ranks: list[dict[str, dict[str, Any]]]) -> None:
+    found = ranks[0]["step of two kinds"]
+    of_draws = math.sqrt(sum(norm**2 for norm in found["draw_norms"]) / len(found["draw_norms"]))
+    assert whole(found)["noise_norm"] == pytest.approx(of_draws, rel=0.3)
+    assert whole(report("loader", batches_of_two_kinds()))["noise_norm"] > 4 * of_draws  # there the kinds are noise
 
 
 def test_the_draws_of_two_ranks_by_loader_are_all_those_of_one_process(ranks: list[dict[str, dict[str, Any]]]) -> None:

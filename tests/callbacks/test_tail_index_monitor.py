@@ -23,7 +23,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, TensorDa
 
 from lightning_tailindex import NamedEstimator, TailIndexMonitor
 from lightning_tailindex.distributions import SymmetricStable
-from lightning_tailindex.functional import grouped_mle
+from lightning_tailindex.functional import grouped_mle, hill
 from lightning_tailindex.noise.engine import Engine
 from lightning_tailindex.records import Report
 
@@ -537,6 +537,14 @@ def test_a_second_fit_starts_its_reports_anew(data: DataLoader[Any]) -> None:
     assert steps(monitor) == [0, 10, 20, 30]
 
 
+def called(name: str) -> Any:
+    def estimator(x: Tensor, *, pooled: bool = False) -> Any:
+        return hill(x, pooled=pooled)
+
+    estimator.__name__ = name
+    return estimator
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -558,6 +566,9 @@ def test_a_second_fit_starts_its_reports_anew(data: DataLoader[Any]) -> None:
         ({"parameters": "("}, r"parameters must be regular expressions, got '\('"),
         ({"estimators": "hill_climb"}, "estimators must be among .*grouped_mle.* got 'hill_climb'"),
         ({"estimators": []}, "estimators must be one or several different ones"),
+        ({"estimators": ["hill", called("low")]}, "names that tags can have and other numbers have not, got 'low'"),
+        ({"estimators": ["hill", called("a/b")]}, "names that tags can have and other numbers have not, got 'a/b'"),
+        ({"estimators": ["hill", called("x"), called("x_low")]}, "other numbers have not, got 'x_low'"),
         ({"estimators": lambda x: x}, r"of draws and the keyword pooled, got <lambda>\(x\): .* 'pooled'"),
         ({"estimators": ["grouped_mle"] * 2}, "estimators must be one or several different ones"),
         ({"noise_unit": "batch"}, "noise_unit must be 'step' or 'loader', got 'batch'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.functional import hessian
 from torch.func import functional_call
+from torch.nn.utils.parametrizations import weight_norm as parametrized_weight_norm
 from torch.utils.checkpoint import checkpoint
 
 from lightning_tailindex.curvature import Hessian, Restored
@@ -54,6 +56,25 @@ def test_products_are_those_of_the_dense_matrix(x: Tensor) -> None:
     found = columns(Hessian(module.parameters(), [(1.0, lambda: square(module(x)))]))
     torch.testing.assert_close(found, dense(module, square, x, names))
     torch.testing.assert_close(found, found.T)
+
+
+@pytest.mark.parametrize("norm", [parametrized_weight_norm, nn.utils.weight_norm])
+def test_products_through_weight_norms(norm: Callable[[nn.Module], nn.Module], x: Tensor) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the older one says that there is a newer
+        module = nn.Sequential(norm(nn.Linear(3, 4)), nn.Tanh(), norm(nn.Linear(4, 2))).double()
+    parameters = list(module.parameters())
+
+    def gradient(flat: Tensor) -> Tensor:
+        torch.nn.utils.vector_to_parameters(flat, parameters)
+        return torch.nn.utils.parameters_to_vector(torch.autograd.grad(square(module(x)), parameters))
+
+    start, step = torch.nn.utils.parameters_to_vector(parameters).detach(), 1e-5
+    units = step * torch.eye(len(start), dtype=torch.float64)
+    expected = torch.stack([(gradient(start + unit) - gradient(start - unit)) / (2 * step) for unit in units], dim=1)
+    torch.nn.utils.vector_to_parameters(start, parameters)
+    found = columns(Hessian(parameters, [(1.0, lambda: square(module(x)))]))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-8)
 
 
 def test_of_some_parameters_it_is_their_block(x: Tensor) -> None:

@@ -275,3 +275,11 @@ def test_a_process_that_differs_from_another_stops(other: list[float]) -> None:
     mean = lambda own: (own + torch.tensor(other, dtype=own.dtype)) / 2  # noqa: E731
     with pytest.raises(OtherProcessError):
         Processes(2, mean).agree(None, 64)
+
+
+@pytest.mark.parametrize("engine", ["loop", "vectorized", "auto"])
+def test_a_loss_of_several_numbers_is_refused(engine: Any) -> None:
+    data = [(torch.randn(8, 3), torch.randn(8, 1)) for _ in range(20)]
+    loss = lambda module, batch: (module(batch[0]) - batch[1]).square()  # noqa: E731
+    with pytest.raises(ValueError, match=r"the loss to measure must be one number, got shape \(8, 1\)"):
+        gradient_noise(nn.Linear(3, 1), loss, data, engine=engine)
