@@ -59,11 +59,11 @@ def laplace(half: int, step: float, per_octave: int) -> Tensor:
 def _curves(counts: Tensor, series: Series) -> Iterator[tuple[Tensor, Tensor, Likelihood, Likelihood]]:
     """For some series, their indices and groups, and the likelihood of both laws."""
     grid = series.grid
-    for index, group in zip(*(in_chunks(own, series.grid) for own in (series.index, series.group)), strict=True):
-        weights = as_weights(counts, index, grid)
+    for some in series.in_chunks():
+        weights = as_weights(counts, some.index, grid)
         tables = (like(weights, law, grid.half, grid.step, grid.per_octave) for law in (student_t, laplace))
         student, laplacian = (likelihood_of(weights, table) for table in tables)
-        yield index, group, student, laplacian
+        yield some.index, some.group, student, laplacian
 
 
 def profiles(cells: Cells, classes: Sequence[Series]) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ._counts import Cells, Center, count_values
 from ._grid import FEWEST_TOGETHER, Grid, by_length, every
-from ._likelihood import LARGEST_EDGE, Likelihood, as_weights, in_chunks, likelihood
+from ._likelihood import LARGEST_EDGE, Likelihood, as_weights, likelihood
 from ._series import Series, sums_of_groups
 
 COARSE = every(4)
@@ -122,10 +122,10 @@ def parts(
     counts: Tensor, series: Series, num_groups: int
 ) -> Iterator[tuple[Series, Tensor, Callable[[Tensor], Tensor]]]:
     """Some series at a time, their counts, and what sums values [..., series] up over each group."""
-    for index, group in zip(*(in_chunks(own, series.grid) for own in (series.index, series.group)), strict=True):
-        weights = as_weights(counts, index, series.grid)
-        sizes = group.bincount(minlength=num_groups)
-        yield Series(index, group, series.grid), weights, partial(sums_of_groups, sizes=sizes)
+    for some in series.in_chunks():
+        weights = as_weights(counts, some.index, some.grid)
+        sizes = some.group.bincount(minlength=num_groups)
+        yield some, weights, partial(sums_of_groups, sizes=sizes)
 
 
 def marginal(part: Likelihood, grid: Grid) -> Tensor:
