@@ -56,7 +56,7 @@ class Monitor(Callback, ABC, Generic[ReportT]):
         self._failures = self._new_failures()
         self._metrics: dict[str, float] = {}
         self._publisher: Publisher[ReportT] | None = None
-        self._is_of_fit, self._is_running = True, False
+        self._is_of_fit = True
 
     @abstractmethod
     def _check(self, trainer: Trainer, module: LightningModule) -> None:
@@ -80,7 +80,7 @@ class Monitor(Callback, ABC, Generic[ReportT]):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses what cannot be measured, and a second monitor of the same kind."""
-        self._is_of_fit, self._is_running = stage == "fit", False
+        self._is_of_fit, self._publisher = stage == "fit", None
         if self._is_of_fit:
             self._check(trainer, pl_module)
             check_alone(trainer, type(self).__name__)
@@ -109,8 +109,8 @@ class Monitor(Callback, ABC, Generic[ReportT]):
         with self._failures.told("the reports in the checkpoint could not be read"):
             found = [from_plain(self._kind, report) for report in state_dict.get("reports", ())]
             # in the middle of a run, those that a checkpoint has no room for are here still
-            kept = [each for each in self.reports if found and each.step < found[0].step] if self._is_running else []
-            self.reports = kept + found
+            earlier = self.reports if found and self._publisher is not None else ()
+            self.reports = [*(each for each in earlier if each.step < found[0].step), *found]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Settles the schedule and says what it will cost."""
@@ -119,7 +119,7 @@ class Monitor(Callback, ABC, Generic[ReportT]):
         # where nothing is measured yet it is NaN: ModelCheckpoint would end training if there were nothing
         self._metrics = {**dict.fromkeys(self.logged.metrics, math.nan), **self._metrics}
         trainer.callback_metrics.update(callback_metrics(self._metrics))
-        self._failures, self._is_running = self._new_failures(), True
+        self._failures = self._new_failures()
         interval, what, work = self._begin(trainer, pl_module)
         self._schedule = Schedule(interval, self._schedule.is_waiting)
         start, end = optimizer_steps(trainer), last_step(trainer, pl_module)
@@ -146,7 +146,7 @@ class Monitor(Callback, ABC, Generic[ReportT]):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Forgets the run's loggers: a monitor that is given to another run while it is under way has none."""
-        self._publisher, self._is_running = None, False
+        self._publisher = None
 
     def _measure_if_due(self, trainer: Trainer, module: LightningModule, step: int | None = None) -> None:
         """Measures if this step is one to measure at; called before every loader batch, or after it with the step."""
@@ -159,7 +159,8 @@ class Monitor(Callback, ABC, Generic[ReportT]):
         """Whether every process is ready; one in which that fails is not, and the others hear of it."""
         with self._failures.told(f"nothing can be measured at step {step}"):
             try:
-                is_ready = self._running is not None and self._is_ready(trainer)
+                self._running()
+                is_ready = self._is_ready(trainer)
             except Exception:
                 self._agreed(trainer, False)
                 raise
@@ -177,7 +178,7 @@ class Monitor(Callback, ABC, Generic[ReportT]):
                 self._measure(trainer, module, step)
 
     def _measure(self, trainer: Trainer, module: LightningModule, step: int) -> None:
-        publisher, report = self._running, self._report(trainer, module, step)
+        publisher, report = self._running(), self._report(trainer, module, step)
         while self.reports and self.reports[-1].step >= step:
             self.reports.pop()  # measured before the run went back to an earlier checkpoint
         self.reports.append(report)
@@ -185,9 +186,8 @@ class Monitor(Callback, ABC, Generic[ReportT]):
         trainer.callback_metrics.update(callback_metrics(self._metrics))
         publisher.publish(self.reports, list(_publishers(trainer)))
 
-    @property
     def _running(self) -> Publisher[ReportT]:
-        """What writes the reports of the run."""
+        """Returns what writes the reports of the run; an error where none is under way."""
         if self._publisher is None:
             raise RuntimeError("it was not there when training started: give it to the Trainer.")
         return self._publisher
