@@ -20,13 +20,12 @@ def alphas_alone(cells: Cells, per_octave: int) -> Tensor:
     """Tail indices, shape [series]: those that :func:`._each.fit_each` finds; NaN for series that are not usable."""
     alpha = cells.counts.new_full((len(cells.counts),), math.nan, dtype=torch.float64)
     for series, grid in by_length(cells, per_octave, FEWEST_TOGETHER):
-        first, whole = grid.over(grid.nodes[_LOW * len(grid.nodes) // 5 :]), grid
+        first = grid.over(grid.nodes[_LOW * len(grid.nodes) // 5 :])
         rest, off = _find(cells.counts, series, first, alpha)
-        while len(rest) + len(off) > 0:
-            whole = whole.widened()
-            if whole.is_wide:
-                rest, off = torch.cat([rest, off]).sort().values, off[:0]
-            rest, _ = _find(cells.counts, rest, whole, alpha)
+        for some, wider in ((rest, grid.widened()), (off, grid.wide())):
+            while len(some) > 0:
+                some, _ = _find(cells.counts, some, wider, alpha)
+                wider = wider.widened()
     return alpha
 
 

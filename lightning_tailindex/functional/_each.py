@@ -62,12 +62,9 @@ def fit_each(cells: Cells, per_octave: int, share: Tensor | None = None) -> Fit:
         windows = _windows(series[~is_off], middle[~is_off], grid)
         fits = [_fit(cells.counts, grid.over(nodes), some, level, out) for some, nodes in windows]
         leaves, beyond = (torch.cat(found) for found in zip((series[:0], series[:0]), *fits, strict=True))
-        leaves, off = torch.cat([leaves, _fit(cells.counts, grid, beyond.sort().values, level, out)[0]]), series[is_off]
-        while len(leaves) + len(off) > 0 and not grid.is_widest:
-            grid = grid.widened()
-            if grid.is_wide:
-                leaves, off = torch.cat([leaves, off]), off[:0]
-            leaves, _ = _fit(cells.counts, grid, leaves.sort().values, level, out)
+        leaves = torch.cat([leaves, _fit(cells.counts, grid, beyond.sort().values, level, out)[0]])
+        _settle(cells.counts, grid.widened(), leaves, level, out)
+        _settle(cells.counts, grid.wide(), series[is_off], level, out)
     alpha, low, high, log_ratio, value, same = out
     # near 2 the Gaussian is that of the same computation too, so that a maximum at 2 has a gain of exactly 0
     gaussian = torch.where(near_two, profile.fmax(same), profile)
@@ -96,6 +93,15 @@ def _windows(series: Tensor, middle: Tensor, grid: Grid) -> Iterator[tuple[Tenso
     window = (middle // _MARGIN - 1).clamp(0, max(len(grid.nodes) // _MARGIN - 2, 0)) * _MARGIN
     for k in torch.unique(window).tolist():
         yield series[window == k], grid.nodes[k : k + 3 * _MARGIN]
+
+
+def _settle(counts: Tensor, grid: Grid, series: Tensor, level: Tensor, out: Tensor) -> None:
+    """Fills in the fits of series at all nodes, on scales that are wide enough."""
+    while len(series) > 0:
+        leaves, _ = _fit(counts, grid, series.sort().values, level, out)
+        if grid.is_widest:
+            return
+        series, grid = leaves, grid.widened()
 
 
 def _fit(counts: Tensor, grid: Grid, series: Tensor, level: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:

@@ -44,10 +44,10 @@ class Grid:
         """The same scales and as many again on either side."""
         return replace(self, half=min(2 * self.half, _LARGEST_HALF))
 
-    @property
-    def is_wide(self) -> bool:
-        """Whether the scales reach so far that a maximum far from the unit of the cells is among them."""
-        return self.half * self.step >= _WIDE or self.is_widest
+    def wide(self) -> Grid:
+        """Widened until a maximum far from the unit of the cells is among the scales."""
+        grid = self.widened()
+        return grid if grid.half * grid.step >= _WIDE or grid.is_widest else grid.wide()
 
     @property
     def is_widest(self) -> bool:
