@@ -134,8 +134,8 @@ def collect_gradients(
     """Computes the gradients of minibatches and keeps what the noise's analysis needs of them.
 
     Memory: the draws' sampled coordinates, ``[n, d]``, and three vectors of the size of the measured parameters
-    beside a gradient; with the vectorized engine beside up to 64 gradients, of at most 4 million numbers in all; with
-    ``pairs`` four vectors more.
+    beside a gradient; a fourth where the parameters' precision is not the one that is kept; with the vectorized engine
+    beside up to 64 gradients, of at most 4 million numbers in all; with ``pairs`` four vectors more.
 
     Args:
         module: The shadow, whose parameters' ``.grad`` nobody else uses.

@@ -13,7 +13,7 @@ from .minibatches import Minibatch
 from .observation import GroupNoise, NoiseObservation
 from .pairs import PairRecorder
 from .processes import Processes
-from .sharded import own_coordinates, own_part
+from .sharded import OwnCoordinates, own_part
 
 __all__ = ["Recorder", "combine"]
 
@@ -43,15 +43,15 @@ class Recorder:
         loss_scale: float = 1.0,
         pairs: PairRecorder | None = None,
     ) -> None:
-        dtype, device = kept_dtype(parameters.values()), next(iter(parameters.values())).device
+        dtype, self.device = kept_dtype(parameters.values()), next(iter(parameters.values())).device
         self.groups = groups
         self.loss_scale = loss_scale
         self.sample = sample
         self.pairs = pairs
-        self.indices, self.slices = own_coordinates(sample, parameters)
-        self.rows = torch.zeros(num_draws, sample.width, dtype=dtype, device=device)
+        self._own = OwnCoordinates.of(sample, parameters)
+        self._sampled = torch.zeros(num_draws, len(self._own.columns), dtype=dtype, device=self.device)
         self.first = {
-            name: torch.zeros(real_coordinates(own_part(p)), dtype=dtype, device=p.device)
+            name: torch.zeros(1, real_coordinates(own_part(p)), dtype=dtype, device=p.device)
             for name, p in parameters.items()
         }
         self.draw_sum = {name: torch.zeros_like(zero) for name, zero in self.first.items()}
@@ -84,25 +84,50 @@ class Recorder:
     def record_draws(self, minibatches: Sequence[Minibatch], gradients: Mapping[str, Tensor]) -> None:
         """Takes draws' gradients, ``[draws, coordinates]``, which may be overwritten."""
         shares = [self.share(minibatch) * minibatch.in_full_gradient for minibatch in minibatches]
-        rows = self.rows[self.num_draws : self.num_draws + len(minibatches)]
         if self.pairs is not None:
             for i in range(len(minibatches)):
                 self.pairs.record({name: gradient[i] for name, gradient in gradients.items()})
-        for name, first in self.first.items():
-            gradient = gradients[name] if name in gradients else first.new_zeros(len(minibatches), len(first))
-            if name in self.indices:
-                rows[:, self.slices[name]] = gradient.index_select(1, self.indices[name]).to(rows)
-            if self.num_draws == 0:
-                first.copy_(gradient[0])
-            difference = gradient.sub_(first) if gradient.dtype == first.dtype else gradient - first
-            self.draw_sum[name].add_(difference[0] if len(difference) == 1 else difference.sum(0))
-            self.square[name].add_(_square(difference.flatten()))
-            if any(share != 1 for share in shares):
-                more = (difference.new_tensor(shares).sub_(1)[:, None] * difference).sum(0)
-                self._adjustment.setdefault(name, torch.zeros_like(first)).add_(more)
+        differences = [self._wide(name, gradients.get(name), len(minibatches)) for name in self.first]
+        sampled = self._sampled_of(dict(zip(self.first, differences, strict=True)))
+        self._sampled[self.num_draws : self.num_draws + len(minibatches)] = sampled
+        first, draw_sums, squares = (list(kept.values()) for kept in (self.first, self.draw_sum, self.square))
+        if self.num_draws == 0:
+            for kept, gradient in zip(first, differences, strict=True):
+                kept.copy_(gradient[:1])
+        # one call for all parameters: where they are small, calls take longer than the arithmetic
+        torch._foreach_sub_(differences, first)
+        torch._foreach_add_(draw_sums, [each if len(each) == 1 else each.sum(0, keepdim=True) for each in differences])
+        torch._foreach_add_(squares, [_square(each.flatten()) for each in differences])
+        if any(share != 1 for share in shares):
+            self._adjust(shares, differences)
         self._draw_shares += sum(shares)
         self.num_draws += len(minibatches)
         self._count(minibatches)
+
+    def _wide(self, name: str, gradients: Tensor | None, number: int) -> Tensor:
+        """Gradients of a parameter, ``[draws, coordinates]``, in the precision that is kept; zeros where are none."""
+        first = self.first[name]
+        return first.new_zeros(number, first.shape[1]) if gradients is None else gradients.to(first.dtype)
+
+    def _adjust(self, shares: Sequence[float], differences: Sequence[Tensor]) -> None:
+        """Takes draws whose share in the full gradient is not that of the first minibatch."""
+        for (name, first), difference in zip(self.first.items(), differences, strict=True):
+            more = (difference.new_tensor(shares).sub_(1)[:, None] * difference).sum(0, keepdim=True)
+            self._adjustment.setdefault(name, torch.zeros_like(first)).add_(more)
+
+    def _sampled_of(self, gradients: Mapping[str, Tensor]) -> Tensor:
+        """The sampled coordinates of gradients ``[draws, coordinates]`` that this process holds."""
+        parts = [gradients[name].index_select(1, index) for name, index in self._own.indices.items()]
+        return torch.cat([part.to(self.device) for part in parts], dim=1)
+
+    @property
+    def rows(self) -> Tensor:
+        """The draws' sampled coordinates, ``[draws, width]``, 0 where another process has them."""
+        return self._own.rows(self._sampled[: self.num_draws])
+
+    def row_of(self, gradient: Mapping[str, Tensor]) -> Tensor:
+        """The sampled coordinates of a gradient, flat for each parameter, as a row like those of the draws."""
+        return self._own.rows(self._sampled_of({name: own[None] for name, own in gradient.items()}))[0]
 
     def record_total(self, minibatches: Sequence[Minibatch], total: Mapping[str, Tensor]) -> None:
         """Takes the sum of other minibatches' gradients, each times its share and the loss scale, and keeps it."""
@@ -138,9 +163,9 @@ class Recorder:
     def full_gradient(self, name: str) -> Tensor:
         """Returns the full gradient of a parameter in this process, flat."""
         shares = max(self._draw_shares + self._rest_shares, 1e-12)
-        full = (self.first[name] * (self._draw_shares / shares)).add_(self.draw_sum[name], alpha=1 / shares)
+        full = (self.first[name][0] * (self._draw_shares / shares)).add_(self.draw_sum[name][0], alpha=1 / shares)
         if self._adjustment:
-            full.add_(self._adjustment[name], alpha=1 / shares)
+            full.add_(self._adjustment[name][0], alpha=1 / shares)
         rest = self._rest[name]
         return full if rest is None else full.add_(flat_gradient(rest).to(full), alpha=1 / (shares * self.loss_scale))
 
@@ -159,21 +184,19 @@ def _square(vector: Tensor) -> Tensor:
 
 def _noise_square(name: str, full: Tensor, recorder: Recorder) -> Tensor:
     """Returns the mean squared norm of what this process saw of a parameter's noise."""
-    n, rest = max(recorder.num_draws, 1), full - recorder.first[name]
-    return (recorder.square[name] - 2 * torch.dot(recorder.draw_sum[name], rest)) / n + _square(rest)
+    n, rest = max(recorder.num_draws, 1), full - recorder.first[name][0]
+    return (recorder.square[name] - 2 * torch.dot(recorder.draw_sum[name][0], rest)) / n + _square(rest)
 
 
 def _noise_squares(full: Mapping[str, Tensor], recorder: Recorder) -> Tensor:
     """Returns the noise's mean squared norms, ``[parameters]``."""
-    return torch.stack([_noise_square(name, own, recorder).to(recorder.rows) for name, own in full.items()])
+    return torch.stack([_noise_square(name, own, recorder).to(recorder.device) for name, own in full.items()])
 
 
 def _of_full_gradient(full: Mapping[str, Tensor], recorder: Recorder) -> tuple[Tensor, Tensor]:
     """Returns its squared norms, ``[parameters]``, and its sampled coordinates, 0 where another process holds them."""
-    row = recorder.rows.new_zeros(recorder.sample.width)
-    for name, index in recorder.indices.items():
-        row[recorder.slices[name]] = full[name][index].to(row)
-    return torch.stack([_square(own).to(row) for own in full.values()]), row
+    squares = torch.stack([_square(own).to(recorder.device) for own in full.values()])
+    return squares, recorder.row_of(full)
 
 
 def combine(recorder: Recorder, processes: Processes) -> NoiseObservation:
@@ -190,7 +213,7 @@ def combine(recorder: Recorder, processes: Processes) -> NoiseObservation:
     recorded = recorder.pairs  # what is known of them first, which frees a gradient's memory
     pairs = processes.all_or_none(lambda: {} if recorded is None else recorded.noise(recorder.groups))
     own = processes.all_or_none(lambda: {name: recorder.full_gradient(name) for name in recorder.first})
-    rows = processes.draws(recorder.rows[: recorder.num_draws])
+    rows = processes.draws(processes.all_or_none(lambda: recorder.rows))
     # processes that share a draw may have data of their own: what only one of them is away from all is no noise
     noise = processes.all_or_none(lambda: _noise_squares(own, recorder)) if processes.shares_draws else None
     full = {name: processes.gradient(own.pop(name)) for name in recorder.first}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from .coordinates import CoordinateSample, real_coordinates
 
-__all__ = ["check_shards", "is_sharded", "own_coordinates", "own_part"]
+__all__ = ["OwnCoordinates", "check_shards", "is_sharded", "own_part"]
 
 
 def is_sharded(tensor: Tensor) -> bool:
@@ -45,26 +46,36 @@ def _own_range(parameter: Any) -> tuple[int, int]:
     return min(first, len(parameter)) * each, min(first + rows, len(parameter)) * each
 
 
-def own_coordinates(
-    sample: CoordinateSample, parameters: Mapping[str, Tensor]
-) -> tuple[dict[str, Tensor], dict[str, slice]]:
-    """Finds the sampled coordinates that this process holds.
+@dataclass(frozen=True)
+class OwnCoordinates:
+    """The sampled coordinates that this process holds.
 
-    Args:
-        sample: The sample, the same in all processes.
-        parameters: The measured parameters by name.
-
-    Returns:
-        For each parameter the indices into its flat own part, on its device, and the columns of the row that they fill.
+    Attributes:
+        indices: For each parameter, the indices into its flat own part, on its device.
+        columns: The columns of a row of all sampled coordinates that they fill, one behind the other.
+        width: Number of columns of such a row.
     """
-    indices, slices = {}, {}
-    for name, index in sample.indices.items():
-        start, end = _own_range(parameters[name])
-        low, high = torch.searchsorted(index, index.new_tensor([start, end])).tolist()
-        indices[name] = (index[low:high] - start).to(parameters[name].device)
-        begin = sample.slices[name].start
-        slices[name] = slice(begin + low, begin + high)
-    return indices, slices
+
+    indices: Mapping[str, Tensor]
+    columns: Tensor
+    width: int
+
+    @classmethod
+    def of(cls, sample: CoordinateSample, parameters: Mapping[str, Tensor]) -> OwnCoordinates:
+        """Finds them in a sample, the same in all processes."""
+        indices, columns = {}, [torch.zeros(0, dtype=torch.long, device="cpu")]
+        for name, index in sample.indices.items():
+            start, end = _own_range(parameters[name])
+            low, high = torch.searchsorted(index, index.new_tensor([start, end])).tolist()
+            indices[name] = (index[low:high] - start).to(parameters[name].device)
+            columns.append(torch.arange(low, high, device="cpu") + sample.slices[name].start)
+        return cls(indices, torch.cat(columns), sample.width)
+
+    def rows(self, own: Tensor) -> Tensor:
+        """Rows of all sampled coordinates, from those that this process holds; 0 where another one does."""
+        if own.shape[1] == self.width:
+            return own
+        return own.new_zeros(len(own), self.width).index_copy(1, self.columns.to(own.device), own)
 
 
 def check_shards(parameters: Mapping[str, Tensor]) -> None:

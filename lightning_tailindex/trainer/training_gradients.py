@@ -18,7 +18,7 @@ from lightning_tailindex.noise.observation import GroupNoise, NoiseObservation
 from lightning_tailindex.noise.pairs import PairNoise, PairRecorder
 from lightning_tailindex.noise.processes import Processes
 from lightning_tailindex.noise.recorder import flat_gradient
-from lightning_tailindex.noise.sharded import own_coordinates
+from lightning_tailindex.noise.sharded import OwnCoordinates
 
 from .flavour import LightningModule, MisconfigurationException, Trainer
 from .source import NoiseSettings, NoiseSource, UsualSize
@@ -65,8 +65,7 @@ class TrainingGradients(NoiseSource):
         self._together = processes(trainer) if is_sharded(trainer) else Processes()
         self._kept: deque[dict[str, Tensor]] = deque(maxlen=2 * settings.num_minibatches)
         self._sample: CoordinateSample | None = None
-        self._indices: dict[str, Tensor] = {}
-        self._slices: dict[str, slice] = {}
+        self._own: OwnCoordinates | None = None
         self._groups: dict[str, tuple[str, ...]] = {}
         self._pairs: PairRecorder | None = None
         self._measured: Mapping[str, nn.Parameter] = {}
@@ -150,7 +149,7 @@ class TrainingGradients(NoiseSource):
             self._forget()
             self._groups = group_names(measured, self._settings.grouping)
             self._sample = sample_parameters(measured, self._groups, self._settings.sample_size, self._settings.seed)
-            self._indices, self._slices = own_coordinates(self._sample, measured)
+            self._own = OwnCoordinates.of(self._sample, measured)
         self._measured, self._trained = measured, self._is_trained(module)
 
     def _is_trained(self, module: LightningModule) -> tuple[int, ...]:
@@ -160,7 +159,8 @@ class TrainingGradients(NoiseSource):
 
     def _row(self) -> dict[str, Tensor]:
         """The gradient at the sampled coordinates that this process holds; put together only when it is needed."""
-        return {name: _gathered(self._measured[name], index) for name, index in self._indices.items()}
+        assert self._own is not None
+        return {name: _gathered(self._measured[name], index) for name, index in self._own.indices.items()}
 
     def _see_every_coordinate(self) -> None:
         """Shows the whole gradient to what takes it in pairs, but for a step that mixed precision is about to skip."""
@@ -190,14 +190,10 @@ class TrainingGradients(NoiseSource):
 
     def _rows(self) -> Tensor:
         """The rows of all steps, [steps, coordinates], 0 where another process holds a coordinate."""
-        assert self._sample is not None
-        first = next(iter(self._measured.values()))
-        rows = torch.zeros(
-            len(self._kept), self._sample.width, dtype=kept_dtype(self._measured.values()), device=first.device
-        )
-        for name, own in self._slices.items():
-            rows[:, own] = torch.stack([gradients[name] for gradients in self._kept]).to(rows)
-        return rows
+        assert self._own is not None
+        dtype, device = kept_dtype(self._measured.values()), next(iter(self._measured.values())).device
+        parts = [torch.stack([gradients[name] for gradients in self._kept]) for name in self._own.indices]
+        return self._own.rows(torch.cat([part.to(device, dtype) for part in parts], dim=1))
 
     def _group(self, name: str, rows: Tensor, noise: Tensor, pairs: PairNoise | None) -> GroupNoise:
         assert self._sample is not None

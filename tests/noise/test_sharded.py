@@ -14,7 +14,7 @@ from lightning_tailindex import gradient_noise
 from lightning_tailindex.noise.coordinates import sample_parameters
 from lightning_tailindex.noise.resharding import reason_against
 from lightning_tailindex.noise.shadow import alias_shadow
-from lightning_tailindex.noise.sharded import check_shards, is_sharded, own_coordinates, own_part
+from lightning_tailindex.noise.sharded import OwnCoordinates, check_shards, is_sharded, own_part
 from tests.sharding import needs_fully_shard
 
 pytestmark = needs_fully_shard
@@ -125,9 +125,9 @@ def test_what_is_gathered_after_a_pass_without_backward_is_sharded_again(module:
 def test_one_process_owns_every_coordinate(module: Any) -> None:
     measured = dict(module.named_parameters())
     sample = sample_parameters(measured, {"all": tuple(measured)}, 7, seed=0)
-    indices, slices = own_coordinates(sample, measured)
-    assert slices == dict(sample.slices)
-    assert all(torch.equal(indices[name], index) for name, index in sample.indices.items())
+    own = OwnCoordinates.of(sample, measured)
+    assert own.columns.tolist() == list(range(sample.width))
+    assert all(torch.equal(own.indices[name], index) for name, index in sample.indices.items())
 
 
 def test_a_module_without_shards_has_a_reason_against_it(module: Any) -> None:
