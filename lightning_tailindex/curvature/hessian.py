@@ -22,7 +22,8 @@ WeightedLoss = tuple[float, Callable[[], Any]]
 def _like(flat: Tensor, parameter: Tensor) -> Tensor:
     """Gives a piece of a flat vector the shape and the type of a parameter."""
     if parameter.is_complex():
-        return torch.view_as_complex(flat.reshape(*parameter.shape, 2).contiguous()).to(parameter.dtype)
+        # cloned, because a piece may begin at an odd place, which complex numbers cannot
+        return torch.view_as_complex(flat.reshape(*parameter.shape, 2).clone()).to(parameter.dtype)
     return flat.view(parameter.shape).to(parameter.dtype)
 
 

@@ -12,8 +12,9 @@ from torch import Tensor
 
 NEAREST = 2.5  # nodes from a maximum to an end of the curve that all those lie between which it is interpolated from
 _NEWTON_STEPS = 3
+CHI_SQUARE = 3.841458820694124
 # A curve that falls by more from the last node but one to the last has a pole there: a value that is impossible under
-# the law at the end, the Gaussian.
+# the law at the end, the Gaussian. Where series repeat each other's evidence, so do their falls.
 _POLE = 8.0
 _BEFORE_POLE = 0.01  # nodes from the last one, at which there is a pole, to where an interval ends before it: 2 - 2e-7
 
@@ -96,12 +97,12 @@ def interval(
         curve: Values, at least five nodes.
         place: Places of the maxima, shape [curves].
         top: Their values, shape [curves].
-        threshold: Of all curves or of each, shape [curves].
+        threshold: Of all curves or of each, shape [curves]: ``CHI_SQUARE`` times the dispersion of the curve.
         at_two: As in :func:`maximize`.
     """
     root, end = (2 * (top - curve)).clamp(min=0).sqrt(), len(curve) - 1
     nodes, level = torch.arange(end + 1, dtype=curve.dtype, device=curve.device)[:, None], threshold**0.5
-    pole = (curve[-2] - curve[-1] > _POLE) & at_two
+    pole = (curve[-2] - curve[-1] > _POLE * (threshold / CHI_SQUARE)) & at_two
     below, above = (nodes < place) & (root > level), (nodes > place) & (root > level) & ~(pole & (nodes == end))
     outside, beyond = _last(below), _first(above)
     low = torch.where(below.any(0), _crossing(root, outside, (outside + 1).clamp(max=end), place, level), 0.0)

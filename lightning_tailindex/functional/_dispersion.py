@@ -40,19 +40,18 @@ def dispersion(groups: Groups, windows: Windows, wanted: Tensor, alpha: Tensor) 
         The dispersions, shape [groups].
     """
     draws, alone = _scores(groups.cells, windows, wanted, alpha)
-    measured = draws.shape[1] * draws.var(1) / alone
+    measured = draws.square().sum(1) / alone
     classes = [series.of(wanted) for series in groups.search.classes]
     return torch.fmax(measured, _together(groups.x, groups.cells, classes, len(alpha))).clamp(min=1.0)
 
 
 def _scores(cells: Cells, windows: Windows, wanted: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores of the draws, [groups, n], and the variances that their sums would have by independence, [groups].
+    """Scores of the draws, [groups, n], and what the sums of their squares would be by independence, [groups].
 
     The score of a value is the derivative in alpha of the mean log-probability of its cell over the scales that are
     likely for the series, so it contains the change of these scales with alpha.
     """
-    n = cells.index.shape[1]
-    draws = cells.counts.new_zeros(len(alpha), n, dtype=torch.float64)
+    draws = cells.counts.new_zeros(len(alpha), cells.index.shape[1], dtype=torch.float64)
     alone = draws.new_zeros(len(alpha))
     middle = torch.searchsorted(like(alpha, alpha_grid), alpha).clamp(STENCIL, HIGHEST_MIDDLE)
     middle = (middle - windows.start).clamp(STENCIL, WIDTH - STENCIL)
@@ -63,17 +62,22 @@ def _scores(cells: Cells, windows: Windows, wanted: Tensor, alpha: Tensor) -> tu
             own = (nodes == k).nonzero()[:, 0]
             values = _values(cells, part, own, k)
             draws.index_add_(0, group[own], values.double())
-            alone.index_add_(0, group[own], (values.square().sum(1) - values.sum(1).square() / n).double())
-    return draws, alone * n / (n - 1)
+            alone.index_add_(0, group[own], values.square().sum(1).double())
+    return draws, alone
 
 
 def _values(cells: Cells, part: Part, own: Tensor, middle: int) -> Tensor:
-    """The scores of the single values of a part's own series, [series, n], at a node of the window."""
+    """The scores of the single values of a part's own series, [series, n], at a node of the window.
+
+    Their mean over the series, which is not 0 beside the maximum, is subtracted; where a value is left out they are 0.
+    """
     fit, ends = part.likelihood(cells.counts), slice(middle - STENCIL, middle + STENCIL + 1, 2 * STENCIL)
     share = fit.relative[:, ends] / fit.mass[ends]
     share = share if len(own) == share.shape[2] else share.index_select(2, own)
     below, above = torch.einsum("skj,skc->kjc", share, part.series.grid.table(share)[:, ends])
-    return pad(above - below, (1, 0)).gather(1, cells.index.index_select(0, part.series.index[own]).long())
+    scores, index = above - below, part.series.index[own]
+    mean = (scores * cells.counts.index_select(0, index)).sum(1) / cells.num_values[index]
+    return pad(scores - mean[:, None], (1, 0)).gather(1, cells.index.index_select(0, index).long())
 
 
 def _together(x: Tensor, cells: Cells, classes: Sequence[Series], num_groups: int) -> Tensor:
@@ -82,26 +86,35 @@ def _together(x: Tensor, cells: Cells, classes: Sequence[Series], num_groups: in
     sizes = group.bincount(minlength=num_groups)
     own = torch.split(index[group.sort(stable=True).indices], sizes.tolist())
     some = [series[:: -(-max(len(series), 1) // _MOST_SERIES)] for series in own]
-    z = torch.split(_standardized(x, cells, torch.cat(some)), [len(series) for series in some], dim=1)
-    return torch.stack([dependence(part) for part in z]) * sizes / _INDEPENDENT_TAILS
+    values = _clipped(x, cells, torch.cat(some))
+    parts = zip(*(torch.split(each, [len(series) for series in some], dim=1) for each in values), strict=True)
+    return torch.stack([dependence(*part) for part in parts]) * sizes / _INDEPENDENT_TAILS
 
 
-def _standardized(x: Tensor, cells: Cells, index: Tensor) -> Tensor:
-    """Clipped values of some series, each with mean 0 and norm 1, [draws, series]."""
+def _clipped(x: Tensor, cells: Cells, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Clipped values of some series in their units, and which of them are not left out, each [draws, series]."""
     draws = slice(None, None, -(-len(x) // _MOST_DRAWS))
     z = ((x[draws].index_select(1, index) - cells.middle[index]) / cells.unit[index]).clamp(-_CLIP, _CLIP)
-    z = torch.where(cells.index[:, draws].index_select(0, index).T == 0, 0.0, z)
-    return torch.nn.functional.normalize(z - z.mean(0), dim=0)
+    return z, cells.index[:, draws].index_select(0, index).T != 0
 
 
-def dependence(z: Tensor) -> Tensor:
-    """Whether standardized series [n, series] are correlated, from 0, as chance makes them, to 1, beyond chance.
+def dependence(values: Tensor, present: Tensor) -> Tensor:
+    r"""Whether series are correlated, from 0, as chance makes them, to 1, beyond chance.
 
     The sum over all pairs of the squared correlations, over the number of series, is by chance (series - 1) / (n - 1)
-    with a standard deviation of 2 / (n - 1).
+    with a standard deviation of 2 / (n - 1). With :math:`n_i` values in a series and :math:`n_{ij}` draws at which two
+    have one, n is what makes 1 / n the mean of :math:`n_{ij} / (n_i n_j)` over all pairs.
+
+    Args:
+        values: Values of about one size, ``[draws, series]``.
+        present: Which of them count.
     """
-    n, d = z.shape
-    z = for_products(z)
-    squares = (z.T @ z if d < n else z @ z.T).square().sum().double()
+    d, sizes = values.shape[1], present.sum(0)
+    weights = present / sizes.clamp(min=1)
+    z = torch.where(present, values, 0.0)
+    z = for_products(torch.nn.functional.normalize(torch.where(present, z - z.sum(0) / sizes, 0.0), dim=0))
+    squares = (z.T @ z if d < len(z) else z @ z.T).square().sum().double()
+    together = weights.sum(1).square().sum().double() - (1 / sizes.double()).sum()
+    n = (d * (d - 1) / together).nan_to_num().clamp(max=len(z))  # but for series of which no two share draws
     excess = (squares / max(d, 1) - 1) * (n - 1) - (d - 1)
     return (excess / 6 - 1).clamp(0, 1)

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 
 from ._counts import Cells
-from ._curves import NEAREST, at, highest, interval, maximize
+from ._curves import CHI_SQUARE, NEAREST, at, highest, interval, maximize
 from ._grid import Grid, by_length
 from ._likelihood import LARGEST_EDGE, as_weights, gaussian_profile, in_chunks, likelihood, rough
 from ._tables import LAST_NODE
 
-CHI_SQUARE = 3.841458820694124
 # Nodes, a standard deviation apart, on either side of where a rough profile is highest, at least.
 _MARGIN = 4
 _SERIES = 1 << 16  # series whose curves are looked at at once

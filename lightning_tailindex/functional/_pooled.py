@@ -10,9 +10,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ._curves import at, interval, maximize
+from ._curves import CHI_SQUARE, at, interval, maximize
 from ._dispersion import dispersion
-from ._each import CHI_SQUARE, Fit
+from ._each import Fit
 from ._likelihood import gaussian_profile
 from ._search import COARSE, Groups, Search, parts
 from ._series import sums_of_groups

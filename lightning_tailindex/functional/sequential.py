@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._curves import interval, maximize
-from ._each import CHI_SQUARE
+from ._curves import CHI_SQUARE, interval, maximize
 from ._pairs import PairStream
 from ._tables import HIGHEST_MIDDLE, STENCIL, alpha_at
 

@@ -30,6 +30,8 @@ class GroupNoise:
         gradient_norm: Euclidean norm of the full gradient over all coordinates.
         noise_norm: Root mean square, over the draws, of the noise's norm over all coordinates.
         pairs: What all coordinates told in pairs of draws; None where only the sampled ones were looked at.
+        left_out: Of draws that are differences of two gradients, those of which one is exactly 0, ``[n, d]``: half a
+            difference has another scale. None where draws are gradients themselves.
     """
 
     name: str
@@ -39,6 +41,7 @@ class GroupNoise:
     gradient_norm: Tensor
     noise_norm: Tensor
     pairs: PairNoise | None = None
+    left_out: Tensor | None = None
 
     @property
     def noise(self) -> Tensor:
@@ -52,7 +55,7 @@ class GroupNoise:
         A dead unit's gradient is 0 in minibatch after minibatch, so its noise is a spike at minus the full gradient.
         Estimators count exact zeros apart and leave them out.
         """
-        return torch.where(self.gradients == 0, 0, self.noise)
+        return torch.where(self.gradients == 0 if self.left_out is None else self.left_out, 0, self.noise)
 
     @property
     def is_rounding(self) -> bool:

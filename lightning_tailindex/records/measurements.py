@@ -65,7 +65,8 @@ class Measurement:
             as in what was read back from files.
         group_size: Coordinates that the group has.
         effective_coordinates: Effective number of independent coordinates, often far below ``num_coordinates``.
-        zero_share: Share of exact zeros, and of values that tie with the centre, which were left out.
+        zero_share: Share of exact zeros, and of values that tie with the centre, which were left out; where draws come
+            in pairs, share of the pairs with an exact zero.
         gradient_norm: Norm of the full gradient over all coordinates of the group.
         noise_norm: Root mean square norm of the noise over all coordinates of the group.
         gain: Mean log-likelihood of a value under the stable law above that under the best Gaussian, in nats.

@@ -183,10 +183,10 @@ class TrainingGradients(NoiseSource):
         recorder, self._pairs, self._num_paired = self._pairs, None, 0
         rows = self._together.whole(self._together.all_or_none(self._rows))
         rows = rows[rows.isfinite().all(1)]  # a step that automatic mixed precision skipped
-        noise = (rows[1::2] - rows[: len(rows) - len(rows) % 2 : 2]) / 2**0.5
         pairs = self._together.all_or_none(lambda: {} if recorder is None else recorder.noise(self._groups))
-        groups = tuple(self._group(name, rows, noise, pairs.get(name)) for name in self._groups)
-        return NoiseObservation(groups, len(noise), 0, self._usual.largest * trainer.world_size, shares_data=False)
+        groups = tuple(self._group(name, rows, pairs.get(name)) for name in self._groups)
+        size = self._usual.largest * trainer.world_size
+        return NoiseObservation(groups, len(rows) // 2, 0, size, shares_data=False)
 
     def _rows(self) -> Tensor:
         """The rows of all steps, [steps, coordinates], 0 where another process holds a coordinate."""
@@ -195,18 +195,21 @@ class TrainingGradients(NoiseSource):
         parts = [torch.stack([gradients[name] for gradients in self._kept]) for name in self._own.indices]
         return self._own.rows(torch.cat([part.to(device, dtype) for part in parts], dim=1))
 
-    def _group(self, name: str, rows: Tensor, noise: Tensor, pairs: PairNoise | None) -> GroupNoise:
+    def _group(self, name: str, rows: Tensor, pairs: PairNoise | None) -> GroupNoise:
         assert self._sample is not None
         columns, size = self._sample.columns[name].to(rows.device), self._sample.sizes[name]
-        own, more = noise[:, columns], (size / max(len(columns), 1)) ** 0.5
+        own, more = rows[:, columns], (size / max(len(columns), 1)) ** 0.5
+        first, second = own[: len(own) // 2 * 2 : 2], own[1::2]
+        noise = (second - first) / 2**0.5
         return GroupNoise(
             name=name,
-            gradients=own,
-            full_gradient=torch.zeros_like(own[0]) if len(own) else rows.new_zeros(len(columns)),
+            gradients=noise,
+            full_gradient=rows.new_zeros(len(columns)),
             num_coordinates=size,
-            gradient_norm=torch.linalg.vector_norm(rows[:, columns].mean(0)) * more,
-            noise_norm=own.square().sum(1).mean().sqrt() * more,
+            gradient_norm=torch.linalg.vector_norm(own.mean(0)) * more,
+            noise_norm=noise.square().sum(1).mean().sqrt() * more,
             pairs=pairs,
+            left_out=(first == 0) | (second == 0),
         )
 
 

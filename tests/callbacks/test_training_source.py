@@ -152,3 +152,31 @@ def test_several_optimizers_and_contradicting_arguments_are_refused(tmp_path: Pa
         TailIndexMonitor(source="both")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="engine must be 'auto' or 'loop' or 'vectorized', got 'fast'"):
         TailIndexMonitor(engine="fast")  # type: ignore[arg-type]
+
+
+class Lookup(LightningModule):
+    """Its gradient is the sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(500))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return (batch[0].mean(0) * self.weight).sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=1e-6)
+
+
+def test_pairs_with_an_exact_zero_are_left_out_as_half_a_difference(tmp_path: Path) -> None:
+    rng = torch.Generator().manual_seed(0)
+    gradients = torch.randn(400, 500, generator=rng) * (torch.rand(400, 500, generator=rng) > 0.5)
+    monitor = TailIndexMonitor(every_n_steps=200, source="training", figures=None)
+    options: dict[str, Any] = {"default_root_dir": tmp_path, "logger": False, "enable_checkpointing": False}
+    quiet: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
+    loader = DataLoader(TensorDataset(gradients), batch_size=1)
+    Trainer(max_steps=200, callbacks=[monitor], **options, **quiet).fit(Lookup(), loader)
+    whole = monitor.reports[-1].whole_model
+    assert whole.high == 2  # half differences are of a mixture of scales, whose interval ends at 1.985
+    assert whole.zero_share == pytest.approx(0.75, abs=0.03)
+    assert whole.noise_norm == pytest.approx((500 * 0.5) ** 0.5, rel=0.03)  # that of whole pairs would be 11.2

@@ -121,6 +121,12 @@ def test_a_complex_parameter_counts_twice() -> None:
     torch.testing.assert_close(columns(Hessian([z], [(1.0, loss)])), matrix)
 
 
+def test_a_complex_parameter_may_stand_behind_an_odd_number_of_real_ones() -> None:
+    x, z = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2, dtype=torch.complex64))
+    found = columns(Hessian([x, z], [(1.0, lambda: x.square().sum() + 2 * z.abs().square().sum())]))
+    torch.testing.assert_close(found, torch.tensor([2.0] * 3 + [4.0] * 4).diag())
+
+
 def test_attention_has_second_derivatives() -> None:
     torch.manual_seed(0)
     q = nn.Parameter(torch.randn(1, 2, 4, 8))

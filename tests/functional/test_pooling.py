@@ -148,6 +148,27 @@ def test_without_intervals_the_ends_are_nan_and_all_else_is_the_same() -> None:
         assert full.low.isnan() == full.alpha.isnan()
 
 
+@pytest.mark.parametrize("n", [16, 64, 128])
+def test_copies_of_a_coordinate_have_its_interval(n: int) -> None:
+    x = stable(2.0, (n, 60), generator(7))
+    highs = [[grouped_mle(y, pooled=True).high for y in (one, one.expand(n, 300))] for one in x.split(1, dim=1)]
+    one, copies = torch.tensor(highs).T
+    assert torch.equal(one == 2, copies == 2)
+    assert bool((one == 2).any())
+
+
+@pytest.mark.parametrize("alpha", [2.0, 1.5])
+@pytest.mark.parametrize("scattered", [0.0, 0.1])
+def test_draws_of_nothing_but_zeros_change_nothing(alpha: float, scattered: float) -> None:
+    rng = generator(8)
+    x = stable(alpha, (64, 400), rng) * (torch.rand(64, 400, generator=rng) >= scattered)
+    for rows in (1, 30):
+        nothing = torch.zeros(rows, 400, dtype=x.dtype)
+        with_them, without = (grouped_mle(y, pooled=True) for y in (torch.cat([nothing, x]), x))
+        assert_same(with_them, without, tuple(name for name in FIELDS if name != "zero_share"))
+        assert without.effective_series > 200  # so that there is something to lose
+
+
 def test_no_groups() -> None:
     assert pooled_groups([]) == []
 

@@ -67,3 +67,18 @@ def test_without_groups_the_whole_model_is_all_that_there_is() -> None:
     window = IterateObservation((observed("whole_model", averages),), 16, 1, 0, False)
     report = analyse_iterates(window, step=16, parameter_groups=(), minibatch_size=1, replicas="same", seed=0)
     assert report.whole_model.alpha == pytest.approx(grouped_mle(averages).alpha.item())
+
+
+@pytest.mark.parametrize("n", [16, 17, 64, 256])
+def test_rows_that_are_gaussian_read_two(n: int) -> None:
+    rng, averages = torch.Generator().manual_seed(2), torch.randn(200, generator=torch.Generator().manual_seed(3))
+    found = []
+    for _ in range(20):
+        snapshots = torch.randn(1, n, 200, generator=rng)
+        deviations = snapshots - snapshots.mean(1, keepdim=True)
+        group = GroupIterates("weights", averages[None], deviations, averages[None], 200)
+        window = IterateObservation((group,), n, 1, 0, False)
+        report = analyse_iterates(window, step=n, parameter_groups=(), minibatch_size=1, replicas="same", seed=0)
+        found.append(report.whole_model.of("deviation_rows"))
+    assert sum(each.low <= 2 <= each.high for each in found) >= 18
+    assert sum(each.alpha for each in found) / 20 == pytest.approx(2, abs=0.05)
