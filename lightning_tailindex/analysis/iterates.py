@@ -72,14 +72,16 @@ def _published(parts: Sequence[Tensor]) -> Estimate:
     return group_sum(centred, group_size=_sizes(len(centred)))
 
 
-def _of_rows(deviations: Tensor) -> Estimate:
+def _of_rows(deviations: Tensor, generator: torch.Generator) -> Estimate:
     """Growth of norms of sums in random orders, for snapshots that follow each other move together.
 
-    Of differences between both halves of the window: deviations from their own mean add up to 0, so their sums grow
-    too slowly, and a Gaussian would read 2.07 from 64 of them.
+    Of differences of random pairs: deviations from their own mean add up to 0, so that their sums grow too slowly and a
+    Gaussian would read 2.07 from 64 of them, while differences of disjoint pairs in random order are uncorrelated.
     """
-    half = len(deviations) // 2
-    return group_sum(deviations[:half] - deviations[half : 2 * half], group_size=4, permutations=20, vectors=True)
+    order = torch.randperm(len(deviations), generator=generator, device=deviations.device)
+    half = len(order) // 2
+    differences = deviations[order[:half]] - deviations[order[half : 2 * half]]
+    return group_sum(differences, group_size=4, permutations=20, vectors=True)
 
 
 def _named(what: str, estimate: Estimate, note: str = "") -> _Named:
@@ -112,7 +114,7 @@ def _estimates(
     yield _Named("repetitions", repetitions, few) if few else _named("repetitions", repetitions)
     yield _named("deviation", deviation)
     yield _named("deviation_gaussian", gaussian)
-    yield _named("deviation_rows", _of_rows(own))
+    yield _named("deviation_rows", _of_rows(own, generator))
     yield _named("deviation_norm", hill(torch.linalg.vector_norm(own, dim=1)))
     for i, worker in enumerate(workers):
         yield _named(f"worker_{i}", _across([part.averages[1 + i] for part in parts], generator))

@@ -34,6 +34,8 @@ class Restored:
             parameter.grad = None
         with torch.no_grad():
             for tensors, name, tensor, value in self._kept:
+                if tensor.shape != value.shape:
+                    tensor.resize_(value.shape)  # observers of quantization give their buffers a shape in a pass
                 tensor.copy_(value)
                 tensors[name] = tensor  # a pass may have put another tensor in its place
 

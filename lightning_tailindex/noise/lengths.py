@@ -36,10 +36,15 @@ def known_length(item: object) -> int | None:
         Its length; None where nobody knows.
     """
     with _to_be_asked(item) as asked:
-        try:
-            return len(asked)
-        except (TypeError, NotImplementedError):
-            return None
+        candidates: tuple[Any, ...] = (asked, item)
+        for each in candidates:
+            try:
+                return len(each)
+            except (TypeError, NotImplementedError):
+                return None
+            except Exception:  # a copy may lack what tells it: data sets leave handles behind
+                continue
+        return None
 
 
 def loader_batch_size(loader: DataLoader[Any]) -> int | None:

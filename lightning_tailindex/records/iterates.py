@@ -42,8 +42,8 @@ class IterateMeasurement:
             scales), "ergodic_average_published" (the same values in the published arrangement of group sums, the mean
             of each group subtracted), "repetitions" (ergodic averages of 16 windows or more as draws, pooled over
             coordinates; NaN before), "deviation" (w_k − mean, pooled over coordinates), "deviation_gaussian" (its
-            Gaussian surrogate's), "deviation_rows" (growth of norms of sums of differences of w_k half a window
-            apart), "deviation_norm" (Hill's of ‖w_k − mean‖). Where each replica is asked for, "worker_0" and
+            Gaussian surrogate's), "deviation_rows" (growth of norms of sums of differences of random pairs of
+            w_k), "deviation_norm" (Hill's of ‖w_k − mean‖). Where each replica is asked for, "worker_0" and
             "worker_0_deviation" and so on are the first and the fourth of each worker.
     """
 

@@ -38,12 +38,23 @@ def _ignore(*args: object, **kwargs: object) -> None:
     """Stands where the shadow would log."""
 
 
+def _backward(part: Any, twin: Trainer, *args: object, **kwargs: object) -> None:
+    """Stands for ``manual_backward``, of which callbacks do not hear: their hooks are training's."""
+    heard, twin.callbacks = _callbacks(twin), []  # type: ignore[attr-defined]
+    try:
+        type(part).manual_backward(part, *args, **kwargs)
+    finally:
+        twin.callbacks = heard  # type: ignore[attr-defined]
+
+
 def _twin_of_trainer(trainer: Trainer) -> Trainer:
     """Returns a trainer for the shadow to read from: what is set on it, ``should_stop`` say, is set on nobody else."""
     twin: Any = copy.copy(trainer)
     twin.loggers = [SilentLogger(logger) for logger in trainer.loggers]
     # a method of the module's class may log too: only those of the shadow itself are replaced
     twin.fit_loop, twin._logger_connector = copy.copy(twin.fit_loop), copy.copy(twin._logger_connector)
+    metrics = vars(twin._logger_connector)  # what a step reads of them it may write, too
+    metrics.update({name: dict(value) for name, value in metrics.items() if isinstance(value, dict)})
     twin.fit_loop.epoch_loop = copy.copy(twin.fit_loop.epoch_loop)
     twin.fit_loop.epoch_loop._results = Silence()
     twin._accelerator_connector = copy.copy(twin._accelerator_connector)
@@ -74,7 +85,7 @@ def _shadow(trainer: Trainer, module: LightningModule) -> LightningModule:
     twin.strategy._lightning_module = twin.strategy.model = shadow
     for part in shadow.modules():
         if is_a(part, "LightningModule"):
-            vars(part).update(dict.fromkeys(_LOGGING, _ignore))
+            vars(part).update(dict.fromkeys(_LOGGING, _ignore), manual_backward=partial(_backward, part, twin))
     return shadow
 
 

@@ -195,6 +195,21 @@ def test_the_log_of_the_class(data: Callable[[], Any], tmp_path: Path) -> None:
     assert not torch.equal(alone, fit(tmp_path, Net, data(), None))  # what is logged changes something
 
 
+class CountsInTheMetrics(Net):
+    """Weighs its loss by how often it was called, which it keeps among the trainer's metrics."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        metrics = self.trainer.callback_metrics
+        metrics["seen"] = metrics.get("seen", torch.tensor(0.0)) + 1
+        return super().training_step(batch, batch_idx) / metrics["seen"]
+
+
+def test_the_metrics_of_the_trainer(tmp_path: Path) -> None:
+    alone, watched = both(tmp_path, CountsInTheMetrics, shuffled)
+    assert torch.equal(alone, watched)
+    assert not torch.equal(alone, fit(tmp_path, Net, shuffled(), None))
+
+
 class WritesToItsLogger(Net):
     """Looks its logger up by the class."""
 

@@ -453,6 +453,33 @@ def test_manual_optimization_is_refused_with_a_way_out(data: DataLoader[Any]) ->
     assert steps(monitor) == [0, 10, 20, 30]
 
 
+class Perturbing(ManualWithStep):
+    def gradient_noise_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        x = batch[0].clone().requires_grad_()
+        self.manual_backward(super().gradient_noise_step([x, *batch[1:]], batch_idx))
+        assert x.grad is not None
+        return super().gradient_noise_step([x.detach() + 0.1 * x.grad.sign(), *batch[1:]], batch_idx)
+
+
+class Listening(Callback):
+    """Counts the backward passes that it hears of."""
+
+    def __init__(self) -> None:
+        self.heard = 0
+
+    def on_before_backward(self, *args: Any) -> None:
+        self.heard += 1
+
+    on_after_backward = on_before_backward  # type: ignore[assignment]
+
+
+def test_callbacks_do_not_hear_of_a_measurements_backward_passes(data: DataLoader[Any]) -> None:
+    module, monitor, listening = Perturbing(), small(), Listening()
+    fit(module, data, monitor, listening)
+    assert len(monitor.reports) == 4
+    assert listening.heard == 2 * module.trainer.global_step > 0
+
+
 @pytest.mark.filterwarnings("ignore:You are using the `dataloader_iter` step flavor")
 def test_a_step_that_takes_the_iterator_is_refused(data: DataLoader[Any]) -> None:
     with pytest.raises(MisconfigurationException, match=r"takes dataloader_iter.*gradient_noise_step"):

@@ -232,6 +232,32 @@ def test_passes_of_a_restored_module_are_the_same() -> None:
     assert re.match("average|count", next(name for name, _ in module.named_buffers()))
 
 
+class Observing(nn.Module):
+    """Gives its buffer a shape in the first pass, as observers of quantization do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("largest", torch.zeros(0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert isinstance(self.largest, Tensor)
+        if self.largest.numel() == 0:
+            self.largest.resize_(x.shape).copy_(x)
+        return x + self.largest.sum()
+
+
+def test_a_buffer_that_got_its_shape_in_a_pass_is_restored() -> None:
+    module = Observing()
+    restore = Restored(module)
+    outputs = []
+    for scale in (1.0, 2.0):
+        restore()
+        outputs.append(module(torch.full((3,), scale)).tolist())
+    assert outputs == [[4.0] * 3, [8.0] * 3]
+    restore()
+    assert module.largest.shape == (0,)
+
+
 @pytest.mark.parametrize("inner", [lambda loss: None, Tensor.backward], ids=["the control", "backward"])
 def test_what_a_loss_leaves_in_the_gradients_is_in_no_product(x: Tensor, inner: Callable[[Tensor], None]) -> None:
     module = net()

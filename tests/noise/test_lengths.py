@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -80,6 +81,29 @@ def test_what_cannot_be_copied_is_asked_itself_and_random_states_are_put_back() 
     *after, own_after = states(sampler)
     assert after == before
     assert own_after != own
+
+
+class Database(Numbers):
+    """Counts by a handle that its copies do not have."""
+
+    def __init__(self) -> None:
+        self.handle: list[int] | None = list(range(20))
+
+    def __len__(self) -> int:
+        assert self.handle is not None
+        return len(self.handle)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"handle": None}
+
+
+def test_where_a_copy_has_lost_what_tells_its_length_the_original_is_asked() -> None:
+    loader = DataLoader(Database(), 6)
+    with pytest.raises(AssertionError):
+        len(copy.deepcopy(loader))
+    assert known_length(loader) == 4
+    loader.dataset.handle = None  # type: ignore[attr-defined]
+    assert known_length(loader) is None
 
 
 def test_what_has_no_length_has_none() -> None:
