@@ -9,9 +9,10 @@ from typing import Any, Literal, final
 from lightning_tailindex.functional.weight_spectrum import Convolutions
 from lightning_tailindex.loggers import SpectrumPresentation
 from lightning_tailindex.noise.groups import check_patterns, compile_patterns
+from lightning_tailindex.noise.resharding import gather_no_more
 from lightning_tailindex.records import SpectrumReport
 from lightning_tailindex.records.notes import joined
-from lightning_tailindex.trainer import check_weights, note_on_replicas, processes, settle_shards
+from lightning_tailindex.trainer import check_weights, note_on_replicas, processes
 from lightning_tailindex.trainer.flavour import LightningModule, Trainer
 from lightning_tailindex.weights import (
     SpectrumSettings,
@@ -134,7 +135,9 @@ class WeightSpectrumMonitor(Monitor[SpectrumReport]):
 
     def _report(self, trainer: Trainer, module: LightningModule, step: int) -> SpectrumReport:
         start = time.perf_counter()
-        settle_shards(trainer, module)
+        gather_no_more(
+            module
+        )  # else passes without a backward pass leave whole parameters, perhaps in another precision
         patterns, together = self.settings.patterns, processes(trainer)
         matrices = together.all_or_none(lambda: weight_matrices(module, patterns))
         differences = note_on_replicas(together, lambda: shaped_parameters(module, patterns).values())

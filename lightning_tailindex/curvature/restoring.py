@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.nn.parameter import is_lazy
 
 __all__ = ["Restored"]
 
@@ -25,7 +25,7 @@ class Restored:
         for part in module.modules():
             for tensors in (part._buffers, part._parameters):
                 for name, tensor in tensors.items():
-                    if tensor is not None and not tensor.requires_grad and not _has_no_shape(tensor):
+                    if tensor is not None and not tensor.requires_grad and not is_lazy(tensor):
                         self._kept.append((tensors, name, tensor, tensor.clone()))  # type: ignore[arg-type]
 
     def __call__(self) -> None:
@@ -38,7 +38,3 @@ class Restored:
                     tensor.resize_(value.shape)  # observers of quantization give their buffers a shape in a pass
                 tensor.copy_(value)
                 tensors[name] = tensor  # a pass may have put another tensor in its place
-
-
-def _has_no_shape(tensor: Tensor) -> bool:
-    return isinstance(tensor, (UninitializedBuffer, UninitializedParameter))

@@ -83,10 +83,12 @@ class NoisePresentation(Presentation[Report]):
         """Says which draws were taken of how much of the model."""
         whole, groups = report.whole_model, len(report.headline) - 1
         size = f"{report.minibatch_size} samples" if report.minibatch_size else "unknown size"
+        is_of_training = report.num_full_minibatches == 0 and whole.num_draws > 0
+        full = "the mean of training's own" if is_of_training else f"{report.num_full_minibatches} minibatches"
         return {
             "measured": f"{groups} groups; {whole.num_coordinates} of the whole model's {whole.group_size} coordinates",
             "draws": f"{whole.num_draws} minibatches of {size}; a draw is {_UNITS[report.noise_unit]}",
-            "full gradient": f"{report.num_full_minibatches} minibatches",
+            "full gradient": full,
             "data": report.note or "no two draws share data",
             "estimators": ", ".join(dict.fromkeys(m.estimator for m in report.measurements)),
             HEADLINE: whole.estimator,

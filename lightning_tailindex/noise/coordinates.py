@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,14 +32,12 @@ class CoordinateSample:
     parameter after parameter. A coordinate that two groups sampled is gathered once.
 
     Attributes:
-        indices: Per parameter, the sorted flat indices to gather.
-        slices: Per parameter, its columns in the row.
+        indices: Per parameter, the sorted flat indices to gather, in the order of the columns.
         columns: Per group, its columns in the row.
         sizes: Per group, the number of coordinates that it has in all.
     """
 
     indices: Mapping[str, Tensor]
-    slices: Mapping[str, slice]
     columns: Mapping[str, Tensor]
     sizes: Mapping[str, int]
 
@@ -71,7 +70,6 @@ def _choose(names: tuple[str, ...], sizes: Mapping[str, int], limit: int | None,
     return {name: chosen[owner == i] - starts[i] for i, name in enumerate(names)}
 
 
-@lru_cache(maxsize=4)
 def sample_coordinates(
     sizes: tuple[tuple[str, int], ...],
     groups: tuple[tuple[str, tuple[str, ...]], ...],
@@ -92,7 +90,6 @@ def sample_coordinates(
     size_of = dict(sizes)
     chosen = {group: _choose(names, size_of, max_coordinates, seed) for group, names in groups}
     indices: dict[str, Tensor] = {}
-    slices: dict[str, slice] = {}
     columns: dict[str, list[Tensor]] = {group: [] for group in chosen}
     start = 0
     for name in size_of:
@@ -101,13 +98,11 @@ def sample_coordinates(
             continue
         wanted = torch.cat([chosen[group][name] for group in owners])
         indices[name], position = torch.unique(wanted, return_inverse=True)
-        slices[name] = slice(start, start + len(indices[name]))
         for group, part in zip(owners, position.split([len(chosen[group][name]) for group in owners]), strict=True):
             columns[group].append(part + start)
         start += len(indices[name])
     return CoordinateSample(
         indices=indices,
-        slices=slices,
         columns={group: torch.cat(parts) for group, parts in columns.items()},
         sizes={group: sum(size_of[name] for name in names) for group, names in groups},
     )
@@ -118,4 +113,11 @@ def sample_parameters(
 ) -> CoordinateSample:
     """Samples coordinates of groups of parameters, as :func:`sample_coordinates` does of their sizes."""
     sizes = tuple((name, real_coordinates(parameter)) for name, parameter in parameters.items())
-    return sample_coordinates(sizes, tuple(groups.items()), max_coordinates, seed)
+    sample = sample_coordinates if max_coordinates is None else _kept_sample
+    return sample(sizes, tuple(groups.items()), max_coordinates, seed)
+
+
+@lru_cache(maxsize=4)
+def _kept_sample(*arguments: Any) -> CoordinateSample:
+    """A sample of limited size, which a measurement shares with the next; every coordinate would take much memory."""
+    return sample_coordinates(*arguments)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from torch import nn
-from torch.nn.parameter import UninitializedParameter
+from torch.nn.parameter import is_lazy
 
 __all__ = [
     "GROUPINGS",
@@ -143,7 +143,7 @@ def measured_parameters(module: nn.Module, patterns: Iterable[re.Pattern[str]] =
     trainable = {
         name: parameter
         for name, parameter in module.named_parameters()
-        if parameter.requires_grad and not isinstance(parameter, UninitializedParameter)
+        if parameter.requires_grad and not is_lazy(parameter)
     }
     chosen = {name: parameter for name, parameter in trainable.items() if is_wanted(name, wanted)}
     if not chosen:

@@ -35,11 +35,12 @@ class Minibatch:
 
     Attributes:
         batches: Its loader batches, as many as gradients are accumulated over.
-        weight: Its samples, the weight of its gradient in the full gradient.
+        weight: The weight of its gradient in the full gradient: its samples, or its loader batches where nobody knows.
         is_draw: Whether its gradient is a draw of the noise.
         in_full_gradient: Whether its gradient counts in the full gradient.
         sweep: The sweep over the training data that it belongs to, from 0; draws of later ones repeat samples.
         samples: Which samples of the data set it has; empty where nobody knows.
+        is_sized: Whether its weight is its samples.
     """
 
     batches: tuple[object, ...]
@@ -48,6 +49,12 @@ class Minibatch:
     in_full_gradient: bool
     sweep: int = 0
     samples: tuple[int, ...] = ()
+    is_sized: bool = True
+
+    @property
+    def size(self) -> int:
+        """Its samples; 0 where nobody knows."""
+        return self.weight if self.is_sized else 0
 
 
 @dataclass(frozen=True)
@@ -164,7 +171,8 @@ def plan_minibatches(batches: Iterable[LoaderBatch], plan: SweepPlan) -> Iterato
         if is_draw or in_full_gradient:
             weight = sum(1 if batch.size is None else batch.size for batch in chunk)
             samples = tuple(i for batch in chunk for i in batch.samples)
-            yield Minibatch(tuple(batch.data for batch in chunk), weight, is_draw, in_full_gradient, sweep, samples)
+            data, is_sized = tuple(batch.data for batch in chunk), all(batch.size is not None for batch in chunk)
+            yield Minibatch(data, weight, is_draw, in_full_gradient, sweep, samples, is_sized)
         is_full_done = sweep > 0 or position + 1 >= plan.num_full
         if is_full_done and draws == plan.num_minibatches:
             return

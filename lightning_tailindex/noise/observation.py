@@ -27,8 +27,9 @@ class GroupNoise:
         gradients: Minibatch gradients at the sampled coordinates, ``[n, d]``.
         full_gradient: Full gradient at the same coordinates, ``[d]``.
         num_coordinates: Coordinates that the group has in all.
-        gradient_norm: Euclidean norm of the full gradient over all coordinates.
-        noise_norm: Root mean square, over the draws, of the noise's norm over all coordinates.
+        gradient_norm: Euclidean norm of the full gradient over all coordinates; of training's own gradients, that of
+            the sampled ones, scaled up.
+        noise_norm: Root mean square, over the draws, of the noise's norm over all coordinates; likewise.
         pairs: What all coordinates told in pairs of draws; None where only the sampled ones were looked at.
         left_out: Of draws that are differences of two gradients, those of which one is exactly 0, ``[n, d]``: half a
             difference has another scale. None where draws are gradients themselves.
@@ -72,7 +73,7 @@ class NoiseObservation:
         groups: One entry per group, the whole model last.
         num_draws: Minibatches whose gradients are draws, n.
         num_full_minibatches: Minibatches averaged into the full gradient.
-        minibatch_size: Samples in a minibatch over all processes.
+        minibatch_size: Samples in a minibatch over all processes; 0 where nobody knows.
         shares_data: Whether some draws use samples that other draws used too.
         noise_unit: What a draw is: "step" for what an optimizer step consumes, "loader" for one loader batch.
         draw_samples: For each draw, which samples of the data set it has; empty where nobody knows, as where several
@@ -90,5 +91,6 @@ class NoiseObservation:
     def note(self, wanted: int) -> str:
         """Says in words what a reader has to know of all groups, given the draws that were asked for."""
         few = f"there are {self.num_draws} draws instead of {wanted}" if self.num_draws < wanted else ""
-        shared = "draws share data: the training set has fewer complete minibatches than draws were asked for"
-        return joined(few, shared if self.shares_data else "")
+        why = "the training set has fewer complete minibatches than draws were asked for"
+        why = why if self.num_full_minibatches > 0 else "their steps are of several epochs"
+        return joined(few, f"draws share data: {why}" if self.shares_data else "")

@@ -155,7 +155,7 @@ class Recorder:
     def _count(self, minibatches: Sequence[Minibatch]) -> None:
         for minibatch in minibatches:
             self.num_full += minibatch.in_full_gradient
-            self.largest = max(self.largest, minibatch.weight)
+            self.largest = max(self.largest, minibatch.size)
             self.shares_data |= minibatch.sweep > 0
             if minibatch.is_draw:
                 self.draw_samples.append(minibatch.samples)

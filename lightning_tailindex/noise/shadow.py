@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.nn.parameter import UninitializedBuffer, is_lazy
 from torch.utils.data import DataLoader, Dataset
 
 from .copying import CopyAs, copy_with
@@ -46,7 +46,7 @@ def _uninitialized(buffer: UninitializedBuffer) -> UninitializedBuffer:
 
 def _replacement(item: object, written: Collection[int]) -> object | None:
     if isinstance(item, nn.Parameter):
-        is_measured = item.requires_grad and not isinstance(item, UninitializedParameter)
+        is_measured = item.requires_grad and not is_lazy(item)
         return _alias(item, id(item) in written) if is_measured else None
     if isinstance(item, UninitializedBuffer):
         return _uninitialized(item)

@@ -63,12 +63,13 @@ class OwnCoordinates:
     @classmethod
     def of(cls, sample: CoordinateSample, parameters: Mapping[str, Tensor]) -> OwnCoordinates:
         """Finds them in a sample, the same in all processes."""
-        indices, columns = {}, [torch.zeros(0, dtype=torch.long, device="cpu")]
+        indices, columns, before = {}, [torch.zeros(0, dtype=torch.long, device="cpu")], 0
         for name, index in sample.indices.items():
             start, end = _own_range(parameters[name])
             low, high = torch.searchsorted(index, index.new_tensor([start, end])).tolist()
             indices[name] = (index[low:high] - start).to(parameters[name].device)
-            columns.append(torch.arange(low, high, device="cpu") + sample.slices[name].start)
+            columns.append(before + torch.arange(low, high, device="cpu"))
+            before += len(index)
         return cls(indices, torch.cat(columns), sample.width)
 
     def rows(self, own: Tensor) -> Tensor:

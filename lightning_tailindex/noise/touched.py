@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.nn.parameter import is_lazy
 
 from .groups import listed
 
@@ -15,7 +15,7 @@ __all__ = ["FoundGradients", "told_if_touched"]
 
 def _version(tensor: Tensor | None) -> int:
     """Counts the writes to a tensor; -1 where there is none yet, or nobody counts."""
-    if tensor is None or isinstance(tensor, (UninitializedBuffer, UninitializedParameter)) or tensor.is_inference():
+    if tensor is None or is_lazy(tensor) or tensor.is_inference():
         return -1
     return int(tensor._version)
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .minibatches import Minibatch
@@ -80,10 +80,7 @@ class Vectorizer:
     def __init__(
         self, module: nn.Module, measured: Mapping[str, nn.Parameter], loss_fn: Callable[[object], Any]
     ) -> None:
-        if any(
-            isinstance(item, (UninitializedParameter, UninitializedBuffer))
-            for item in (*module.parameters(), *module.buffers())
-        ):
+        if any(is_lazy(item) for item in (*module.parameters(), *module.buffers())):
             # giving them a shape under torch.func can end the process, not only in an error
             raise CannotVectorizeError("the module has lazy parameters")
         if any(map(is_sharded, measured.values())):

@@ -67,8 +67,10 @@ class Measurement:
         effective_coordinates: Effective number of independent coordinates, often far below ``num_coordinates``.
         zero_share: Share of exact zeros, and of values that tie with the centre, which were left out; where draws come
             in pairs, share of the pairs with an exact zero.
-        gradient_norm: Norm of the full gradient over all coordinates of the group.
-        noise_norm: Root mean square norm of the noise over all coordinates of the group.
+        gradient_norm: Norm of the full gradient over all coordinates of the group; with ``source="training"`` that of
+            the mean gradient over the window, from the sampled coordinates, scaled up.
+        noise_norm: Root mean square norm of the noise over all coordinates of the group; with ``source="training"``
+            from the sampled ones, scaled up.
         gain: Mean log-likelihood of a value under the stable law above that under the best Gaussian, in nats.
         gaussian_gain: The same for the Gaussian surrogate.
         law: Which law fits best: "gaussian", "stable", "student_t", "laplace", or "none" where the data gave none.
@@ -147,7 +149,7 @@ class Report:
     Attributes:
         step: Optimizer steps taken before it.
         measurements: Group after group, the whole model last; estimator after estimator within a group.
-        num_full_minibatches: Minibatches averaged into the full gradient.
+        num_full_minibatches: Minibatches averaged into the full gradient; 0 with ``source="training"``, which has none.
         minibatch_size: Samples in a draw; 0 where nobody knows.
         seconds: Wall time that measuring took.
         note: What holds of all the measurements, in words; empty where nothing is special.

@@ -21,7 +21,7 @@ from .state import (
     steps_after_batch,
 )
 from .training_gradients import TrainingGradients
-from .weights import check_weights, settle_shards, weights_of_checkpoint
+from .weights import check_weights, weights_of_checkpoint
 
 __all__ = [
     "Batches",
@@ -47,7 +47,6 @@ __all__ = [
     "note_on_replicas",
     "optimizer_steps",
     "processes",
-    "settle_shards",
     "stability_limit",
     "step_sizes",
     "steps_after_batch",

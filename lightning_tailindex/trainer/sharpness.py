@@ -207,7 +207,7 @@ class SharpnessSource:
             minibatches = self._minibatches.read(trainer)
             parameters = measured_parameters(shadow, self._settings.patterns).values()
             losses = list(_losses(minibatches, loss, Restored(shadow), seed, trainer.strategy.root_device))
-            yield Hessian(parameters, losses), minibatches[0].weight, len(minibatches)
+            yield Hessian(parameters, losses), minibatches[0].size, len(minibatches)
 
 
 def _product(total: Tensor, bar: Iterator[object]) -> Tensor:

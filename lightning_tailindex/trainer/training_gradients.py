@@ -64,6 +64,7 @@ class TrainingGradients(NoiseSource):
         # but for shards, each process has the whole of what training averaged
         self._together = processes(trainer) if is_sharded(trainer) else Processes()
         self._kept: deque[dict[str, Tensor]] = deque(maxlen=2 * settings.num_minibatches)
+        self._epochs: deque[int] = deque(maxlen=2 * settings.num_minibatches)  # in which these were seen
         self._sample: CoordinateSample | None = None
         self._own: OwnCoordinates | None = None
         self._groups: dict[str, tuple[str, ...]] = {}
@@ -73,6 +74,7 @@ class TrainingGradients(NoiseSource):
         self._trained: tuple[int, ...] = ()
         self._last_step = _NONE
         self._size = 0  # samples that this process has seen since the last step
+        self._is_sized = True
         self._usual = UsualSize()
         self._consumed: tuple[int | None, ...] = ()
         self._num_paired = 0
@@ -102,7 +104,8 @@ class TrainingGradients(NoiseSource):
             self._consumed, self._usual = consumed, UsualSize()
         if batch_idx == 0:
             self._size = 0  # the end of an epoch that took no step
-        self._size += guess_size(batch) or 1
+        size = guess_size(batch)
+        self._size, self._is_sized = self._size + (size or 1), self._is_sized and size is not None
 
     def work(self, trainer: Trainer) -> tuple[str, float]:
         """Counts the steps; there are no passes."""
@@ -127,12 +130,14 @@ class TrainingGradients(NoiseSource):
         if all(parameter.grad is None for parameter in self._measured.values()):
             return
         self._kept.append(self._row())
+        self._epochs.append(module.trainer.current_epoch)
         if self._settings.max_coordinates is None:
             self._see_every_coordinate()
 
     def _forget(self) -> None:
         """Begins anew."""
         self._kept.clear()
+        self._epochs.clear()
         self._pairs, self._num_paired = None, 0
 
     def _adapt(self, module: LightningModule) -> None:
@@ -185,8 +190,8 @@ class TrainingGradients(NoiseSource):
         rows = rows[rows.isfinite().all(1)]  # a step that automatic mixed precision skipped
         pairs = self._together.all_or_none(lambda: {} if recorder is None else recorder.noise(self._groups))
         groups = tuple(self._group(name, rows, pairs.get(name)) for name in self._groups)
-        size = self._usual.largest * trainer.world_size
-        return NoiseObservation(groups, len(rows) // 2, 0, size, shares_data=False)
+        size = self._usual.largest * trainer.world_size * self._is_sized
+        return NoiseObservation(groups, len(rows) // 2, 0, size, shares_data=self._epochs[0] < self._epochs[-1])
 
     def _rows(self) -> Tensor:
         """The rows of all steps, [steps, coordinates], 0 where another process holds a coordinate."""

@@ -6,15 +6,14 @@ import pickle
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_tailindex.noise.groups import listed
-from lightning_tailindex.noise.resharding import gather_no_more
 
 from .flavour import MisconfigurationException, Trainer
 from .state import is_sharded, reason_against_strategy
 
-__all__ = ["check_weights", "settle_shards", "weights_of_checkpoint"]
+__all__ = ["check_weights", "weights_of_checkpoint"]
 
 
 def check_weights(trainer: Trainer, *, of_shards: bool) -> None:
@@ -33,17 +32,6 @@ def check_weights(trainer: Trainer, *, of_shards: bool) -> None:
     if reason is not None:
         name = type(trainer.strategy).__name__
         raise MisconfigurationException(f"The weights cannot be measured under {name}: {reason}.")
-
-
-def settle_shards(trainer: Trainer, module: nn.Module) -> None:
-    """Puts shards where passes without a backward pass left whole parameters, perhaps in another precision.
-
-    Args:
-        trainer: The trainer.
-        module: The module that it trains.
-    """
-    if is_sharded(trainer):
-        gather_no_more(module)
 
 
 def weights_of_checkpoint(path: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
