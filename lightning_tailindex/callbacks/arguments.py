@@ -6,44 +6,14 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
-from lightning_tailindex.trainer import check_dataloader
-
-__all__ = ["check_at_least", "check_choice", "check_positive", "checked", "given", "resolve_figures", "resolve_radii"]
+__all__ = ["check_at_least", "check_choice", "check_positive", "given", "resolve_figures", "resolve_radii"]
 
 NameT = TypeVar("NameT", bound=str)
-
-_FEWEST_DRAWS = 16
-"""With fewer draws a coordinate says too little about its own scale: in simulations the centre is biased below 16."""
 
 
 def given(names: Mapping[str, Any]) -> dict[str, Any]:
     """Finds a constructor's arguments among all names in it at its start."""
     return {name: value for name, value in names.items() if name not in ("self", "__class__")}
-
-
-def checked(names: Mapping[str, Any]) -> dict[str, Any]:
-    """Checks the arguments of ``TailIndexMonitor`` that nothing else checks.
-
-    Args:
-        names: All names in the constructor at its start.
-
-    Returns:
-        The arguments by name.
-
-    Raises:
-        ValueError: If one is out of its range.
-    """
-    arguments = given(names)
-    for name in ("every_n_steps", "full_gradient_batches", "max_coordinates", "max_detailed_groups"):
-        check_at_least(name, arguments[name], 1, or_none=True)
-    for name, minimum in (("num_minibatches", _FEWEST_DRAWS), ("figures_every", 1), ("seed", 0)):
-        check_at_least(name, arguments[name], minimum)
-    check_positive("max_overhead", arguments["max_overhead"])
-    check_choice("noise_unit", arguments["noise_unit"], ("step", "loader"))
-    check_choice("engine", arguments["engine"], ("auto", "loop", "vectorized"))
-    check_dataloader(arguments["dataloader"])
-    _check_source(arguments["source"], arguments["noise_unit"], arguments["dataloader"])
-    return arguments
 
 
 def resolve_figures(figures: object, known: Collection[NameT]) -> tuple[NameT, ...]:
@@ -81,13 +51,3 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Refuses what is not among the choices."""
     if value not in choices:
         raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r}.")
-
-
-def _check_source(source: str, noise_unit: str, dataloader: object) -> None:
-    """Refuses an unknown source of gradients, and what goes with extra minibatches only."""
-    check_choice("source", source, ("extra", "training"))
-    if source == "training" and (noise_unit != "step" or dataloader is not None):
-        raise ValueError(
-            'source="training" takes what optimizer steps consume: noise_unit must be "step" and dataloader None, got'
-            f" {noise_unit!r} and {dataloader!r}."
-        )

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from lightning_tailindex.analysis import analyse_iterates
 from lightning_tailindex.loggers import IterateFigureName, IteratePresentation
 from lightning_tailindex.noise.groups import GroupingName, check_grouping, compile_patterns, resolve_grouping
-from lightning_tailindex.noise.random_state import derived_seed
+from lightning_tailindex.noise.random_state import check_seed, derived_seed
 from lightning_tailindex.records import IterateReport
 from lightning_tailindex.trainer import (
     IterateSettings,
@@ -69,7 +69,7 @@ class IterateTailIndexMonitor(Monitor[IterateReport]):
         figures_every: Windows between figures, at least 1; the last state of a training is drawn too.
         max_detailed_groups: Groups, the largest, that are logged in detail beside the whole model, at least 1; None for
             all. Of the others, the headline is logged, and reports have everything.
-        seed: Seed of the sampled coordinates and the Gaussian surrogates, at least 0.
+        seed: Seed of the sampled coordinates and the Gaussian surrogates, in [0, 2⁶³).
         on_error: What happens when a measurement fails: "warn" drops it with a warning and training goes on as if it
             had not been tried, "raise" ends training.
 
@@ -114,8 +114,9 @@ class IterateTailIndexMonitor(Monitor[IterateReport]):
         check_at_least("window", window, _FEWEST_ITERATES)
         check_at_least("burn_in", burn_in, 0, or_none=True)
         check_at_least("max_detailed_groups", max_detailed_groups, 1, or_none=True)
-        for name, minimum in (("max_coordinates", 1), ("figures_every", 1), ("seed", 0)):
-            check_at_least(name, arguments[name], minimum)
+        for name in ("max_coordinates", "figures_every"):
+            check_at_least(name, arguments[name], 1)
+        check_seed(seed)
         check_choice("replicas", replicas, ("same", "average", "each"))
         drawn = resolve_figures(figures, get_args(IterateFigureName))
         super().__init__(IterateReport, IteratePresentation(drawn, figures_every, max_detailed_groups), arguments)

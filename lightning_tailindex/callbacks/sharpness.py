@@ -9,6 +9,7 @@ from typing import Any, Literal, final, get_args
 from lightning_tailindex.curvature import num_lanczos_vectors
 from lightning_tailindex.loggers import SharpnessFigureName, SharpnessPresentation
 from lightning_tailindex.noise.groups import compile_patterns
+from lightning_tailindex.noise.random_state import check_seed
 from lightning_tailindex.records import SharpnessReport
 from lightning_tailindex.records.notes import joined
 from lightning_tailindex.trainer import (
@@ -72,7 +73,7 @@ class SharpnessMonitor(Monitor[SharpnessReport]):
         figures: Names of functions in lightning_tailindex.figures that draw reports, or one of them, for the loggers
             that show figures; None for no figures.
         figures_every: Measurements between figures, at least 1; the last state of a training is drawn too.
-        seed: Seed of the order of the data and of the random vectors, at least 0.
+        seed: Seed of the order of the data and of the random vectors, in [0, 2⁶³).
         on_error: What happens when a measurement fails: "warn" drops it with a warning and training goes on as if it
             had not been tried, "raise" ends training.
 
@@ -194,6 +195,6 @@ def _check(arguments: dict[str, Any]) -> None:
     wanted = arguments["num_eigenvalues"]
     products = f"max_products for num_eigenvalues={wanted}"
     check_at_least(products, arguments["max_products"], 2 * num_lanczos_vectors(wanted))
-    check_at_least("seed", arguments["seed"], 0)
+    check_seed(arguments["seed"])
     check_positive("tolerance", arguments["tolerance"])
     check_dataloader(arguments["dataloader"])

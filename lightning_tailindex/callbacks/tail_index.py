@@ -12,7 +12,7 @@ from lightning_tailindex.loggers import FigureName, NoisePresentation, check_nam
 from lightning_tailindex.noise.engine import Engine
 from lightning_tailindex.noise.groups import GroupingName, check_grouping, compile_patterns, resolve_grouping
 from lightning_tailindex.noise.processes import NoiseUnit
-from lightning_tailindex.noise.random_state import derived_seed, isolated_random_state
+from lightning_tailindex.noise.random_state import check_seed, derived_seed, isolated_random_state
 from lightning_tailindex.records import Report
 from lightning_tailindex.trainer import (
     Batches,
@@ -20,6 +20,7 @@ from lightning_tailindex.trainer import (
     NoiseSettings,
     NoiseSource,
     TrainingGradients,
+    check_dataloader,
     check_measurable,
     check_parameters,
     optimizer_steps,
@@ -27,10 +28,13 @@ from lightning_tailindex.trainer import (
 )
 from lightning_tailindex.trainer.flavour import LightningModule, Trainer
 
-from .arguments import checked, resolve_figures
+from .arguments import check_at_least, check_choice, check_positive, given, resolve_figures
 from .monitor import Monitor
 
 __all__ = ["TailIndexMonitor"]
+
+_FEWEST_DRAWS = 16
+"""With fewer draws a coordinate says too little about its own scale: in simulations the centre is biased below 16."""
 
 
 @final
@@ -75,7 +79,7 @@ class TailIndexMonitor(Monitor[Report]):
         figures_every: Measurements between figures, at least 1; the last state of a training is drawn too.
         max_detailed_groups: Groups, the largest, that are logged in detail beside the whole model, at least 1; None for
             all. Of the others, the tail index and its surrogate's are logged, and reports have everything.
-        seed: Seed of the drawn minibatches, the sampled coordinates and the Gaussian surrogates, at least 0.
+        seed: Seed of the drawn minibatches, the sampled coordinates and the Gaussian surrogates, in [0, 2⁶³).
         on_error: What happens when a measurement fails: "warn" drops it with a warning and training goes on as if it
             had not been tried, "raise" ends training.
 
@@ -118,7 +122,8 @@ class TailIndexMonitor(Monitor[Report]):
         seed: int = 0,
         on_error: Literal["warn", "raise"] = "warn",
     ) -> None:
-        arguments = checked(locals())
+        arguments = given(locals())
+        _check(arguments)
         super().__init__(
             Report,
             NoisePresentation(resolve_figures(figures, get_args(FigureName)), figures_every, max_detailed_groups),
@@ -200,3 +205,27 @@ class TailIndexMonitor(Monitor[Report]):
         seed = derived_seed(self.settings.seed, step)
         # callbacks that monitor the result wait for each other: all processes have it, or none
         return processes(trainer).all_or_none(analysis)
+
+
+def _check(arguments: dict[str, Any]) -> None:
+    """Checks the arguments that nothing else checks."""
+    for name in ("every_n_steps", "full_gradient_batches", "max_coordinates", "max_detailed_groups"):
+        check_at_least(name, arguments[name], 1, or_none=True)
+    check_at_least("num_minibatches", arguments["num_minibatches"], _FEWEST_DRAWS)
+    check_at_least("figures_every", arguments["figures_every"], 1)
+    check_seed(arguments["seed"])
+    check_positive("max_overhead", arguments["max_overhead"])
+    check_choice("noise_unit", arguments["noise_unit"], get_args(NoiseUnit))
+    check_choice("engine", arguments["engine"], get_args(Engine))
+    check_dataloader(arguments["dataloader"])
+    _check_source(arguments["source"], arguments["noise_unit"], arguments["dataloader"])
+
+
+def _check_source(source: str, noise_unit: str, dataloader: object) -> None:
+    """Refuses an unknown source of gradients, and what goes with extra minibatches only."""
+    check_choice("source", source, ("extra", "training"))
+    if source == "training" and (noise_unit != "step" or dataloader is not None):
+        raise ValueError(
+            'source="training" takes what optimizer steps consume: noise_unit must be "step" and dataloader None, got'
+            f" {noise_unit!r} and {dataloader!r}."
+        )

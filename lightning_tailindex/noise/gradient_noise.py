@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from torch import Tensor, nn
 
@@ -12,7 +12,7 @@ from .engine import Engine, collect_gradients
 from .groups import Grouping, compile_patterns, measured_parameters, resolve_grouping
 from .minibatches import Minibatch, guess_size
 from .processes import Processes
-from .random_state import derived_seed, isolated_random_state
+from .random_state import check_seed, derived_seed, isolated_random_state
 from .recorder import Recorder, combine
 from .shadow import alias_shadow
 from .sharded import is_sharded
@@ -58,7 +58,7 @@ def gradient_noise(
             to its group's.
         parameters: Regular expressions of the names of the parameters to measure; None for all.
         max_coordinates: Coordinates sampled per group, at least 1; None for every one.
-        seed: Seed of the sampled coordinates and of the random numbers that the loss uses.
+        seed: Seed of the sampled coordinates and of the random numbers that the loss uses, in [0, 2⁶³).
         engine: "loop", one minibatch after the other; "vectorized", many at once by torch.func where the module
             allows it; "auto", vectorized where it pays, in small modules without convolutions.
 
@@ -83,6 +83,9 @@ def gradient_noise(
     """
     if max_coordinates is not None and max_coordinates < 1:
         raise ValueError(f"max_coordinates must be None or at least 1, got {max_coordinates}.")
+    if engine not in get_args(Engine):
+        raise ValueError(f"engine must be among {', '.join(get_args(Engine))}, got {engine!r}.")
+    check_seed(seed)
     grouping, patterns = resolve_grouping(group_by), compile_patterns(parameters)
     measured = measured_parameters(module, patterns)
     if any(map(is_sharded, measured.values())):

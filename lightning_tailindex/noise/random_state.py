@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["derived_seed", "isolated_random_state"]
+__all__ = ["check_seed", "derived_seed", "isolated_random_state"]
+
+
+def check_seed(seed: object) -> None:
+    """Refuses what no generator can be seeded with.
+
+    Raises:
+        ValueError: If ``seed`` is not an integer in [0, 2⁶³).
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        raise ValueError(f"seed must be an integer in [0, 2**63), got {seed!r}.")
 
 
 def derived_seed(*key: int) -> int:

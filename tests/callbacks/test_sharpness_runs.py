@@ -199,7 +199,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "dataloader": ({"dataloader": iter([])}, "dataloader must be None or an iterable of batches that can be iterated"),
     "figures": ({"figures": "alpha"}, "figures must be None or among sharpness_over_steps, got 'alpha'"),
     "figures_every": ({"figures_every": 0}, "figures_every must be an integer of at least 1, got 0"),
-    "seed": ({"seed": -1}, "seed must be an integer of at least 0, got -1"),
+    "seed": ({"seed": -1}, r"seed must be an integer in \[0, 2\*\*63\), got -1"),
     "on_error": ({"on_error": "ignore"}, "on_error must be 'warn' or 'raise', got 'ignore'"),
 }
 

@@ -445,6 +445,12 @@ class TakesIterator(TwoLayers):
         return super().training_step(next(dataloader_iter)[0], 0)
 
 
+def test_the_largest_seed_measures(data: DataLoader[Any]) -> None:
+    monitor = small(seed=2**63 - 1, on_error="raise", estimators=["grouped_mle", "group_sum"])
+    fit(TwoLayers(), data, monitor)
+    assert len(monitor.reports) == 4
+
+
 def test_manual_optimization_is_refused_with_a_way_out(data: DataLoader[Any]) -> None:
     with pytest.raises(MisconfigurationException, match=r"Manual optimizes manually.*gradient_noise_step"):
         fit(Manual(), data, small())
@@ -588,7 +594,8 @@ def called(name: str) -> Any:
         ({"max_coordinates": -1}, "max_coordinates must be None or an integer of at least 1, got -1"),
         ({"max_overhead": 0.0}, "max_overhead must be a number above 0, got 0.0"),
         ({"max_overhead": math.nan}, "max_overhead must be a number above 0, got nan"),
-        ({"seed": -1}, "seed must be an integer of at least 0, got -1"),
+        ({"seed": -1}, r"seed must be an integer in \[0, 2\*\*63\), got -1"),
+        ({"seed": 2**63}, r"seed must be an integer in \[0, 2\*\*63\), got 9223372036854775808"),
         ({"group_by": "layer"}, "group_by must be one of .* got 'layer'"),
         ({"parameters": "("}, r"parameters must be regular expressions, got '\('"),
         ({"estimators": "hill_climb"}, "estimators must be among .*grouped_mle.* got 'hill_climb'"),

@@ -180,3 +180,43 @@ def test_pairs_with_an_exact_zero_are_left_out_as_half_a_difference(tmp_path: Pa
     assert whole.high == 2  # half differences are of a mixture of scales, whose interval ends at 1.985
     assert whole.zero_share == pytest.approx(0.75, abs=0.03)
     assert whole.noise_norm == pytest.approx((500 * 0.5) ** 0.5, rel=0.03)  # that of whole pairs would be 11.2
+
+
+class Opaque:
+    """A batch whose size nobody knows."""
+
+    def __init__(self, batch: Any) -> None:
+        self.batch = batch
+
+
+class OfOpaque(Regression):
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return super().training_step(batch.batch, batch_idx)
+
+
+@pytest.mark.parametrize("source", ["extra", "training"])
+def test_a_size_that_nobody_knows_is_none(source: Any, tmp_path: Path) -> None:
+    known, batches = data(), [Opaque(batch) for batch in data()]
+    monitor = TailIndexMonitor(every_n_steps=40, num_minibatches=16, source=source, on_error="raise", figures=None)
+    loader = DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch)  # type: ignore[arg-type]
+    options: dict[str, Any] = {"default_root_dir": tmp_path, "logger": False, "enable_checkpointing": False}
+    quiet: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
+    Trainer(max_steps=80, callbacks=[monitor], **options, **quiet).fit(OfOpaque(), loader)
+    assert monitor.reports
+    assert {report.minibatch_size for report in monitor.reports} == {0}
+    again = TailIndexMonitor(every_n_steps=40, num_minibatches=16, source=source, on_error="raise", figures=None)
+    Trainer(max_steps=80, callbacks=[again], **options, **quiet).fit(Regression(), known)
+    assert {report.minibatch_size for report in again.reports} == {8}
+
+
+def test_steps_of_several_epochs_share_data(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"default_root_dir": tmp_path, "logger": False, "enable_checkpointing": False}
+    quiet: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
+    monitor = TailIndexMonitor(every_n_steps=32, num_minibatches=16, source="training", figures=None)
+    batches = [batch for batch, _ in zip(data(), range(40), strict=False)]
+    loader: DataLoader[Any] = DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
+    Trainer(max_steps=64, callbacks=[monitor], **options, **quiet).fit(Regression(), loader)
+    first, second = monitor.reports[:2]
+    assert first.note == ""
+    assert second.note == "draws share data: their steps are of several epochs"
+    assert "mean of training's own" in monitor.logged.setup(first)["full gradient"]

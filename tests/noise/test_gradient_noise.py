@@ -84,9 +84,18 @@ def test_no_minibatches_give_no_draws() -> None:
     assert gradient_noise(nn.Linear(3, 2), square_loss, [])["whole_model"].shape == (0, 8)
 
 
-def test_a_bad_limit_is_named() -> None:
-    with pytest.raises(ValueError, match="max_coordinates must be None or at least 1, got 0"):
-        gradient_noise(nn.Linear(3, 2), square_loss, [], max_coordinates=0)
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"max_coordinates": 0}, "max_coordinates must be None or at least 1, got 0"),
+        ({"engine": "vectorised"}, "engine must be among auto, loop, vectorized, got 'vectorised'"),
+        ({"seed": -1}, r"seed must be an integer in \[0, 2\*\*63\), got -1"),
+        ({"seed": 0.5}, r"seed must be an integer in \[0, 2\*\*63\), got 0.5"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        gradient_noise(nn.Linear(3, 2), square_loss, [], **arguments)
 
 
 @pytest.mark.parametrize("engine", ["loop", "vectorized"])
