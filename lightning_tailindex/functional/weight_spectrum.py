@@ -17,6 +17,9 @@ from .power_law import power_law
 __all__ = ["Convolutions", "weight_spectrum"]
 
 Convolutions = Literal["flattened", "slices"]
+
+NOT_DECOMPOSED, NOT_FINITE = "not decomposed", "NaN or infinite weights"
+"""What the notes begin with of matrices that have no spectrum."""
 """Which matrix a kernel of a convolution is."""
 
 _FEWEST_BINS, _MOST_BINS = 10, 40
@@ -96,9 +99,9 @@ def weight_spectrum(
     smaller, larger = min(matrices.shape[1:]), max(matrices.shape[1:])
     number = len(matrices) * smaller
     if max_dim is not None and smaller > max_dim:
-        return _nothing(name, weight, number, f"not decomposed: its smaller dimension {smaller} is above {max_dim}")
+        return _nothing(name, weight, number, f"{NOT_DECOMPOSED}: its smaller dimension {smaller} is above {max_dim}")
     if number == 0 or not bool(matrices.isfinite().all()):
-        return _nothing(name, weight, number, "NaN or infinite weights" if number else "no weights")
+        return _nothing(name, weight, number, NOT_FINITE if number else "no weights")
     unit = _power_of_two(matrices)
     singular = torch.linalg.svdvals(matrices / unit).flatten().double().cpu() * unit
     rounding = larger * torch.finfo(matrices.dtype).eps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lightning_tailindex.records import Report
 
-from .names import ALPHA, GAUSSIAN_ALPHA, HIGH, LOW, aggregated, detailed_groups
+from .names import ALPHA, GAUSSIAN_ALPHA, HIGH, LOW, aggregated, detailed_groups, of_groups
 from .sink import MOST_LINES, Band, Lines
 
 __all__ = ["charts"]
@@ -23,7 +23,7 @@ def charts(report: Report) -> tuple[Lines | Band, ...]:
     alpha, gaussian = f"{ALPHA}/{whole.group}", f"{GAUSSIAN_ALPHA}/{whole.group}"
     interval = f"{LOW}/{whole.group}", f"{HIGH}/{whole.group}"
     shown, total = detailed_groups(report, MOST_LINES - 1), len(detailed_groups(report, None)) - 1
-    groups = f"the {len(shown) - 1} largest of {total} groups" if len(shown) <= total else "its groups"
+    groups = of_groups(len(shown), total)
     sizes = [average.num_minibatches for average in whole.aggregated][: MOST_LINES - 1]
     averages = tuple(f"{aggregated(size)}/{whole.group}" for size in sizes)
     # A title of more than some 50 letters takes a second line, and its chart stands lower than its neighbours

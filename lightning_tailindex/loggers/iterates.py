@@ -13,7 +13,7 @@ from lightning_tailindex.figures._choice import few_enough
 from lightning_tailindex.noise.groups import WHOLE_MODEL
 from lightning_tailindex.records import IterateMeasurement, IterateReport
 
-from .names import largest
+from .names import largest, of_groups
 from .pictures import rendered
 from .presentation import Presentation
 from .sink import MOST_LINES, Band, Lines, Picture
@@ -98,7 +98,7 @@ class IteratePresentation(Presentation[IterateReport]):
     def charts(self, report: IterateReport) -> tuple[Lines | Band, ...]:
         """Lays out α over groups, the whole model's with its interval, and step sizes over the minibatch size."""
         shown, total = _detailed(report, MOST_LINES - 1), len(report.measurements) - 1
-        groups = f"the {len(shown) - 1} largest of {total} groups" if len(shown) <= total else "its groups"
+        groups = of_groups(len(shown), total)
         whole = report.whole_model.group
         interval = tuple(f"{DETAIL}/{report.whole_model.estimates[0].what}_{end}/{whole}" for end in ("low", "high"))
         ratios = tuple(f"{RATIO}/{group.name}" for group in report.parameter_groups[:MOST_LINES])

@@ -1,4 +1,4 @@
-"""The one home of every name that users see: a report's numbers, histograms and tables by their tags."""
+"""The one home of the names that users see of the gradient noise: numbers, histograms and tables by their tags."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lightning_tailindex.records import Histogram, Measurement, Report
 from .sink import Table
 
 __all__ = ["ALPHA", "GAUSSIAN_ALPHA", "HIGH", "LOW", "aggregated", "callback_metrics", "detailed_groups", "histograms"]
-__all__ += ["check_names", "largest", "laws", "monitored", "scalars"]
+__all__ += ["check_names", "largest", "laws", "monitored", "of_groups", "scalars"]
 
 ALPHA, GAUSSIAN_ALPHA = "tail_index", "tail_index_gaussian"
 LOW, HIGH = "tail_index_detail/low", "tail_index_detail/high"
@@ -138,6 +138,16 @@ def scalars(report: Report, detailed: Collection[str] | None = None) -> dict[str
     values[f"gradient_noise/minibatch_size/{whole}"] = report.minibatch_size
     values[f"gradient_noise/draws/{whole}"] = report.whole_model.num_draws
     return values
+
+
+def of_groups(shown: int, total: int) -> str:
+    """Says which groups stand beside the whole model, given the number of both, and of all groups.
+
+    Example:
+        >>> of_groups(4, 3), of_groups(6, 100)
+        ('its groups', 'the 5 largest of 100 groups')
+    """
+    return f"the {shown - 1} largest of {total} groups" if shown <= total else "its groups"
 
 
 def monitored(report: Report) -> dict[str, float]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lightning_tailindex.functional import weight_spectrum
-from lightning_tailindex.functional.weight_spectrum import Convolutions
+from lightning_tailindex.functional.weight_spectrum import NOT_DECOMPOSED, NOT_FINITE, Convolutions
 from lightning_tailindex.noise.processes import Processes
 from lightning_tailindex.records import SpectrumMeasurement
 from lightning_tailindex.records.notes import joined
@@ -114,9 +114,9 @@ def without_exponent(found: Iterable[SpectrumMeasurement], min_tail: int) -> str
     """
     several = list(found)
     reasons = {
-        "too large to be decomposed (max_dim)": [m.matrix for m in several if m.note.startswith("not decomposed")],
+        "too large to be decomposed (max_dim)": [m.matrix for m in several if m.note.startswith(NOT_DECOMPOSED)],
         f"fewer than {min_tail} eigenvalues": [m.matrix for m in several if m.num_eigenvalues < min_tail],
-        "NaN or infinite weights": [m.matrix for m in several if m.note.startswith("NaN")],
+        NOT_FINITE: [m.matrix for m in several if m.note.startswith(NOT_FINITE)],
     }
     parts = (
         f"{len(names)} of {len(several)} matrices have no density exponent: {reason} ({_listed(names)})"

@@ -215,7 +215,7 @@ def test_steps_of_several_epochs_share_data(tmp_path: Path) -> None:
     monitor = TailIndexMonitor(every_n_steps=32, num_minibatches=16, source="training", figures=None)
     batches = [batch for batch, _ in zip(data(), range(40), strict=False)]
     loader: DataLoader[Any] = DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
-    Trainer(max_steps=64, callbacks=[monitor], **options, **quiet).fit(Regression(), loader)
+    Trainer(max_steps=65, callbacks=[monitor], **options, **quiet).fit(Regression(), loader)
     first, second = monitor.reports[:2]
     assert first.note == ""
     assert second.note == "draws share data: their steps are of several epochs"
