@@ -60,7 +60,7 @@ class Presentation(ABC, Generic[ReportT]):
 
     @abstractmethod
     def setup(self, report: ReportT) -> Mapping[str, str]:
-        """Says what was measured, and how, given the first report of a run."""
+        """Says what was measured, and how, given the first report of a run that a logger takes."""
 
     def picture(self, name: str, reports: Sequence[ReportT]) -> dict[str, Picture]:
         """Draws a figure of a run's reports, oldest first: by its tag, or nothing where there is nothing to see."""

@@ -61,6 +61,8 @@ class Publisher(Generic[ReportT]):
     tell: Callable[[str], None]
     charts: tuple[Lines | Band, ...] = field(init=False, default=())
     _sinks: list[Sink] = field(init=False, default_factory=list)
+    _set_up: set[Sink] = field(init=False, default_factory=set)
+    _begun: set[Sink] = field(init=False, default_factory=set)
     _count: int = field(init=False, default=0)
     _is_drawn: bool = field(init=False, default=True)
     _told: set[str] = field(init=False, default_factory=set)
@@ -83,6 +85,8 @@ class Publisher(Generic[ReportT]):
             if about not in self._told:
                 self._told.add(about)
                 self.tell(f"{self.who}: {note}.")
+        with self.guard("the charts could not be laid out"):
+            self.charts = self.charts or self.presentation.charts(report)
         for sink in self._sinks:
             with self.guard(f"{sink.name} could not log the report of step {report.step}"):
                 self._write(sink, report, publishers)
@@ -102,16 +106,18 @@ class Publisher(Generic[ReportT]):
             self._draw(reports)
 
     def _write(self, sink: Sink, report: ReportT, publishers: Sequence[Publisher[Any]]) -> None:
+        """Writes a report, and with it what is said once in a run, until the logger has taken that."""
         shown, step = self.presentation, report.step
         sink.scalars(shown.scalars(report), step)
         sink.histograms(shown.histograms(report), step)
-        if self._count == 0:
-            table = setup(shown.setup(report), self.arguments, self.schedule)
-            sink.tables({**shown.tables(report), shown.setup_tag: table}, step)
-            self.charts = shown.charts(report)
+        tables = shown.tables(report)
+        if sink not in self._set_up:
+            tables[shown.setup_tag] = setup(shown.setup(report), self.arguments, self.schedule)
+        sink.tables(tables, step)
+        self._set_up.add(sink)
+        if sink not in self._begun:
             sink.begin(_start(publishers), step)
-        else:
-            sink.tables(shown.tables(report), step)
+            self._begun.add(sink)
 
     def _draw(self, reports: Sequence[ReportT]) -> None:
         step, drawn = reports[-1].step, dict[str, Picture]()

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning_tailindex import TailIndexMonitor
 from lightning_tailindex.loggers import FIGURES, SINKS, sink_of
 
-from .training import TwoLayers, WithHyperparameters, events_in, fit, monitor
+from .training import TwoLayers, WithHyperparameters, categories, events_in, fit, monitor
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -102,6 +102,37 @@ def test_a_logger_that_fails_is_warned_of_once_and_the_others_go_on(tmp_path: Pa
     assert len(column(tmp_path / "csv" / "metrics.csv", "tail_index/whole_model")) == 4
     with pytest.raises(OSError, match="no space left"):
         fit(FullDisk(tmp_path / "again", "", ""), monitor())
+
+
+class Hiccups(TensorBoardLogger):
+    """Its writer fails the first time that a monitor needs it for something."""
+
+    def __init__(self, path: Path, fails: str) -> None:
+        super().__init__(path, "", "")
+        self.fails, self.is_armed = fails, False
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        if not self.is_armed and "tail_index/first" in metrics:
+            self.is_armed = True
+            setattr(self.experiment, self.fails, self.fail)
+        super().log_metrics(metrics, step)
+
+    def fail(self, *args: Any, **kwargs: Any) -> None:
+        delattr(self.experiment, self.fails)
+        raise OSError("no space left for a moment")
+
+
+@pytest.mark.parametrize("fails", ["add_scalar", "add_histogram_raw", "add_text", "flush"])
+def test_what_is_said_once_is_said_though_a_logger_failed_at_first(fails: str, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="Hiccups could not log the report of step 0, training goes on"):
+        fit(Hiccups(tmp_path, fails), monitor(on_error="warn"))
+    events = events_in(tmp_path)
+    assert [event.step for event in events.Scalars("tail_index/first")][-3:] == [10, 20, 30]
+    (said,) = events.Tensors("tail_index_setup/text_summary")
+    assert said.step == (0 if fails == "flush" else 10)
+    (charts,) = categories(events)  # flush comes before the layout is written
+    assert sum(map(len, charts.values())) > 1
+    assert "_hparams_/session_start_info" in events.PluginTagToContent("hparams")
 
 
 class Blind(TensorBoardLogger):
