@@ -12,13 +12,24 @@ from lightning_tailindex.records import ParameterGroup
 
 from .flavour import Trainer
 
-__all__ = ["StepSizes", "step_sizes"]
+__all__ = ["StepSizes", "momentum", "step_size", "step_sizes"]
+
+
+def step_size(group: Mapping[str, Any]) -> float:
+    """Returns the step size of a parameter group; NaN where there is none, or None, as where steps find their own."""
+    size = group.get("lr")
+    return math.nan if size is None else float(size)
+
+
+def momentum(group: Mapping[str, Any]) -> float:
+    """Returns the momentum of a parameter group; 0 where there is none, or None."""
+    return float(group.get("momentum") or 0)
 
 
 def step_sizes(trainer: Trainer) -> tuple[float, ...]:
     """Returns the step size of each parameter group of each optimizer, in their order, for the next step; or NaN."""
     groups = (group for optimizer in trainer.optimizers for group in optimizer.param_groups)
-    return tuple(float(group.get("lr", math.nan)) for group in groups)
+    return tuple(map(step_size, groups))
 
 
 def _class_names(optimizers: Sequence[Optimizer]) -> list[str]:
@@ -37,8 +48,8 @@ def _names(optimizers: Sequence[Optimizer]) -> Iterator[list[str]]:
 
 def _momentum(group: Mapping[str, Any]) -> tuple[float, str]:
     if "betas" in group:
-        return float(group["betas"][0]), "beta1"
-    return float(group.get("momentum", 0.0)), "momentum"
+        return float(group["betas"][0] or 0), "beta1"
+    return momentum(group), "momentum"
 
 
 class _Seen(NamedTuple):
@@ -71,7 +82,7 @@ class StepSizes:
             self._optimizers.append(optimizer)
             place = len(self._optimizers) - 1
         for i, group in enumerate(optimizer.param_groups):
-            before, last = self._seen.get((place, i), _Seen(0.0, 0, math.nan, (0.0, ""))), float(group["lr"])
+            before, last = self._seen.get((place, i), _Seen(0.0, 0, math.nan, (0.0, ""))), step_size(group)
             count = before.steps + 1
             self._seen[place, i] = _Seen(before.mean + (last - before.mean) / count, count, last, _momentum(group))
 

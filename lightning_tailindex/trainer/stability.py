@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .flavour import Trainer
+from .optimizer import momentum, step_size
 from .state import is_a
 
 __all__ = ["stability_limit"]
@@ -52,11 +53,11 @@ def stability_limit(trainer: Trainer) -> tuple[float, str]:
 
 def _limit(group: Mapping[str, Any]) -> float:
     """The limit of one group, which of another class named SGD need not have all that torch's has."""
-    momentum, passed, limit = float(group.get("momentum", 0)), 1 - float(group.get("dampening", 0)), 2.0
+    beta, passed, limit = momentum(group), 1 - float(group.get("dampening") or 0), 2.0
     if group.get("nesterov", False):
-        limit *= (1 + momentum) / (1 + 2 * momentum)
-    elif momentum and passed > 0:
-        limit *= (1 + momentum) / passed
-    elif momentum:
+        limit *= (1 + beta) / (1 + 2 * beta)
+    elif beta and passed > 0:
+        limit *= (1 + beta) / passed
+    elif beta:
         limit = math.inf if passed == 0 else math.nan
-    return limit - float(group.get("lr", math.nan)) * float(group.get("weight_decay", 0))
+    return limit - step_size(group) * float(group.get("weight_decay") or 0)

@@ -99,6 +99,32 @@ def test_step_sizes_are_those_that_the_steps_took() -> None:
     assert report.ratio(group) == pytest.approx(sum(taken) / 16 / 32)
 
 
+class Adafactor(torch.optim.SGD):
+    """Finds its step sizes by itself, as Hugging Face's of this name does, which has None for them."""
+
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters, lr=0.1)
+        self.param_groups[0].update(lr=None, momentum=None)
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        closure()
+
+
+class Adaptive(Chains):
+    def configure_optimizers(self) -> Any:
+        return Adafactor(self.parameters())
+
+
+def test_an_optimizer_that_finds_its_step_sizes_by_itself_has_none() -> None:
+    watcher = monitor()
+    fit(Adaptive(0.1), watcher, max_steps=16)
+    (report,) = watcher.reports
+    (group,) = report.parameter_groups
+    assert (group.name, group.momentum, group.momentum_kind) == ("Adafactor", 0, "momentum")
+    assert math.isnan(group.step_size)
+    assert math.isnan(group.last_step_size)
+
+
 class ByHand(Chains):
     """Two optimizers, stepped by hand; the second in every other batch."""
 

@@ -129,8 +129,8 @@ def test_step_sizes_are_those_of_the_next_step() -> None:
 class SGD(torch.optim.Optimizer):
     """Of the name alone, with step sizes and nothing else of torch's."""
 
-    def __init__(self, parameters: Any, lr: float) -> None:
-        super().__init__(parameters, {"lr": lr})
+    def __init__(self, parameters: Any, **settings: Any) -> None:
+        super().__init__(parameters, settings)
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         closure()
@@ -138,7 +138,7 @@ class SGD(torch.optim.Optimizer):
 
 class Still(Quadratic):
     def configure_optimizers(self) -> Any:
-        return SGD(self.parameters(), 0.1)
+        return SGD(self.parameters(), **self.options)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,10 @@ class Still(Quadratic):
         (Quadratic(lr=0.1, momentum=0.9, dampening=1.0), math.inf, ""),
         (Quadratic(lr=0.01, momentum=0.9, dampening=1.5), math.nan, "for an SGD that dampens by more than 1"),
         (Quadratic(lr=0.01, maximize=True), math.nan, "for an SGD that maximizes: it ascends"),
-        (Still(), 2.0, ""),
+        (Still(lr=0.1), 2.0, ""),
+        (Still(lr=0.1, momentum=None), 2.0, ""),
+        (Still(lr=None), math.nan, "for an SGD that dampens by more than 1 or has no step size"),
+        (Still(), math.nan, "for an SGD that dampens by more than 1 or has no step size"),
     ],
 )
 def test_unusual_gradient_descent_is_measured(module: Quadratic, limit: float, words: str) -> None:
