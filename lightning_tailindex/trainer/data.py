@@ -138,16 +138,22 @@ def own_data(dataloader: Iterable[object], trainer: Trainer) -> Data:
     rank, world = trainer.global_rank, trainer.world_size
     if _is_combined(dataloader):
         combined: Any = dataloader
-        lengths = [known_length(loader) or 0 for loader in combined.flattened]
+        lengths = [_some(known_length(loader) or 0) for loader in combined.flattened]
         sweep_length = min(lengths) if combined._mode == "min_size" else max(lengths)
         return _cloned(combined.flattened, _assembled(combined), sweep_length, rank)
     length = known_length(dataloader)
     if can_be_cloned(dataloader) and length is not None:
-        return _cloned([dataloader], lambda batches: batches[0], length, rank)
+        return _cloned([dataloader], lambda batches: batches[0], _some(length), rank)
     turns = None if length is None else length // world
     if turns == 0:
         raise ValueError(f"dataloader must have a batch for each of {world} processes, got {length}.")
     return Data(turns, None, lambda seed: _in_turn(dataloader, turns, rank, world))
+
+
+def _some(length: int) -> int:
+    if length == 0:
+        raise ValueError("dataloader must have at least one batch, got 0.")
+    return length
 
 
 def _batches_of(dataloader: Iterable[object]) -> Iterator[object]:

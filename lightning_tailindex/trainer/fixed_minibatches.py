@@ -58,9 +58,16 @@ class FixedMinibatches:
         return self._plan(self._data(trainer, self._replay)).num_full
 
     def read(self, trainer: Trainer) -> list[Minibatch]:
-        """Reads this process's share of them; its order draws from random states that the caller has seeded."""
+        """Reads this process's share of them; its order draws from random states that the caller has seeded.
+
+        Raises:
+            ValueError: If there are none, which nobody knows beforehand of an iterable without a length.
+        """
         data = self._data(trainer, self._replay)
-        return list(plan_minibatches(data.read((self._seed,)), self._plan(data)))
+        minibatches = list(plan_minibatches(data.read((self._seed,)), self._plan(data)))
+        if not minibatches:
+            raise ValueError("the data have no minibatch.")
+        return minibatches
 
     def _data(self, trainer: Trainer, replay: Replay | None) -> Data:
         if self._dataloader is not None:

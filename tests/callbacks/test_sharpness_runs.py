@@ -211,6 +211,21 @@ def test_bad_arguments_are_errors_in_words(name: str) -> None:
         SharpnessMonitor(**{"max_products": 81, **arguments})
 
 
+class Nothing:
+    """Batches, of which nobody knows that there are none."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+
+def test_data_that_give_nothing_are_told_of() -> None:
+    with pytest.raises(ValueError, match="dataloader must have at least one batch, got 0"):
+        fit(Quadratic(lr=0.1), watch(dataloader=DataLoader(samples(3), 4, drop_last=True), on_error="warn"))
+    with pytest.warns(UserWarning, match="was dropped, training goes on: ValueError: the data have no minibatch"):
+        trainer = fit(Quadratic(lr=0.1), watch(dataloader=Nothing(), on_error="warn"))
+    assert trainer.global_step == 12
+
+
 def test_what_cannot_be_measured_is_refused_before_training() -> None:
     class Manual(Quadratic):
         def __init__(self) -> None:
