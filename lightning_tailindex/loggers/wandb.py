@@ -40,7 +40,8 @@ class WandbSink(Sink):
         self._log({tag: wandb.Image(picture) for tag, picture in values.items()}, step)
 
     def _log(self, values: dict[str, Any], step: int) -> None:
-        self.logger.log_metrics(values, step=step)
+        if values:  # of nothing it makes a row too
+            self.logger.log_metrics(values, step=step)
 
 
 def _wandb() -> Any:

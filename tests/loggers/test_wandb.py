@@ -14,6 +14,8 @@ import pytest
 from lightning.pytorch.loggers import WandbLogger
 from PIL import Image
 
+from lightning_tailindex import FirstExitMonitor
+
 from .training import FIGURES, GROUPS, fit, monitor
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -62,14 +64,32 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [{item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in row} for row in found]
 
 
-def test_scalars_histograms_figures_tables_and_configuration(wandb: Any, tmp_path: Path) -> None:
-    logger, watcher = WandbLogger(save_dir=tmp_path, offline=True, project="digits"), monitor()
-    fit(logger, watcher)
+def finished(wandb: Any, path: Path) -> Path:
+    """The file of the only run, once all of it is written."""
     wandb.finish()
-    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    (file,) = path.glob("wandb/offline-run-*/*.wandb")
     deadline = time.monotonic() + 60
     while not is_complete(file) and time.monotonic() < deadline:
         time.sleep(0.1)
+    return file
+
+
+def test_what_a_report_has_not_makes_no_row(wandb: Any, tmp_path: Path) -> None:
+    watcher = FirstExitMonitor(0.1, every_n_steps=20, on_error="raise")
+    fit(WandbLogger(save_dir=tmp_path, offline=True), watcher)
+    logged = [
+        {name for name in row if not name.startswith(("_", "trainer/"))} for row in rows(finished(wandb, tmp_path))
+    ]
+    assert len(watcher.reports) == 3
+    assert sum(any(name.startswith("first_exit/") for name in row) for row in logged) == 3
+    assert len(logged) == 4  # and the setup
+    assert all(logged)
+
+
+def test_scalars_histograms_figures_tables_and_configuration(wandb: Any, tmp_path: Path) -> None:
+    logger, watcher = WandbLogger(save_dir=tmp_path, offline=True, project="digits"), monitor()
+    fit(logger, watcher)
+    file = finished(wandb, tmp_path)
     logged = rows(file)
 
     def values(name: str) -> dict[int, Any]:
