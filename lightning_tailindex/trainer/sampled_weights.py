@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_tailindex.noise.coordinates import CoordinateSample, kept_dtype, sample_parameters
-from lightning_tailindex.noise.groups import Grouping, group_names, measured_parameters
+from lightning_tailindex.noise.groups import Grouping, group_names, listed, measured_parameters
 from lightning_tailindex.noise.recorder import flat_gradient
 from lightning_tailindex.noise.sharded import is_sharded
 
@@ -68,11 +68,20 @@ class IterateSettings:
         return f"{where}: {several if number else 'not one window'} will be full when training ends (window, burn_in)"
 
 
+def _with_elements(module: LightningModule, settings: IterateSettings) -> dict[str, nn.Parameter]:
+    """The parameters to follow but for those without an element, which have no iterates to tell of."""
+    measured = measured_parameters(module, settings.patterns)
+    found = {name: parameter for name, parameter in measured.items() if parameter.numel()}
+    if not found:
+        raise ValueError(f"iterates need parameters with elements, got none in {listed(list(measured))}.")
+    return found
+
+
 class SampledWeights:
     """The sampled coordinates of a module's trainable weights, gathered into one row."""
 
     def __init__(self, module: LightningModule, settings: IterateSettings) -> None:
-        measured = measured_parameters(module, settings.patterns)
+        measured = _with_elements(module, settings)
         for name, parameter in measured.items():
             if is_sharded(parameter):
                 raise ValueError(f"iterates need weights that are whole in each process, {name!r} is sharded.")

@@ -99,6 +99,23 @@ def test_step_sizes_are_those_that_the_steps_took() -> None:
     assert report.ratio(group) == pytest.approx(sum(taken) / 16 / 32)
 
 
+class Empty(Chains):
+    def __init__(self) -> None:
+        super().__init__(0.1)
+        self.nothing, self.void = nn.Parameter(torch.zeros(0)), nn.Parameter(torch.zeros(0, 4))
+
+
+@pytest.mark.parametrize("group_by", ["module", "parameter"])
+def test_what_has_no_elements_is_left_out(group_by: Any) -> None:
+    watcher = monitor(group_by=group_by)
+    fit(Empty(), watcher, max_steps=16)
+    (report,) = watcher.reports
+    assert [each.group for each in report.measurements] == ["weight", "whole_model"]
+    assert [each.num_coordinates for each in report.measurements] == [1024, 1024]
+    with pytest.raises(ValueError, match=r"iterates need parameters with elements, got none in 'nothing', 'void'"):
+        fit(Empty(), monitor(parameters=["nothing", "void"]), max_steps=16)
+
+
 class Adafactor(torch.optim.SGD):
     """Finds its step sizes by itself, as Hugging Face's of this name does, which has None for them."""
 
