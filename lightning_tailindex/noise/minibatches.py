@@ -129,7 +129,7 @@ def guess_size(data: object) -> int | None:
     if isinstance(data, Tensor):
         return (len(data) or None) if data.ndim else 1  # an empty tensor tells of no sample, not of none
     if dataclasses.is_dataclass(data) and not isinstance(data, type):
-        data = list(vars(data).values())
+        data = [getattr(data, field.name, None) for field in dataclasses.fields(data)]  # one need not be set
     items = data.values() if isinstance(data, Mapping) else data if isinstance(data, (list, tuple)) else ()
     return next((size for size in map(guess_size, items) if size is not None), None)
 

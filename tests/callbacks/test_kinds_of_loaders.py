@@ -129,6 +129,12 @@ class Record:
     name: str = "text"
 
 
+@dataclass(slots=True)
+class Slots:
+    x: Tensor
+    y: Tensor
+
+
 class Graph:
     """Like the batches of graph libraries: a class of its own that knows how to move."""
 
@@ -277,6 +283,10 @@ KINDS: dict[str, dict[str, Any]] = {
     "a stream of dictionaries": {"loader": stream(collate_fn=keys), "module": TakesKeys},
     "a stream of data classes": {
         "loader": stream(collate_fn=lambda r: Record(*default_collate(r))),
+        "module": TakesAttributes,
+    },
+    "a stream of data classes with slots": {
+        "loader": stream(collate_fn=lambda r: Slots(*default_collate(r))),
         "module": TakesAttributes,
     },
 }

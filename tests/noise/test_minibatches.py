@@ -1,5 +1,5 @@
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 
 import pytest
@@ -95,6 +95,12 @@ class Pair:
     x: torch.Tensor
 
 
+@dataclass(slots=True)
+class Slots:
+    later: torch.Tensor = field(init=False)
+    x: torch.Tensor
+
+
 @pytest.mark.parametrize(
     ("data", "size"),
     [
@@ -102,6 +108,8 @@ class Pair:
         (torch.zeros(()), 1),
         (["text", (torch.zeros(3), torch.zeros(9))], 3),
         (Pair("text", torch.zeros(5)), 5),
+        (Slots(torch.zeros(7)), 7),
+        ([Slots(torch.zeros(()))], 1),
         ("text", None),
         ({"boxes": torch.zeros(0, 4), "image": torch.zeros(6, 3)}, 6),
         ({}, None),
