@@ -148,6 +148,10 @@ class Monitor(Callback, ABC, Generic[ReportT]):
         """Forgets the run's loggers: a monitor that is given to another run while it is under way has none."""
         self._publisher = None
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Forgets them too where an error or an interruption ends the run, which Lightning then does not tear down."""
+        self._publisher = None
+
     def _measure_if_due(self, trainer: Trainer, module: LightningModule, step: int | None = None) -> None:
         """Measures if this step is one to measure at; called before every loader batch, or after it with the step."""
         step = optimizer_steps(trainer) if step is None else step

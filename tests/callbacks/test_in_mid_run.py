@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, final
 
@@ -21,7 +23,7 @@ from lightning_tailindex import (
 )
 from lightning_tailindex.callbacks.monitor import Monitor
 
-from .training_trace import NaiveMeasurement, NoisyData, Trace, train
+from .training_trace import OURS, KeptCSVLogger, NaiveMeasurement, NoisyData, Trace, train
 
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists")
 
@@ -148,6 +150,53 @@ def test_a_monitor_that_fails_to_tell_whether_it_is_ready(tmp_path: Path) -> Non
     assert without.differences(watched) == []
     with pytest.raises(OSError, match="broken on purpose"):
         run(tmp_path / "c", NeverReady("raise"), epochs=1)
+
+
+class Ends(Callback):
+    """Ends a run by an error, once every monitor has measured."""
+
+    def __init__(self, error: type[BaseException]) -> None:
+        self.error = error
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == 18:
+            raise self.error("broken on purpose")
+
+
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    handler = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored
+
+
+def steps_in(logger: KeptCSVLogger) -> list[Any]:
+    """Steps of the reports in a log."""
+    return [row["step"] for row in logger.all_rows if any(name.startswith(OURS) for name in row)]
+
+
+@pytest.mark.usefixtures("interrupts")
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+@pytest.mark.parametrize("index", range(5))
+def test_a_monitor_of_a_run_that_an_error_ended_is_added(
+    index: int, error: type[BaseException], tmp_path: Path
+) -> None:
+    without, monitor, logger = run(tmp_path / "a", epochs=3), monitors()[index], KeptCSVLogger(str(tmp_path))
+    loader = lambda: DataLoader(NoisyData(), 4, shuffle=True)  # noqa: E731
+    with contextlib.suppress(OSError):
+        train(str(tmp_path / "b"), loader, [monitor, Ends(error)], make_logger=lambda path: logger)
+    before, rows = list(monitor.reports), len(logger.all_rows)
+    assert before
+    assert steps_in(logger) == [report.step for report in before]
+    with pytest.warns(UserWarning, match="was not there when training started: give it to the Trainer"):
+        added = run(tmp_path / "c", Adds(monitor), epochs=3)
+    assert without.differences(added) == []
+    assert monitor.reports == before
+    assert len(logger.all_rows) == rows
+    again = KeptCSVLogger(str(tmp_path))
+    train(str(tmp_path / "d"), loader, [monitor], make_logger=lambda path: again)
+    assert steps_in(again) == [report.step for report in monitor.reports]
+    assert steps_in(again)[: len(before)] == [report.step for report in before]
 
 
 @pytest.mark.parametrize("index", range(5))
