@@ -47,10 +47,17 @@ def plain(value: object) -> Value:
         >>> plain(0.1), plain(True), plain([64, 64]), plain(None)
         (0.1, 'True', '[64, 64]', 'None')
     """
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and _is_finite(value):
         return value
     text = value if isinstance(value, str) else _short.repr(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number above all floats
+        return False
 
 
 def _flat(values: dict[Any, Any], before: str = "", deep: int = 1) -> dict[str, Value]:
@@ -79,8 +86,8 @@ def read_hparams(folder: Path) -> tuple[dict[str, Value], str]:
         return {}, ""
     try:
         loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
+        if loaded is not None and not isinstance(loaded, dict):
+            return {}, f"{path}: hyperparameters are no names with values"
+        return _flat(loaded or {}), ""
+    except Exception as error:  # whatever the file holds, the events beside it are read
         return {}, f"{path}: hyperparameters cannot be read: {type(error).__name__}"
-    if loaded is not None and not isinstance(loaded, dict):
-        return {}, f"{path}: hyperparameters are no names with values"
-    return _flat(loaded or {}), ""

@@ -11,10 +11,12 @@ from typing import Any
 from lightning_tailindex.loggers import histograms, laws, scalars
 from lightning_tailindex.records import AggregatedTailIndex, Histogram, Measurement, Report
 
-__all__ = ["LAWS", "Meaning", "is_ours", "meaning"]
+__all__ = ["HISTOGRAMS", "LAWS", "Meaning", "is_ours", "meaning"]
+
+HISTOGRAMS = ("coordinate_alphas", "standardized_noise")
+"""Fields of a measurement that are histograms."""
 
 _GROUP, _ESTIMATOR, _FIRST, _SIZE = "GROUP", "ESTIMATOR", "FIRST", 7919
-_HISTOGRAMS = ("coordinate_alphas", "standardized_noise")
 # Lightning's loggers put their prefix, if they have one, before every scalar's tag.
 _PREFIX = "(?:[^/]*-)?"
 
@@ -51,7 +53,7 @@ def _probe() -> tuple[Report, dict[float, tuple[str, str]]]:
     meant: dict[float, tuple[str, str]] = {}
     average = _numbered(AggregatedTailIndex, "aggregated", 1000, meant) | {"num_minibatches": _SIZE}
     rest: dict[str, Any] = {"group": _GROUP, "law": "", "note": ""}
-    rest |= {field: Histogram((0.0, 1.0), (1,), 0.0, 0.0) for field in _HISTOGRAMS}
+    rest |= {field: Histogram((0.0, 1.0), (1,), 0.0, 0.0) for field in HISTOGRAMS}
     first = Measurement(
         **_numbered(Measurement, "first", 2000, meant),
         **rest,
@@ -73,7 +75,7 @@ def _patterns() -> tuple[tuple[re.Pattern[str], str, str], ...]:
     report, meant = _probe()
     # what is computed from fields, as the signal-to-noise ratio is, has a number that none of them has
     known = [(tag, *meant[number]) for tag, number in scalars(report).items() if number in meant]
-    for field in _HISTOGRAMS:
+    for field in HISTOGRAMS:
         histogram = getattr(report.whole_model, field)
         known += [(tag, "first", field) for tag, value in histograms(report).items() if value is histogram]
     known.sort(key=lambda each: (_ESTIMATOR in each[0], -len(each[0])))

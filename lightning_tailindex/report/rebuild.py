@@ -15,7 +15,7 @@ from lightning_tailindex.records import AggregatedTailIndex, Histogram, Measurem
 from lightning_tailindex.records.notes import joined
 
 from .events import Events
-from .names import LAWS, Meaning, meaning
+from .names import HISTOGRAMS, LAWS, Meaning, meaning
 
 __all__ = ["rebuilt", "rows_of_table"]
 
@@ -25,12 +25,14 @@ _NUMBERS = {f.name: 0 if f.type == "int" else math.nan for f in fields(Measureme
 
 def _by_step(events: Events) -> dict[int, dict[Meaning, Any]]:
     found: dict[int, dict[Meaning, Any]] = defaultdict(dict)
-    logged: dict[str, dict[int, Any]] = {**events.scalars, **events.histograms}
-    for tag, values in logged.items():
+    logged: list[tuple[str, dict[int, Any]]] = [*events.scalars.items(), *events.histograms.items()]
+    for tag, values in logged:
         meant = meaning(tag)
         if meant is not None:
             for step, value in values.items():
-                found[step][meant] = value
+                # others may have logged a number where we log a histogram
+                if isinstance(value, Histogram) is (meant.field in HISTOGRAMS):
+                    found[step][meant] = value
     return found
 
 
@@ -55,7 +57,7 @@ def _laws(events: Events, step: int) -> dict[str, tuple[str, str]]:
 def _first_estimator(events: Events) -> str:
     """The name of the first estimator, from what the monitor said of the measurement."""
     texts = events.texts.get(NoisePresentation.setup_tag, {}).values()
-    named = [row[1] for text in texts for row in rows_of_table(text) if row[0] == HEADLINE]
+    named = [row[1] for text in texts for row in rows_of_table(text) if len(row) > 1 and row[0] == HEADLINE]
     return named[-1] if named else "the run's first estimator"
 
 
@@ -110,7 +112,7 @@ def _report(
     if Meaning("first", "alpha", whole) not in groups.get(whole, {}):
         return None
     of_all = {m.field: value for m, value in groups[whole].items() if m.record == "report"}
-    num_draws = int(groups[whole].get(Meaning("first", "num_draws", whole), 0))
+    num_draws = _count(groups[whole].get(Meaning("first", "num_draws", whole), 0.0))
     measurements: list[Measurement] = []
     for group in [*(name for name in groups if name != whole), whole]:
         own = groups[group]
@@ -118,7 +120,12 @@ def _report(
             measurements.append(_first(group, own, estimator, *laws.get(group, ("", "")), num_draws))
             measurements.extend(_further(group, own, num_draws))
     report = Report(step, tuple(measurements), num_full_minibatches=0, minibatch_size=0, seconds=math.nan)
-    return replace(report, **{**of_all, "minibatch_size": int(of_all.get("minibatch_size", 0))})
+    return replace(report, **{**of_all, "minibatch_size": _count(of_all.get("minibatch_size", 0.0))})
+
+
+def _count(value: float) -> int:
+    """Makes a whole number of one in a file; 0, as where it is not there, of what is none."""
+    return int(value) if math.isfinite(value) else 0
 
 
 def rebuilt(events: Events) -> tuple[list[Report], str]:

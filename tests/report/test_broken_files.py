@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import torch
 from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
 from torch.utils.tensorboard import SummaryWriter
 
 from lightning_tailindex.records import Report
-from lightning_tailindex.report import read_runs
+from lightning_tailindex.report import page, read_runs
 from lightning_tailindex.report.hparams import plain, read_hparams
 
 from .trained import event_file
@@ -96,6 +97,52 @@ def test_histograms_of_another_kind_are_passed_over(copy: Path, limits: list[flo
     assert sum(run.reports[-1].whole_model.standardized_noise.counts) > 0
 
 
+SIZE, DRAWS = "gradient_noise/minibatch_size/whole_model", "gradient_noise/draws/whole_model"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("tag", [SIZE, DRAWS])
+def test_numbers_that_are_not_finite_count_nothing(tag: str, value: float, tmp_path: Path) -> None:
+    with SummaryWriter(str(tmp_path)) as writer:
+        for each in (SIZE, DRAWS):
+            writer.add_scalar(each, value if each == tag else 8.0, 0)
+        writer.add_scalar("tail_index/whole_model", 1.7, 0)
+    (run,), problems = read_runs([tmp_path])
+    assert problems == []
+    (report,) = run.reports
+    counts = {SIZE: report.minibatch_size, DRAWS: report.whole_model.num_draws}
+    assert counts == {SIZE: 8, DRAWS: 8, tag: 0}
+    assert "1.7" in page([run])
+
+
+@pytest.mark.parametrize("tag", ["tail_index_setup", "tail_index_law"])
+@pytest.mark.parametrize("text", ["|a", "|", "| headline |", "| a | b |\n|---|---|\n|a"])
+def test_texts_that_are_no_tables_of_ours_are_passed_over(tag: str, text: str, tmp_path: Path) -> None:
+    with SummaryWriter(str(tmp_path)) as writer:
+        writer.add_text(tag, text, 0)
+        writer.add_scalar("tail_index/whole_model", 1.7, 0)
+    (run,), problems = read_runs([tmp_path])
+    assert problems == []
+    assert run.reports[0].whole_model.estimator == "the run's first estimator"
+    assert run.settings == {}
+    assert "1.7" in page([run])
+
+
+def test_what_is_of_another_kind_than_ours_is_passed_over(tmp_path: Path) -> None:
+    with SummaryWriter(str(tmp_path)) as writer:
+        writer.add_scalar("tail_index/whole_model", 1.7, 0)
+        writer.add_scalar("standardized_noise/whole_model", 3.0, 0)
+        for tag in (SIZE, DRAWS, "tail_index/whole_model", "tail_index_detail/low/whole_model"):
+            writer.add_histogram(tag, torch.arange(9.0), 0)
+    (run,), problems = read_runs([tmp_path])
+    assert problems == []
+    (report,) = run.reports
+    assert (report.minibatch_size, report.whole_model.num_draws) == (0, 0)
+    assert math.isnan(report.whole_model.low)
+    assert sum(report.whole_model.standardized_noise.counts) == 0
+    assert "1.7" in page([run])
+
+
 @pytest.mark.parametrize(
     ("text", "values", "problem"),
     [
@@ -107,6 +154,10 @@ def test_histograms_of_another_kind_are_passed_over(copy: Path, limits: list[flo
         ("a: &a [*a]", {"a": None}, ""),
         ("a: [1", {}, "hyperparameters cannot be read: ParserError"),
         ("? [a]\n: 1", {}, "hyperparameters cannot be read: ConstructorError"),
+        ("a: !!bool foo", {}, "hyperparameters cannot be read: KeyError"),
+        ("a: !!int ''", {}, "hyperparameters cannot be read: IndexError"),
+        ("a: !!timestamp foo", {}, "hyperparameters cannot be read: AttributeError"),
+        (f"a: 1{'0' * 400}", {"a": None}, ""),
         ("just words", {}, "hyperparameters are no names with values"),
         ("a: {b: {c: {d: {e: 1}}}}", {"a/b/c/d": "{'e': 1}"}, ""),
     ],
