@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 from collections import deque
 from collections.abc import Iterator
 from itertools import count, islice
@@ -32,8 +33,11 @@ def can_be_cloned(loader: object) -> bool:
 
 
 def _samples_of(indices: Any) -> tuple[int, ...]:
-    """Which samples a batch has; nothing if its sampler names them by anything but numbers."""
-    return tuple(indices) if all(isinstance(i, int) for i in indices) else ()
+    """Which samples a batch has, as numbers of Python; nothing if its sampler names them by anything but numbers."""
+    try:
+        return tuple(operator.index(i) for i in indices)
+    except TypeError:
+        return ()
 
 
 class _IndexStream:

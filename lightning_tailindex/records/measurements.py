@@ -157,7 +157,7 @@ class Report:
             rank.
         draw_norms: Norm of each draw's noise over the sampled coordinates of the whole model.
         largest_draws: The samples of the draws of the largest norms, eight at most, the largest first; empty where the
-            loader does not tell, or several processes have a share in a draw.
+            loader does not tell, or several processes have a share in a draw, and always with ``source="training"``.
     """
 
     step: int

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, Sampler, TensorDataset
 
 from lightning_tailindex import Report, TailIndexMonitor
 from lightning_tailindex.figures import noise_norms
@@ -76,6 +78,31 @@ def test_the_largest_draws_are_those_of_the_odd_samples(batch_size: int, accumul
     _, ax = noise_norms(found)
     told = ", ".join(map(str, samples[:3]))
     assert ax.texts[0].get_text() == f"{found.largest_draws[0].draw} (samples {told}, …)"
+
+
+class Order(Sampler[Any]):
+    """The same order again and again, named by numbers that need not be Python's own."""
+
+    def __init__(self, order: Any) -> None:
+        self.order = order
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.order)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+
+@pytest.mark.parametrize("kind", [list, np.asarray, torch.tensor])
+def test_samples_are_numbers_whatever_the_sampler_names_them_by(kind: Any, tmp_path: Path) -> None:
+    order = torch.randperm(160, generator=torch.Generator().manual_seed(0)).tolist()
+    found = report(tmp_path, DataLoader(TensorDataset(data()), 10, sampler=Order(kind(order))))
+    assert len(found.largest_draws) == 8
+    for each in found.largest_draws:
+        noise = data().mean(0) - data()[list(each.samples)].mean(0)
+        assert noise.norm().item() == pytest.approx(found.draw_norms[each.draw], rel=1e-5)
+    assert all(type(i) is int for each in found.largest_draws for i in each.samples)
+    assert from_plain(Report, to_plain(found)) == found
 
 
 def test_they_come_back_from_a_checkpoint(tmp_path: Path) -> None:
