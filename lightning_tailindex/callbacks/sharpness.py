@@ -65,7 +65,7 @@ class SharpnessMonitor(Monitor[SharpnessReport]):
             training set, whose Hessian gradient descent without minibatches follows.
         trace_samples: Random vectors for the trace, at least 2; None for no trace.
         tolerance: Relative accuracy of the eigenvalues, above 0.
-        max_products: Products with the Hessian that the eigenvalues of a measurement may take, at least twice
+        max_products: Products with the Hessian that the eigenvalues of a measurement may take, more than twice
             max(2 * num_eigenvalues + 1, 20); eigenvalues that need more are NaN, with a note.
         parameters: Regular expressions of the names of the parameters whose Hessian it is; None for all.
         dataloader: What the minibatches are taken from instead of the training data: a DataLoader, which is shuffled,
@@ -194,7 +194,7 @@ def _check(arguments: dict[str, Any]) -> None:
     check_at_least("trace_samples", arguments["trace_samples"], 2, or_none=True)
     wanted = arguments["num_eigenvalues"]
     products = f"max_products for num_eigenvalues={wanted}"
-    check_at_least(products, arguments["max_products"], 2 * num_lanczos_vectors(wanted))
+    check_at_least(products, arguments["max_products"], 2 * num_lanczos_vectors(wanted) + 1)
     check_seed(arguments["seed"])
     check_positive("tolerance", arguments["tolerance"])
     check_dataloader(arguments["dataloader"])

@@ -80,7 +80,7 @@ def largest_eigenvalues(
         size: Rows of the matrix, at least 1.
         count: Eigenvalues that are wanted, at least 1; those beyond ``size`` are NaN.
         tolerance: Relative accuracy, above 0.
-        max_products: Products that may be computed, at least twice as many as there are Lanczos vectors.
+        max_products: Products that may be computed, more than twice as many as there are Lanczos vectors.
         seed: Seed of the vector that is begun with, and of that alone.
         dtype: Type of the vectors, ``torch.float32`` or ``torch.float64``.
         device: Where the products are computed; None for the host.

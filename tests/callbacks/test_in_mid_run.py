@@ -61,7 +61,7 @@ class GoesBack(Callback):
 def monitors(**options: Any) -> list[Monitor[Any]]:
     return [
         TailIndexMonitor(4, num_minibatches=16, **options),
-        SharpnessMonitor(5, num_minibatches=2, trace_samples=2, max_products=40, **options),
+        SharpnessMonitor(5, num_minibatches=2, trace_samples=2, max_products=41, **options),
         WeightSpectrumMonitor(4, min_tail=2, **options),
         FirstExitMonitor(0.1, every_n_steps=3, **options),
         IterateTailIndexMonitor(window=16, burn_in=1, **options),

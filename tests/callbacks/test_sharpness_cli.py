@@ -65,5 +65,5 @@ def test_help_is_the_documentation(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_wrong_value_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="max_products for num_eigenvalues=1 must be an integer of at least 40, got 3"):
+    with pytest.raises(ValueError, match="max_products for num_eigenvalues=1 must be an integer of at least 41, got 3"):
         start(LIGHTNINGS[0], write(tmp_path, "{max_products: 3}", "SharpnessMonitor"))

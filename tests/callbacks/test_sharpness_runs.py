@@ -193,8 +193,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "num_minibatches": ({"num_minibatches": 0}, "num_minibatches must be None or an integer of at least 1, got 0"),
     "trace_samples": ({"trace_samples": 1}, "trace_samples must be None or an integer of at least 2, got 1"),
     "tolerance": ({"tolerance": 0}, "tolerance must be a number above 0, got 0"),
-    "max_products": ({"max_products": 39}, "for num_eigenvalues=1 must be an integer of at least 40, got 39"),
-    "more products": ({"num_eigenvalues": 20}, "for num_eigenvalues=20 must be an integer of at least 82, got 81"),
+    "max_products": ({"max_products": 40}, "for num_eigenvalues=1 must be an integer of at least 41, got 40"),
+    "more products": ({"num_eigenvalues": 20}, "for num_eigenvalues=20 must be an integer of at least 83, got 82"),
     "parameters": ({"parameters": "("}, r"parameters must be regular expressions, got '\('"),
     "dataloader": ({"dataloader": iter([])}, "dataloader must be None or an iterable of batches that can be iterated"),
     "figures": ({"figures": "alpha"}, "figures must be None or among sharpness_over_steps, got 'alpha'"),
@@ -208,7 +208,18 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 def test_bad_arguments_are_errors_in_words(name: str) -> None:
     arguments, words = BAD[name]
     with pytest.raises(ValueError, match=words):
-        SharpnessMonitor(**{"max_products": 81, **arguments})
+        SharpnessMonitor(**{"max_products": 82, **arguments})
+
+
+@pytest.mark.parametrize(("num_eigenvalues", "most"), [(1, 41), (3, 41), (12, 51)])
+@pytest.mark.parametrize("tolerance", [0.1, 1e-3, 1e-12])
+def test_no_more_products_are_computed_than_may_be(num_eigenvalues: int, most: int, tolerance: float) -> None:
+    options = {"num_eigenvalues": num_eigenvalues, "tolerance": tolerance, "trace_samples": None}
+    monitor = watch(every_n_steps=100, max_products=most, **options)
+    fit(Classifier(), monitor)
+    assert 20 < monitor.reports[0].num_products <= most
+    with pytest.raises(ValueError, match=f"must be an integer of at least {most}, got {most - 1}"):
+        watch(max_products=most - 1, **options)
 
 
 class Nothing:

@@ -94,9 +94,9 @@ def test_eigenvalues_of_0_are_not_looked_for_to_the_last_digit() -> None:
 def test_a_note_says_where_products_were_too_few_to_look_for_copies() -> None:
     matrix = symmetric(torch.cat([torch.full((10,), 5.0), torch.linspace(0, 1, 100)]))
     product = Counted(matrix)
-    found = largest_eigenvalues(product, len(matrix), 3, max_products=40)
+    found = largest_eigenvalues(product, len(matrix), 3, max_products=41)
     assert product.calls <= 40
-    assert found.note == "40 products were too few to look for copies of repeated eigenvalues (max_products)"
+    assert found.note == "41 products were too few to look for copies of repeated eigenvalues (max_products)"
 
 
 def test_the_largest_is_algebraic_even_where_all_are_negative() -> None:
@@ -127,7 +127,7 @@ def test_more_than_there_are_is_nan_with_a_note() -> None:
     assert found.note == "there are 2 parameters, and so no more eigenvalues"
 
 
-@pytest.mark.parametrize("most", [40, 60, 100])
+@pytest.mark.parametrize("most", [41, 60, 100])
 def test_what_does_not_converge_is_nan_with_a_note(most: int) -> None:
     product = Counted(torch.diag(torch.linspace(0, 1, 2000)))
     found = largest_eigenvalues(product, 2000, 2, tolerance=1e-9, max_products=most)
@@ -136,12 +136,24 @@ def test_what_does_not_converge_is_nan_with_a_note(most: int) -> None:
     assert most - 20 <= product.calls <= most
 
 
+@pytest.mark.parametrize("more", [1, 2, 8, 19, 40])
+@pytest.mark.parametrize("count", [1, 2, 10, 20])
+@pytest.mark.parametrize("tolerance", [0.1, 1e-3, 1e-12])
+def test_no_more_products_are_computed_than_may_be(count: int, more: int, tolerance: float) -> None:
+    most = 2 * num_lanczos_vectors(count) + more
+    repeated = torch.cat([torch.ones(30), torch.linspace(0, 0.99, 30)])
+    for diagonal in (torch.linspace(0, 1, 60), torch.linspace(0, 1, 400).pow(8), repeated):
+        product = Counted(torch.diag(diagonal))
+        largest_eigenvalues(product, len(diagonal), count, tolerance=tolerance, max_products=most)
+        assert product.calls <= most
+
+
 def test_those_that_converged_are_kept() -> None:
     diagonal = torch.cat([torch.tensor([100.0]), torch.linspace(0, 1, 1999)])
-    found = largest_eigenvalues(lambda vector: diagonal * vector, 2000, 2, tolerance=1e-6, max_products=40)
+    found = largest_eigenvalues(lambda vector: diagonal * vector, 2000, 2, tolerance=1e-6, max_products=41)
     assert found.values == pytest.approx((100, math.nan), nan_ok=True)
     assert found.note == (
-        "1 of 2 eigenvalues converged within 40 products (max_products, tolerance), and copies of repeated"
+        "1 of 2 eigenvalues converged within 41 products (max_products, tolerance), and copies of repeated"
         " ones were not looked for"
     )
 
