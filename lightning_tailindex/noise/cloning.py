@@ -8,6 +8,8 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from .copying import copy_data
+from .disarming import disarmed
+from .handles import leads_elsewhere
 from .samplers import own_samplers
 
 __all__ = ["fresh_clone", "full_clone"]
@@ -17,13 +19,10 @@ _STOCK = frozenset(vars(DataLoader(()))) | {"_iterator"}  # type: ignore[arg-typ
 
 
 def _own_state(loader: DataLoader[Any]) -> dict[str, Any]:
-    """Copies what a subclass added, its place in the data say; shares it where it cannot be copied."""
+    """Copies what a subclass added, its place in the data say."""
     stock = {name: value for name, value in vars(loader).items() if name in _STOCK}
     own = {name: value for name, value in vars(loader).items() if name not in stock and not name.startswith("__pl_")}
-    try:
-        return copy_data(own, share=(loader, *stock.values()))
-    except Exception:
-        return own
+    return copy_data(own, share=(loader, *stock.values()))
 
 
 def fresh_clone(loader: DataLoader[Any]) -> DataLoader[Any]:
@@ -38,7 +37,7 @@ def fresh_clone(loader: DataLoader[Any]) -> DataLoader[Any]:
     Returns:
         The copy, of the same class.
     """
-    clone = copy.copy(loader)
+    clone = disarmed(copy.copy(loader))
     vars(clone).update(_own_state(loader), persistent_workers=False, _iterator=None)
     vars(clone).update(zip(("dataset", "collate_fn"), _own_reading(loader), strict=True))
     return clone
@@ -65,11 +64,12 @@ def full_clone(loader: DataLoader[Any]) -> DataLoader[Any]:
 def _own_reading(loader: DataLoader[Any]) -> tuple[Any, Any]:
     """Copies the data set and what makes batches of its samples, which may draw from a generator of its own.
 
-    Worker processes have copies, too, but for what lies in shared memory.
+    Worker processes have copies, too, but for what lies in shared memory and what leads to another process.
     """
+    reading = (loader.dataset, loader.collate_fn)
     try:
-        return copy_data((loader.dataset, loader.collate_fn))
+        return copy_data(reading)
     except Exception:  # one of both holds an iterator or a queue
-        if loader.num_workers > 0:
-            return loader.dataset, loader.collate_fn
-        return copy_data(loader.dataset), loader.collate_fn
+        if loader.num_workers == 0 or leads_elsewhere(reading):
+            raise
+        return reading

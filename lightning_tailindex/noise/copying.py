@@ -7,12 +7,15 @@ import threading
 import types
 import weakref
 from collections.abc import Callable, Iterable
+from multiprocessing.managers import BaseProxy
 from typing import TypeVar
 
 from torch import Tensor, nn
 
-from .handles import WEAK, is_large, uncopied
+from .disarming import is_armed, says_how_it_is_copied
+from .handles import LONG, WEAK, is_file, is_large, is_taken_once, uncopied
 from .reaching import ATOMS, CONTAINERS, MAPPINGS, defaults, reachable, uncompiled
+from .rebuilding import answers_for_names, is_its_own_namespace, rebuildable
 from .twins import CopyAs, Plan, Twins
 
 __all__ = ["CopyAs", "copy_data", "copy_with"]
@@ -20,8 +23,6 @@ __all__ = ["CopyAs", "copy_data", "copy_with"]
 T = TypeVar("T")
 Replace = Callable[[object], object | None]
 
-_LONG = 1000
-"""A container of more items is data, not state: it is shared instead of being copied item by item."""
 _MANY = 20_000
 """After so many objects whatever container follows is data too."""
 _OF_MODULES, _OF_DATA_MODULES = "_trainer", "trainer"
@@ -39,7 +40,12 @@ def _is_plain(value: object) -> bool:
     return all(isinstance(each, ATOMS) for each in values)
 
 
-def _planned(root: object, replace: Replace) -> Plan:
+def _class_of(item: object) -> type:
+    """Returns the class that a copy will be of: of a proxy's, that of what it stands for."""
+    return item.__class__ if type(item) in weakref.ProxyTypes else type(item)
+
+
+def _planned(root: object, replace: Replace, is_rebuilt: Callable[[object], bool]) -> Plan:
     plan = Plan()
 
     def is_leaf(item: object) -> bool:
@@ -47,6 +53,13 @@ def _planned(root: object, replace: Replace) -> Plan:
             plan.replaced[id(item)] = item
             return True
         replacement = replace(item)
+        if replacement is None and is_file(item):
+            replacement = item
+        if replacement is None and isinstance(item, BaseProxy):
+            raise TypeError(f"cannot copy a {type(item).__name__}, which leads to what a process of its own has.")
+        if (replacement is None or isinstance(replacement, CopyAs)) and is_armed(_class_of(item)):
+            plan.disarmed.prepare(_class_of(item))
+            plan.armed.append(item)
         if isinstance(replacement, CopyAs):
             plan.recast.append((item, replacement))
             return False
@@ -64,6 +77,10 @@ def _planned(root: object, replace: Replace) -> Plan:
             plan.references.append(item)
         elif isinstance(item, (types.MappingProxyType, threading.local)):
             plan.views.append(item)
+        elif is_rebuilt(item):
+            reduced = rebuildable(item)
+            if reduced is not None:
+                plan.rebuilt.append((item, reduced))
         return replacement is not None or isinstance(item, (Tensor, weakref.WeakSet))  # which makes its own references
 
     for _ in reachable(root, is_leaf):
@@ -86,21 +103,47 @@ def copy_with(root: T, replace: Replace) -> T:
         TypeError: If the graph holds an iterator, which can neither be copied nor shared.
         RuntimeError: If it holds a queue of several processes, which can neither.
     """
-    plan = _planned(root, replace)
+    plan = _planned(root, replace, is_its_own_namespace)
     try:
         return _copied(root, plan)
-    except (TypeError, RuntimeError, ValueError):
-        # only now, because asking every object whether it can be copied takes longer than copying
-        known = {**plan.replaced, **{id(item): as_ for item, as_ in plan.recast}}
-        return _copied(root, _planned(root, lambda item: known[id(item)] if id(item) in known else uncopied(item)))
+    except Exception:  # whatever a class of the user's raises
+        return _carefully_copied(root, plan)
+
+
+def _carefully_copied(root: T, plan: Plan) -> T:
+    """Copies what has been tried; only now, because asking every object whether it can be copied takes longer."""
+    known = {**plan.replaced, **{id(item): as_ for item, as_ in plan.recast}}
+
+    def replace(item: object) -> object | None:
+        return known[id(item)] if id(item) in known else uncopied(item)
+
+    return _copied(root, _planned(root, replace, lambda item: is_its_own_namespace(item) or answers_for_names(item)))
 
 
 def _copied(root: T, plan: Plan) -> T:
     memo = dict(plan.replaced)
-    twins = Twins(plan, memo)
-    copied = copy.deepcopy(root, memo)
-    twins.fill()
+    may_end: Callable[[object], bool] = lambda copied: False  # noqa: E731 -- what was copied before an error may not
+    try:
+        twins = Twins(plan, memo)
+        copied = copy.deepcopy(root, memo)
+        twins.fill()
+        may_end = lambda copied: says_how_it_is_copied(type(copied)) and not _holds_shared(copied, plan)  # noqa: E731
+    finally:
+        _disarm(plan, memo, may_end)
     return copied
+
+
+def _disarm(plan: Plan, memo: dict[int, object], may_end: Callable[[object], bool]) -> None:
+    """Sees to it that copies end nothing and wait for nobody; what was shared or is its own copy stays as it is."""
+    for item in plan.armed:
+        copied = memo.get(id(item), item)
+        if copied is not item and id(item) not in plan.replaced and not may_end(copied):
+            plan.disarmed.take(copied)
+
+
+def _holds_shared(copied: object, plan: Plan) -> bool:
+    shared = {id(item) for item in plan.replaced.values()}
+    return any(id(part) in shared for part in reachable(copied, lambda part: id(part) in shared))
 
 
 def copy_data(data: T, share: Iterable[object] = ()) -> T:
@@ -118,7 +161,7 @@ def copy_data(data: T, share: Iterable[object] = ()) -> T:
         The copy.
 
     Raises:
-        TypeError: If it holds an iterator, which can neither be copied nor shared.
+        TypeError: If it holds an iterator, a queue or a future, which can neither be copied nor shared.
         RuntimeError: If it holds a queue of several processes, which can neither.
     """
     shared = {id(item) for item in share}
@@ -127,8 +170,10 @@ def copy_data(data: T, share: Iterable[object] = ()) -> T:
     def replace(item: object) -> object | None:
         nonlocal visited
         visited += 1
+        if is_taken_once(item) and id(item) not in shared:
+            raise TypeError(f"cannot copy a {type(item).__name__}, which gives what it has once, and to whoever asks.")
         is_container = isinstance(item, (*MAPPINGS, *CONTAINERS))
-        is_long = is_container and (visited > _MANY or len(item) > _LONG)  # type: ignore[arg-type]
+        is_long = is_container and (visited > _MANY or len(item) > LONG)  # type: ignore[arg-type]
         own = getattr(item, "__dict__", {})
         if _OF_DATA_MODULES in own:
             shared.add(id(own[_OF_DATA_MODULES]))  # which is looked at after what holds it

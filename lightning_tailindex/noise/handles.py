@@ -9,19 +9,24 @@ import threading
 import types
 import weakref
 from collections.abc import Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from multiprocessing import queues, sharedctypes
+from multiprocessing.managers import BaseProxy
+from pickle import PicklingError
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .reaching import CONTAINERS, MAPPINGS
+from .reaching import CONTAINERS, MAPPINGS, reachable
 
-__all__ = ["WEAK", "is_large", "uncopied"]
+__all__ = ["LONG", "WEAK", "is_file", "is_large", "is_taken_once", "leads_elsewhere", "uncopied"]
 
 WEAK = (weakref.ref, weakref.WeakMethod)
 """Weak references; classes derived from them belong to containers, which make their own."""
+
+LONG = 1000
+"""A container of more items is data, not state: it is shared instead of being copied item by item."""
 
 _LARGE = 1 << 20
 """An array of more bytes is data; a smaller one may be a counter."""
@@ -44,6 +49,27 @@ def is_large(item: object) -> bool:
     return _is_array(item) and getattr(item, "nbytes", _LARGE + 1) > _LARGE
 
 
+def is_taken_once(item: object) -> bool:
+    """Whether it is a queue or a future: what threads put there is for training, and none comes to a copy."""
+    return isinstance(item, (queue.Queue, Future))
+
+
+def leads_elsewhere(root: object) -> bool:
+    """Whether an object holds a queue of several processes, or what leads to a manager's: worker processes share it."""
+    kinds = (queues.Queue, queues.SimpleQueue, BaseProxy)
+    return any(isinstance(item, kinds) for item in reachable(root, _is_data))
+
+
+def _is_data(item: object) -> bool:
+    return isinstance(item, Tensor) or (isinstance(item, (*MAPPINGS, *CONTAINERS)) and len(item) > LONG)
+
+
+def is_file(item: object) -> bool:
+    """Whether it is a file, of any kind but those in memory: a copy that is deleted closes what it reads from."""
+    may_be = callable(getattr(type(item), "__del__", None))  # as that of every file is; to ask this takes less
+    return may_be and isinstance(item, io.IOBase) and not isinstance(item, (io.BytesIO, io.StringIO))
+
+
 def uncopied(item: object) -> object | None:
     """Finds what stands in a copy for an object that Python refuses to copy.
 
@@ -57,8 +83,8 @@ def uncopied(item: object) -> object | None:
     known = (Tensor, types.FunctionType, types.MethodType, threading.local, *MAPPINGS, *CONTAINERS)
     if isinstance(item, known) or _is_array(item) or type(item) in WEAK:
         return None
-    if isinstance(item, _RUNNING):
-        return item
+    if isinstance(item, _RUNNING) or getattr(item, "__reduce_ex__", None) is None:
+        return item  # it runs what it is given, or answers for all names itself and not for this one
     if callable(getattr(type(item), "__deepcopy__", None)) and not _is_bound(item):
         return None  # it may refuse to be pickled and says itself how it is copied
     if isinstance(item, sharedctypes.SynchronizedBase):
@@ -67,7 +93,7 @@ def uncopied(item: object) -> object | None:
         return None
     try:
         item.__reduce_ex__(4)
-    except (TypeError, RuntimeError, ValueError):
+    except (TypeError, RuntimeError, ValueError, PicklingError):
         return item
     return None
 

@@ -113,7 +113,7 @@ def own_samplers(loader: DataLoader[Any], dataset: object) -> tuple[Any, Any]:
     # one that says itself how it is copied may have less in its copy
     for theirs, ours in zip(_samplers(originals), _samplers(copies), strict=False):
         held, own = getattr(theirs, "__dict__", {}), getattr(ours, "__dict__", {})
-        if ours is not theirs and type(ours) is type(theirs):
+        if ours is not theirs and isinstance(ours, type(theirs)):
             depth = 0 if type(theirs) in _READING else 2
             own.update({name: _own(value, own[name], known, depth) for name, value in held.items() if name in own})
     return copies

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from .disarming import Disarmed
 from .reaching import cells, uncompiled
+from .rebuilding import Reduced, refilled
 
 __all__ = ["CopyAs", "Plan", "Twins"]
 
@@ -38,6 +40,9 @@ class Plan:
         recast: Objects whose copies are of another class, and that class.
         references: Weak references, to methods too.
         views: Views of dictionaries, and what each thread has its own of.
+        rebuilt: Objects that ``deepcopy`` would mishandle, and what they are rebuilt of.
+        armed: Objects whose copies would end or wait for something.
+        disarmed: The classes of their copies.
     """
 
     replaced: dict[int, object] = field(default_factory=dict)
@@ -47,6 +52,9 @@ class Plan:
     recast: list[tuple[object, CopyAs]] = field(default_factory=list)
     references: list[weakref.ref[Any]] = field(default_factory=list)
     views: list[types.MappingProxyType[Any, Any] | threading.local] = field(default_factory=list)
+    rebuilt: list[tuple[object, Reduced]] = field(default_factory=list)
+    armed: list[object] = field(default_factory=list)
+    disarmed: Disarmed = field(default_factory=Disarmed)
 
 
 class _Bound:
@@ -102,6 +110,7 @@ class Twins:
         memo.update({id(function): _Uncompiled() for function in plan.compiled})
         memo.update({id(method): _Bound() for method in plan.methods})
         memo.update({id(item): object.__new__(as_.kind) for item, as_ in plan.recast})
+        memo.update({id(item): type(item).__new__(type(item)) for item, _ in plan.rebuilt})
         memo.update({id(reference): _Weak() for reference in plan.references})
         self._shown = {id(view): _empty(view) for view in plan.views}
         memo.update({view: twin for view, (twin, _) in self._shown.items()})
@@ -118,6 +127,8 @@ class Twins:
             # a class that says how it is copied may refuse to be pickled, as modules with parametrizations do
             says_how = callable(getattr(as_.kind, "__deepcopy__", None))
             recast.__setstate__(copy.deepcopy(vars(item) if own is None or says_how else own(), self._memo))
+        for item, reduced in self._plan.rebuilt:
+            refilled(self._memo[id(item)], item, reduced, self._memo)
         for original in self._plan.functions:
             twin = self._memo[id(original)]
             assert isinstance(twin, types.FunctionType)

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from lightning_tailindex.noise.cloning import fresh_clone
 from lightning_tailindex.noise.lengths import ends_short, known_length, loader_batch_size
-from lightning_tailindex.noise.loaders import can_be_cloned, shuffled_batches
+from lightning_tailindex.noise.loaders import can_be_cloned, can_be_copied, shuffled_batches
 from lightning_tailindex.noise.minibatches import LoaderBatch, guess_size
 
 from .flavour import Trainer, move_data_to_device
@@ -55,9 +55,12 @@ def _can_be_cloned(loaders: list[Any], mode: str) -> bool:
 
 
 def can_read_again(trainer: Trainer) -> bool:
-    """Whether the training data can be read a second time; streams cannot, and are replayed."""
+    """Whether the training data can be read a second time; streams and what cannot be copied are replayed."""
     combined: Any = trainer.fit_loop._combined_loader
-    return _can_be_cloned(combined.flattened, combined._mode)
+    loaders = combined.flattened
+    return all(can_be_cloned(each) and can_be_copied(each) for each in loaders) and _can_be_cloned(
+        loaders, combined._mode
+    )
 
 
 def _cloned(loaders: list[Any], assemble: Callable[[list[object]], object], sweep_length: int, rank: int) -> Data:

@@ -8,7 +8,7 @@ import queue
 import threading
 import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from ctypes import c_int, pointer
 from types import MappingProxyType
 from typing import Any
@@ -170,11 +170,16 @@ def test_threads_pools_and_pointers_are_shared() -> None:
         assert copied[-1] is not held
 
 
-def test_a_queue_of_threads_is_copied_or_refused() -> None:
+def test_a_queue_of_threads_is_refused_in_data_and_copied_elsewhere() -> None:
     waiting: queue.Queue[int] = queue.Queue()
     waiting.put(3)
-    copied = copy_data(waiting)
-    assert (copied.get_nowait(), waiting.qsize()) == (3, 1)
+    copied = copy_with(waiting, lambda item: None)
+    assert (copied.get(), waiting.qsize()) == (3, 1)
+    with pytest.raises(RuntimeError, match="would wait for another thread"):
+        copied.get(timeout=1)
+    for taken in (waiting, queue.PriorityQueue[int](), Future[int]()):
+        with pytest.raises(TypeError, match=f"cannot copy a {type(taken).__name__}, which gives what it has once"):
+            copy_data([taken])
     with pytest.raises(TypeError, match="SimpleQueue"):
         copy_data([queue.SimpleQueue()])
 
