@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .disarming import is_armed, says_how_it_is_copied
 from .handles import LONG, WEAK, is_file, is_large, is_taken_once, uncopied
+from .namespaces import Namespaces
 from .reaching import ATOMS, CONTAINERS, MAPPINGS, defaults, reachable, uncompiled
 from .rebuilding import answers_for_names, is_its_own_namespace, rebuildable
 from .twins import CopyAs, Plan, Twins
@@ -45,13 +46,14 @@ def _class_of(item: object) -> type:
     return item.__class__ if type(item) in weakref.ProxyTypes else type(item)
 
 
-def _planned(root: object, replace: Replace, is_rebuilt: Callable[[object], bool]) -> Plan:
+def _planned(root: object, replace: Replace, is_rebuilt: Callable[[object], bool], found: Namespaces) -> Plan:
     plan = Plan()
 
     def is_leaf(item: object) -> bool:
         if isinstance(item, types.ModuleType):
             plan.replaced[id(item)] = item
             return True
+        found.remember(item)
         replacement = replace(item)
         if replacement is None and is_file(item):
             replacement = item
@@ -103,21 +105,26 @@ def copy_with(root: T, replace: Replace) -> T:
         TypeError: If the graph holds an iterator, which can neither be copied nor shared.
         RuntimeError: If it holds a queue of several processes, which can neither.
     """
-    plan = _planned(root, replace, is_its_own_namespace)
+    found = Namespaces()
+    plan = _planned(root, replace, is_its_own_namespace, found)
     try:
         return _copied(root, plan)
     except Exception:  # whatever a class of the user's raises
-        return _carefully_copied(root, plan)
+        found.put_back()
+        return _carefully_copied(root, plan, found)
+    finally:
+        found.put_back()
 
 
-def _carefully_copied(root: T, plan: Plan) -> T:
+def _carefully_copied(root: T, plan: Plan, found: Namespaces) -> T:
     """Copies what has been tried; only now, because asking every object whether it can be copied takes longer."""
     known = {**plan.replaced, **{id(item): as_ for item, as_ in plan.recast}}
 
     def replace(item: object) -> object | None:
         return known[id(item)] if id(item) in known else uncopied(item)
 
-    return _copied(root, _planned(root, replace, lambda item: is_its_own_namespace(item) or answers_for_names(item)))
+    is_rebuilt: Callable[[object], bool] = lambda item: is_its_own_namespace(item) or answers_for_names(item)  # noqa: E731
+    return _copied(root, _planned(root, replace, is_rebuilt, found))
 
 
 def _copied(root: T, plan: Plan) -> T:

@@ -1,0 +1,45 @@
+"""What objects hold, put back where they let go of it when they were asked how they are copied."""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+from torch import Tensor
+
+__all__ = ["Namespaces"]
+
+_ASKED = ("__getstate__", "__reduce__", "__reduce_ex__", "__deepcopy__", "__new__")
+"""Methods that copying calls: one may change the object, or give it in the place of a new one, which is then filled."""
+
+
+class Namespaces:
+    """Remembers the attributes of objects whose classes have a say in how they are copied."""
+
+    def __init__(self) -> None:
+        self._has_say: dict[type, bool] = {}
+        self._found: dict[int, tuple[Any, dict[str, object], dict[str, object]]] = {}
+
+    def remember(self, item: object) -> None:
+        """Takes down what an object has, the first time that it is shown and not its copies' state.
+
+        Args:
+            item: Any object.
+        """
+        kind = type(item)
+        if kind not in self._has_say:
+            asked = (getattr(kind, name, None) for name in _ASKED)
+            self._has_say[kind] = not issubclass(kind, Tensor) and any(isinstance(x, types.FunctionType) for x in asked)
+        if self._has_say[kind] and id(item) not in self._found:
+            own = getattr(item, "__dict__", None)
+            if isinstance(own, dict):
+                self._found[id(item)] = (item, own, dict(own))
+
+    def put_back(self) -> None:
+        """Gives each object what it had, if it is no longer that."""
+        for item, own, before in self._found.values():
+            if getattr(item, "__dict__", None) is not own:
+                object.__setattr__(item, "__dict__", own)
+            if own.keys() != before.keys() or any(own[name] is not value for name, value in before.items()):
+                own.clear()
+                own.update(before)
