@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import threading
+import traceback
 import types
 import weakref
 from collections.abc import Callable, Iterable
 from multiprocessing.managers import BaseProxy
+from pickle import PicklingError
 from typing import TypeVar
 
 from torch import Tensor, nn
@@ -24,6 +26,9 @@ __all__ = ["CopyAs", "copy_data", "copy_with"]
 T = TypeVar("T")
 Replace = Callable[[object], object | None]
 
+_WORDLESS = (LookupError, AttributeError, RecursionError, PicklingError, copy.Error)
+"""Errors that name nothing that a user would know; Python's own words for what it refuses name its class."""
+_PLAIN = frozenset((*ATOMS, *MAPPINGS, *CONTAINERS))
 _MANY = 20_000
 """After so many objects whatever container follows is data too."""
 _OF_MODULES, _OF_DATA_MODULES = "_trainer", "trainer"
@@ -124,7 +129,21 @@ def _carefully_copied(root: T, plan: Plan, found: Namespaces) -> T:
         return known[id(item)] if id(item) in known else uncopied(item)
 
     is_rebuilt: Callable[[object], bool] = lambda item: is_its_own_namespace(item) or answers_for_names(item)  # noqa: E731
-    return _copied(root, _planned(root, replace, is_rebuilt, found))
+    try:
+        return _copied(root, _planned(root, replace, is_rebuilt, found))
+    except _WORDLESS as error:
+        kind = _kind_in_question(error)
+        if kind is None:
+            raise
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise TypeError(f"cannot copy a {kind.__name__} ({reason}).") from error
+
+
+def _kind_in_question(error: BaseException) -> type | None:
+    """Finds the class of what was being copied when an error came."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    copied = [frame.f_locals["x"] for frame in frames if frame.f_code is copy.deepcopy.__code__]
+    return next((type(item) for item in reversed(copied) if type(item) not in _PLAIN), None)
 
 
 def _copied(root: T, plan: Plan) -> T:

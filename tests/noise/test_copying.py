@@ -1,3 +1,4 @@
+import copy
 import multiprocessing
 import threading
 import weakref
@@ -210,3 +211,48 @@ def test_compiled_functions_are_copied_uncompiled() -> None:
     assert copied.compiled(torch.ones(1)) == 3
     assert state.compiled(torch.ones(1)) == 2
     assert vars(copied.compiled).keys() == {"function"}
+
+
+class Stubborn:
+    """Says nothing of why it cannot be copied."""
+
+    def __deepcopy__(self, memo: dict[int, object]) -> object:
+        raise KeyError("x")
+
+
+class Endless:
+    """Holds another one, and that one another one, as soon as somebody asks."""
+
+    def __reduce_ex__(self, protocol: object) -> object:
+        return Endless, (), {"next": Endless()}
+
+
+def test_what_cannot_be_copied_is_told_by_its_class() -> None:
+    with pytest.raises(TypeError, match=r"cannot copy a Stubborn \(KeyError: 'x'\)"):
+        copy_data(SimpleNamespace(held=[{"deep": Stubborn()}]))
+    with pytest.raises(TypeError, match=r"cannot copy a \w+ \(RecursionError: maximum recursion depth"):
+        copy_data(Endless())
+
+
+class Single:
+    """Of which there is one."""
+
+    instance: "Single | None" = None
+
+    def __new__(cls) -> "Single":
+        if cls.instance is None:
+            cls.instance = super().__new__(cls)
+            cls.instance.counts = [0]
+        return cls.instance
+
+    counts: list[int]
+
+
+def test_what_there_is_one_of_is_shared_and_keeps_its_parts() -> None:
+    single = Single()
+    counts = single.counts
+    held = SimpleNamespace(single=single, counts=counts)
+    copied = copy_data(held)
+    assert copied.single is single
+    assert single.counts is counts is not copied.counts
+    assert copy.deepcopy(held).single.counts is not counts  # the control
