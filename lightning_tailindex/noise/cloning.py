@@ -53,7 +53,7 @@ def full_clone(loader: DataLoader[Any]) -> DataLoader[Any]:
         The copy, of the same class.
 
     Raises:
-        TypeError: If a part of it holds an iterator, which can neither be copied nor shared.
+        TypeError: If a part of it holds an iterator, a queue or a future, which can neither be copied nor shared.
         RuntimeError: If a part of it holds a queue of several processes, which can neither.
     """
     clone = fresh_clone(loader)

@@ -96,7 +96,7 @@ class Disarmed:
         """Makes what copies of objects of a class will be of, while there are none yet.
 
         Args:
-            kind: A class whose objects end something or wait.
+            kind: A class for which :func:`is_armed` is true.
 
         Raises:
             TypeError: If nothing may derive from it.

@@ -66,8 +66,12 @@ class ExtraMinibatches(NoiseSource):
 
     @property
     def note(self) -> str:
-        """Says that the data are a stream's, if they are."""
-        return "" if self._replay is None else ", on the last minibatches of the stream that training saw"
+        """Says that the data are read only once, if they are: a stream's, or those of what cannot be copied."""
+        return (
+            ""
+            if self._replay is None
+            else ", on the last minibatches that training saw, as its data are read only once"
+        )
 
     def wants(self, trainer: Trainer, steps_left: int) -> bool:
         """Whether these are among the last batches of a stream."""

@@ -304,7 +304,7 @@ def test_a_stream_is_measured_on_the_minibatches_that_training_saw(
     stream = DataLoader(Streamed(), batch_size=4) if is_iterable else DataLoader(data.dataset, batch_sampler=Unsized())
     monitor = small()
     fit(TwoLayers(), stream, monitor)
-    assert "on the last minibatches of the stream that training saw" in caplog.text
+    assert "on the last minibatches that training saw, as its data are read only once" in caplog.text
     assert steps(monitor) == [16, 20, 30]  # due at 0 and at 10, measured when 16 minibatches had been seen
     assert {report.num_full_minibatches for report in monitor.reports} == {16}
     assert all(math.isfinite(report.whole_model.alpha) for report in monitor.reports)
