@@ -29,6 +29,9 @@ Replace = Callable[[object], object | None]
 _WORDLESS = (LookupError, AttributeError, RecursionError, PicklingError, copy.Error)
 """Errors that name nothing that a user would know; Python's own words for what it refuses name its class."""
 _PLAIN = frozenset((*ATOMS, *MAPPINGS, *CONTAINERS))
+_DATA = (Tensor, types.ModuleType, *MAPPINGS, *CONTAINERS)
+"""Nothing happens to these when what holds them is deleted."""
+_MANY_ARMED = 100
 _MANY = 20_000
 """After so many objects whatever container follows is data too."""
 _OF_MODULES, _OF_DATA_MODULES = "_trainer", "trainer"
@@ -112,22 +115,26 @@ def copy_with(root: T, replace: Replace) -> T:
     """
     found = Namespaces()
     plan = _planned(root, replace, is_its_own_namespace, found)
+    known = {**plan.replaced, **{id(item): as_ for item, as_ in plan.recast}}
+
+    def shared(item: object) -> object | None:
+        return known[id(item)] if id(item) in known else uncopied(item)
+
     try:
         return _copied(root, plan)
     except Exception:  # whatever a class of the user's raises
         found.put_back()
-        return _carefully_copied(root, plan, found)
+        return _carefully_copied(root, shared, found)
     finally:
         found.put_back()
 
 
-def _carefully_copied(root: T, plan: Plan, found: Namespaces) -> T:
+def _carefully_copied(root: T, replace: Replace, found: Namespaces) -> T:
     """Copies what has been tried; only now, because asking every object whether it can be copied takes longer."""
-    known = {**plan.replaced, **{id(item): as_ for item, as_ in plan.recast}}
-
-    def replace(item: object) -> object | None:
-        return known[id(item)] if id(item) in known else uncopied(item)
-
+    try:
+        return _copied(root, _planned(root, replace, is_its_own_namespace, found))
+    except Exception:
+        found.put_back()
     is_rebuilt: Callable[[object], bool] = lambda item: is_its_own_namespace(item) or answers_for_names(item)  # noqa: E731
     try:
         return _copied(root, _planned(root, replace, is_rebuilt, found))
@@ -153,7 +160,7 @@ def _copied(root: T, plan: Plan) -> T:
         twins = Twins(plan, memo)
         copied = copy.deepcopy(root, memo)
         twins.fill()
-        may_end = lambda copied: says_how_it_is_copied(type(copied)) and not _holds_shared(copied, plan)  # noqa: E731
+        may_end = _ending(copied, plan)
     finally:
         _disarm(plan, memo, may_end)
     return copied
@@ -167,12 +174,21 @@ def _disarm(plan: Plan, memo: dict[int, object], may_end: Callable[[object], boo
             plan.disarmed.take(copied)
 
 
-def _holds_shared(copied: object, plan: Plan) -> bool:
-    shared = {id(item) for item in plan.replaced.values()}
-    return any(id(part) in shared for part in reachable(copied, lambda part: id(part) in shared))
+def _ending(root: object, plan: Plan) -> Callable[[object], bool]:
+    """Returns what tells which copies may end something: of classes that say how, with no handle of training's."""
+    shared = {id(item): not isinstance(item, _DATA) and not is_large(item) for item in plan.replaced.values()}
+
+    def holds_handles(copied: object) -> bool:
+        return any(shared.get(id(part), False) for part in reachable(copied, lambda part: id(part) in shared))
+
+    if len(plan.armed) == 0 or not holds_handles(root):
+        return lambda copied: says_how_it_is_copied(type(copied))
+    if len(plan.armed) > _MANY_ARMED:
+        return lambda copied: False  # to look through all that each leads to would take long
+    return lambda copied: says_how_it_is_copied(type(copied)) and not holds_handles(copied)
 
 
-def copy_data(data: T, share: Iterable[object] = ()) -> T:
+def copy_data(data: T, share: Iterable[object] = (), *, is_read: bool = True) -> T:
     """Copies a data set's, sampler's or data module's own state and shares what it holds.
 
     Reading a data set may change it (counters, caches, random generators of its own). Arrays of more than 1 MiB and
@@ -182,12 +198,13 @@ def copy_data(data: T, share: Iterable[object] = ()) -> T:
     Args:
         data: The object to copy.
         share: Objects to share besides.
+        is_read: Whether samples are read from the copy: else queues are copied, and only to wait for them is refused.
 
     Returns:
         The copy.
 
     Raises:
-        TypeError: If it holds an iterator, a queue or a future, which can neither be copied nor shared.
+        TypeError: If it holds an iterator, a queue or a waiting future, which can neither be copied nor shared.
         RuntimeError: If it holds a queue of several processes, which can neither.
     """
     shared = {id(item) for item in share}
@@ -196,7 +213,7 @@ def copy_data(data: T, share: Iterable[object] = ()) -> T:
     def replace(item: object) -> object | None:
         nonlocal visited
         visited += 1
-        if is_taken_once(item) and id(item) not in shared:
+        if is_read and is_taken_once(item) and id(item) not in shared:
             raise TypeError(f"cannot copy a {type(item).__name__}, which gives what it has once, and to whoever asks.")
         is_container = isinstance(item, (*MAPPINGS, *CONTAINERS))
         is_long = is_container and (visited > _MANY or len(item) > LONG)  # type: ignore[arg-type]

@@ -21,6 +21,8 @@ def _nothing(copied: object) -> None:
 
 def _refused_wait(copied: object, timeout: float | None = None) -> bool:
     """Stands in the place of waiting, which with a time limit, again and again, may have no end either."""
+    if timeout is not None and timeout <= 0:
+        return False
     raise RuntimeError(
         "a measurement would wait for another thread, which knows training's own and not the copy of it."
     )
@@ -39,7 +41,7 @@ def _reduced(copied: object, protocol: int) -> Any:
         return reduced
     make, arguments, *state = reduced
     return (
-        _new if make is vars(copyreg)["__newobj__"] else make,
+        _new if make is vars(copyreg)["__newobj__"] else kind.__base__ if make is kind else make,
         tuple(kind.__base__ if each is kind else each for each in arguments),
         *state,
     )

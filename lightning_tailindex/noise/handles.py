@@ -28,6 +28,8 @@ WEAK = (weakref.ref, weakref.WeakMethod)
 LONG = 1000
 """A container of more items is data, not state: it is shared instead of being copied item by item."""
 
+_COPYING = ("__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__")
+
 _LARGE = 1 << 20
 """An array of more bytes is data; a smaller one may be a counter."""
 
@@ -50,8 +52,8 @@ def is_large(item: object) -> bool:
 
 
 def is_taken_once(item: object) -> bool:
-    """Whether it is a queue or a future: what threads put there is for training, and none comes to a copy."""
-    return isinstance(item, (queue.Queue, Future))
+    """Whether it is a queue, or a future that waits: what threads put there is for training, none comes to a copy."""
+    return isinstance(item, queue.Queue) or (isinstance(item, Future) and not item.done())
 
 
 def leads_elsewhere(root: object) -> bool:
@@ -65,9 +67,14 @@ def _is_data(item: object) -> bool:
 
 
 def is_file(item: object) -> bool:
-    """Whether it is a file, of any kind but those in memory: a copy that is deleted closes what it reads from."""
+    """Whether it is a file to share: a copy that is deleted closes what it reads from.
+
+    Those in memory are copied, and those whose class says how, as files of remote storage: they open their own.
+    """
     may_be = callable(getattr(type(item), "__del__", None))  # as that of every file is; to ask this takes less
-    return may_be and isinstance(item, io.IOBase) and not isinstance(item, (io.BytesIO, io.StringIO))
+    if not may_be or not isinstance(item, io.IOBase) or isinstance(item, (io.BytesIO, io.StringIO)):
+        return False
+    return not any(isinstance(getattr(type(item), name, None), types.FunctionType) for name in _COPYING)
 
 
 def uncopied(item: object) -> object | None:

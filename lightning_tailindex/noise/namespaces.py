@@ -36,10 +36,13 @@ class Namespaces:
                 self._found[id(item)] = (item, own, dict(own))
 
     def put_back(self) -> None:
-        """Gives each object what it had, if it is no longer that."""
+        """Gives each object back what it let go of: what it has no longer, or None instead of.
+
+        Other things threads may have changed meanwhile; but of what ``__new__`` gave in the place of a copy, and which
+        was then filled with a copy's, everything is put back.
+        """
         for item, own, before in self._found.values():
             if getattr(item, "__dict__", None) is not own:
                 object.__setattr__(item, "__dict__", own)
-            if own.keys() != before.keys() or any(own[name] is not value for name, value in before.items()):
-                own.clear()
-                own.update(before)
+            was_filled = isinstance(type(item).__new__, types.FunctionType)
+            own.update({name: value for name, value in before.items() if was_filled or own.get(name) is None})

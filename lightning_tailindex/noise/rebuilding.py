@@ -47,9 +47,9 @@ def refilled(twin: Any, item: object, reduced: Reduced, memo: dict[int, Any]) ->
     set_state = getattr(type(twin), "__setstate__", None)
     if state is item:
         object.__setattr__(twin, "__dict__", twin)
-    elif callable(set_state):
+    elif state is not None and callable(set_state):
         set_state(twin, copy.deepcopy(state, memo))
-    else:
+    elif state is not None:
         own, slots = state if isinstance(state, tuple) else (state, None)
         if own:
             object.__getattribute__(twin, "__dict__").update(copy.deepcopy(own, memo))

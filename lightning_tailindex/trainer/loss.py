@@ -59,7 +59,8 @@ def _twin_of_trainer(trainer: Trainer) -> Trainer:
     twin.fit_loop.epoch_loop._results = Silence()
     twin._accelerator_connector = copy.copy(twin._accelerator_connector)
     twin._accelerator_connector.strategy = twin_of_strategy(trainer.strategy)
-    twin.datamodule = copy_data(_datamodule(trainer), share=(trainer, trainer.lightning_module))
+    around = (trainer, trainer.lightning_module)
+    twin.datamodule = copy_data(_datamodule(trainer), share=around, is_read=False)
     if twin.datamodule is not None:
         vars(twin.datamodule)["trainer"] = twin
     return twin  # type: ignore[no-any-return]

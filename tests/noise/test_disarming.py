@@ -3,8 +3,12 @@ import gzip
 import io
 import multiprocessing
 import pickle
+import queue
 import sys
+import threading
+import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -187,3 +191,112 @@ def test_data_with_a_finalizer_reach_processes_that_are_started_anew() -> None:
     context = multiprocessing.get_context("spawn")
     loader: Any = DataLoader(Numbers("data"), 2, num_workers=1, multiprocessing_context=context)  # type: ignore[arg-type]
     assert sorted(batch.tolist() for batch in full_clone(loader)) == [[0, 1], [2, 3], [4, 5], [6, 7]]
+
+
+class Remote(io.RawIOBase):
+    """A file that says how another one is opened where it stands, as those of remote storage do."""
+
+    def __init__(self, position: int = 0) -> None:
+        self.position = position
+
+    def __reduce__(self) -> Any:
+        return Remote, (self.position,)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        buffer[:] = bytes(len(buffer))
+        self.position += len(buffer)
+        return len(buffer)
+
+
+def test_a_file_that_says_how_it_is_copied_is_read_on_by_nobody_else() -> None:
+    file = Remote()
+    file.read(3)
+    copied = copy_data([file])[0]
+    copied.read(5)
+    assert (file.position, copied.position) == (3, 8)
+    del copied
+    assert not file.closed
+
+
+def test_what_threads_write_while_others_are_asked_stays() -> None:
+    class Counting:
+        def __init__(self) -> None:
+            self.seen, self.slow = 0, Slow(self)
+
+        def __getstate__(self) -> dict[str, object]:
+            return dict(vars(self))
+
+    class Slow:
+        def __init__(self, owner: Counting) -> None:
+            self.owner = owner
+
+        def __deepcopy__(self, memo: dict[int, object]) -> Any:
+            self.owner.seen += 1  # as another thread would meanwhile
+            return self
+
+    counting = Counting()
+    copy_data(counting)
+    assert counting.seen == 1
+
+
+def test_long_data_beside_what_a_copy_opens_let_it_end_that(tmp_path: Path) -> None:
+    class Lazy:
+        def __init__(self) -> None:
+            self.paths, self.opened = [str(i) for i in range(2000)], False
+
+        def __getstate__(self) -> dict[str, object]:
+            return {**vars(self), "opened": False}
+
+        def __del__(self) -> None:
+            if self.opened:
+                ENDED.append("lazy")
+
+    lazy = Lazy()
+    copied = copy_data(lazy)
+    assert copied.paths is lazy.paths
+    copied.opened = True
+    del copied
+    assert ENDED == ["lazy"]
+
+
+def test_many_that_end_something_are_copied_in_time_that_grows_with_their_number() -> None:
+    class Reader:
+        def __init__(self, parent: list[Any]) -> None:
+            self.parent = parent
+
+        def __getstate__(self) -> dict[str, object]:
+            return dict(vars(self))
+
+        def __del__(self) -> None:
+            ENDED.append("reader")
+
+    readers: list[Any] = []
+    readers += [Reader(readers) for _ in range(900)]
+    readers.append(threading.Lock())
+    start = time.perf_counter()
+    copied = copy_data(readers)
+    assert time.perf_counter() - start < 2  # 3 s and more where each is followed to all others
+    assert len(copied) == 901
+
+
+def test_an_event_is_asked_without_waiting() -> None:
+    event = copy_data({"stop": threading.Event()})["stop"]
+    assert event.wait(0) is False
+    with pytest.raises(RuntimeError, match="would wait for another thread"):
+        event.wait(0.01)
+
+
+def test_of_data_that_are_not_read_queues_are_copied_and_what_is_done_is_shared() -> None:
+    waiting: queue.Queue[int] = queue.Queue()
+    with pytest.raises(TypeError, match="cannot copy a Queue"):
+        copy_data([waiting])
+    (copied,) = copy_data([waiting], is_read=False)
+    copied.put(1)
+    assert waiting.empty()
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(lambda: 3)
+        assert done.result() == 3
+    assert copy_data([done])[0].result() == 3
