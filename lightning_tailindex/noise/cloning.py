@@ -67,9 +67,11 @@ def _own_reading(loader: DataLoader[Any]) -> tuple[Any, Any]:
     Worker processes have copies, too, but for what lies in shared memory and what leads to another process.
     """
     reading = (loader.dataset, loader.collate_fn)
+    if loader.num_workers > 0 and leads_elsewhere(reading):
+        raise TypeError("cannot read what training's worker processes read: they share a file, a queue or a manager.")
     try:
         return copy_data(reading)
     except Exception:  # one of both holds an iterator or a queue
-        if loader.num_workers == 0 or leads_elsewhere(reading):
+        if loader.num_workers == 0:
             raise
         return reading

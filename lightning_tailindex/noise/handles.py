@@ -57,9 +57,12 @@ def is_taken_once(item: object) -> bool:
 
 
 def leads_elsewhere(root: object) -> bool:
-    """Whether an object holds a queue of several processes, or what leads to a manager's: worker processes share it."""
+    """Whether an object holds what worker processes share: a queue of theirs, a way to a manager's, an open file.
+
+    Of a file they share the place where the next one reads.
+    """
     kinds = (queues.Queue, queues.SimpleQueue, BaseProxy)
-    return any(isinstance(item, kinds) for item in reachable(root, _is_data))
+    return any(isinstance(item, kinds) or is_file(item) for item in reachable(root, _is_data))
 
 
 def _is_data(item: object) -> bool:

@@ -280,6 +280,7 @@ def test_training_is_the_same_bit_for_bit_and_keeps_what_it_holds_open(kind: str
     without = run(tmp_path / "without", kind)
     watcher = TailIndexMonitor(3, num_minibatches=16, on_error="raise")
     watched = run(tmp_path / "with", kind, watcher)
-    assert len(watcher.reports) == 7
+    # worker processes share the place where a file is read next: such data are replayed, once training has taken them
+    assert len(watcher.reports) == (1 if kind == "archived arrays by a worker" else 7)
     assert without.differences(watched) == []
     assert "parameters" in without.differences(run(tmp_path / "naive", kind, NaiveMeasurement()))

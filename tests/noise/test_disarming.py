@@ -6,7 +6,6 @@ import pickle
 import queue
 import sys
 import threading
-import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -260,26 +259,6 @@ def test_long_data_beside_what_a_copy_opens_let_it_end_that(tmp_path: Path) -> N
     copied.opened = True
     del copied
     assert ENDED == ["lazy"]
-
-
-def test_many_that_end_something_are_copied_in_time_that_grows_with_their_number() -> None:
-    class Reader:
-        def __init__(self, parent: list[Any]) -> None:
-            self.parent = parent
-
-        def __getstate__(self) -> dict[str, object]:
-            return dict(vars(self))
-
-        def __del__(self) -> None:
-            ENDED.append("reader")
-
-    readers: list[Any] = []
-    readers += [Reader(readers) for _ in range(900)]
-    readers.append(threading.Lock())
-    start = time.perf_counter()
-    copied = copy_data(readers)
-    assert time.perf_counter() - start < 2  # 3 s and more where each is followed to all others
-    assert len(copied) == 901
 
 
 def test_an_event_is_asked_without_waiting() -> None:
