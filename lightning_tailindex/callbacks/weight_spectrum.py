@@ -135,9 +135,8 @@ class WeightSpectrumMonitor(Monitor[SpectrumReport]):
 
     def _report(self, trainer: Trainer, module: LightningModule, step: int) -> SpectrumReport:
         start = time.perf_counter()
-        gather_no_more(
-            module
-        )  # else passes without a backward pass leave whole parameters, perhaps in another precision
+        # passes without a backward pass leave whole parameters, perhaps in another precision
+        gather_no_more(module)
         patterns, together = self.settings.patterns, processes(trainer)
         matrices = together.all_or_none(lambda: weight_matrices(module, patterns))
         differences = note_on_replicas(together, lambda: shaped_parameters(module, patterns).values())

@@ -17,10 +17,10 @@ from .power_law import power_law
 __all__ = ["Convolutions", "weight_spectrum"]
 
 Convolutions = Literal["flattened", "slices"]
+"""Which matrix a kernel of a convolution is."""
 
 NOT_DECOMPOSED, NOT_FINITE = "not decomposed", "NaN or infinite weights"
 """What the notes begin with of matrices that have no spectrum."""
-"""Which matrix a kernel of a convolution is."""
 
 _FEWEST_BINS, _MOST_BINS = 10, 40
 _TIES = 8  # machine epsilons, times the largest: equal singular values of a thousand came out up to two apart

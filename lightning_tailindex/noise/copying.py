@@ -32,6 +32,7 @@ _PLAIN = frozenset((*ATOMS, *MAPPINGS, *CONTAINERS))
 _DATA = (Tensor, types.ModuleType, *MAPPINGS, *CONTAINERS)
 """Nothing happens to these when what holds them is deleted."""
 _MANY_ARMED = 100
+"""Objects that may end something, of which each can still be followed to whatever it leads to."""
 _MANY = 20_000
 """After so many objects whatever container follows is data too."""
 _OF_MODULES, _OF_DATA_MODULES = "_trainer", "trainer"

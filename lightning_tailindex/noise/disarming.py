@@ -8,11 +8,11 @@ import types
 from collections import deque
 from typing import Any, Generic, Protocol, TypeVar
 
+from .reaching import COPYING
+
 __all__ = ["Disarmed", "disarmed", "is_armed", "says_how_it_is_copied"]
 
 T = TypeVar("T")
-
-_COPYING = ("__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__")
 
 
 def _nothing(copied: object) -> None:
@@ -68,7 +68,7 @@ def says_how_it_is_copied(kind: type) -> bool:
     if base is None:
         return False
     aware = kind.__mro__[: kind.__mro__.index(base) + 1]
-    return any(name in vars(each) for each in aware for name in _COPYING)
+    return any(name in vars(each) for each in aware for name in COPYING)
 
 
 def _is_disarmed(kind: type) -> bool:

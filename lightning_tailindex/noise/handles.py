@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .reaching import CONTAINERS, MAPPINGS, reachable
+from .reaching import CONTAINERS, COPYING, MAPPINGS, has_own, reachable
 
 __all__ = ["LONG", "WEAK", "is_file", "is_large", "is_taken_once", "leads_elsewhere", "uncopied"]
 
@@ -27,8 +27,6 @@ WEAK = (weakref.ref, weakref.WeakMethod)
 
 LONG = 1000
 """A container of more items is data, not state: it is shared instead of being copied item by item."""
-
-_COPYING = ("__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__")
 
 _LARGE = 1 << 20
 """An array of more bytes is data; a smaller one may be a counter."""
@@ -77,7 +75,7 @@ def is_file(item: object) -> bool:
     may_be = callable(getattr(type(item), "__del__", None))  # as that of every file is; to ask this takes less
     if not may_be or not isinstance(item, io.IOBase) or isinstance(item, (io.BytesIO, io.StringIO)):
         return False
-    return not any(isinstance(getattr(type(item), name, None), types.FunctionType) for name in _COPYING)
+    return not has_own(type(item), COPYING)
 
 
 def uncopied(item: object) -> object | None:

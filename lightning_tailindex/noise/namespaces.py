@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import types
 from typing import Any
 
 from torch import Tensor
 
+from .reaching import COPYING, has_own
+
 __all__ = ["Namespaces"]
 
-_ASKED = ("__getstate__", "__reduce__", "__reduce_ex__", "__deepcopy__", "__new__")
+_ASKED = (*COPYING, "__new__")
 """Methods that copying calls: one may change the object, or give it in the place of a new one, which is then filled."""
 
 
@@ -28,8 +29,7 @@ class Namespaces:
         """
         kind = type(item)
         if kind not in self._has_say:
-            asked = (getattr(kind, name, None) for name in _ASKED)
-            self._has_say[kind] = not issubclass(kind, Tensor) and any(isinstance(x, types.FunctionType) for x in asked)
+            self._has_say[kind] = not issubclass(kind, Tensor) and has_own(kind, _ASKED)
         if self._has_say[kind] and id(item) not in self._found:
             own = getattr(item, "__dict__", None)
             if isinstance(own, dict):
@@ -44,5 +44,5 @@ class Namespaces:
         for item, own, before in self._found.values():
             if getattr(item, "__dict__", None) is not own:
                 object.__setattr__(item, "__dict__", own)
-            was_filled = isinstance(type(item).__new__, types.FunctionType)
+            was_filled = has_own(type(item), ("__new__",))
             own.update({name: value for name, value in before.items() if was_filled or own.get(name) is None})

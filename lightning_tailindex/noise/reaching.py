@@ -7,12 +7,19 @@ import types
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["ATOMS", "CONTAINERS", "MAPPINGS", "cells", "defaults", "reachable", "uncompiled"]
+__all__ = ["ATOMS", "CONTAINERS", "COPYING", "MAPPINGS", "cells", "defaults", "has_own", "reachable", "uncompiled"]
 
 MAPPINGS = (dict, types.MappingProxyType)
 CONTAINERS = (list, tuple, set, frozenset, deque)
 _PLAIN = frozenset((dict, *CONTAINERS))  # without attributes, and most of what there is
 ATOMS = (str, bytes, int, float, complex, bool, type(None), type, types.CodeType)
+COPYING = ("__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__")
+"""Methods by which a class says what a copy is made of."""
+
+
+def has_own(kind: type, names: Iterable[str]) -> bool:
+    """Whether a class has one of these methods from Python, and not only as everything has it."""
+    return any(isinstance(getattr(kind, name, None), types.FunctionType) for name in names)
 
 
 def cells(function: types.FunctionType) -> Iterator[types.CellType]:

@@ -39,12 +39,14 @@ def data() -> DataLoader[Any]:
     return DataLoader(TensorDataset(x, y), batch_size=8, shuffle=True)
 
 
-def train(path: Path, module: LightningModule | None = None, steps: int = 300, **options: Any) -> Any:
+def train(
+    path: Path, module: LightningModule | None = None, steps: int = 300, *, loader: Any = None, **options: Any
+) -> Any:
     seed_everything(0)
     own = {"default_root_dir": path, "logger": False, "enable_checkpointing": False, "accelerator": "cpu"}
     quiet = {"enable_progress_bar": False, "enable_model_summary": False}
     module = module or Regression()
-    Trainer(max_steps=steps, **own, **quiet, **options).fit(module, data())
+    Trainer(max_steps=steps, **own, **quiet, **options).fit(module, loader or data())
     return module
 
 
@@ -172,10 +174,7 @@ def test_pairs_with_an_exact_zero_are_left_out_as_half_a_difference(tmp_path: Pa
     rng = torch.Generator().manual_seed(0)
     gradients = torch.randn(400, 500, generator=rng) * (torch.rand(400, 500, generator=rng) > 0.5)
     monitor = TailIndexMonitor(every_n_steps=200, source="training", figures=None)
-    options: dict[str, Any] = {"default_root_dir": tmp_path, "logger": False, "enable_checkpointing": False}
-    quiet: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
-    loader = DataLoader(TensorDataset(gradients), batch_size=1)
-    Trainer(max_steps=200, callbacks=[monitor], **options, **quiet).fit(Lookup(), loader)
+    train(tmp_path, Lookup(), 200, loader=DataLoader(TensorDataset(gradients), batch_size=1), callbacks=[monitor])
     whole = monitor.reports[-1].whole_model
     assert whole.high == 2  # half differences are of a mixture of scales, whose interval ends at 1.985
     assert whole.zero_share == pytest.approx(0.75, abs=0.03)
@@ -196,26 +195,18 @@ class OfOpaque(Regression):
 
 @pytest.mark.parametrize("source", ["extra", "training"])
 def test_a_size_that_nobody_knows_is_none(source: Any, tmp_path: Path) -> None:
-    known, batches = data(), [Opaque(batch) for batch in data()]
-    monitor = TailIndexMonitor(every_n_steps=40, num_minibatches=16, source=source, on_error="raise", figures=None)
-    loader = DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch)  # type: ignore[arg-type]
-    options: dict[str, Any] = {"default_root_dir": tmp_path, "logger": False, "enable_checkpointing": False}
-    quiet: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
-    Trainer(max_steps=80, callbacks=[monitor], **options, **quiet).fit(OfOpaque(), loader)
-    assert monitor.reports
-    assert {report.minibatch_size for report in monitor.reports} == {0}
-    again = TailIndexMonitor(every_n_steps=40, num_minibatches=16, source=source, on_error="raise", figures=None)
-    Trainer(max_steps=80, callbacks=[again], **options, **quiet).fit(Regression(), known)
-    assert {report.minibatch_size for report in again.reports} == {8}
+    batches: Any = [Opaque(batch) for batch in data()]
+    opaque = DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch)
+    for module, loader, size in ((OfOpaque(), opaque, 0), (Regression(), data(), 8)):
+        monitor = TailIndexMonitor(every_n_steps=40, num_minibatches=16, source=source, on_error="raise", figures=None)
+        train(tmp_path, module, 80, loader=loader, callbacks=[monitor])
+        assert {report.minibatch_size for report in monitor.reports} == {size}
 
 
 def test_steps_of_several_epochs_share_data(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"default_root_dir": tmp_path, "logger": False, "enable_checkpointing": False}
-    quiet: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
     monitor = TailIndexMonitor(every_n_steps=32, num_minibatches=16, source="training", figures=None)
-    batches = [batch for batch, _ in zip(data(), range(40), strict=False)]
-    loader: DataLoader[Any] = DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
-    Trainer(max_steps=65, callbacks=[monitor], **options, **quiet).fit(Regression(), loader)
+    batches: Any = [batch for batch, _ in zip(data(), range(40), strict=False)]
+    train(tmp_path, steps=65, loader=DataLoader(batches, batch_size=None), callbacks=[monitor])
     first, second = monitor.reports[:2]
     assert first.note == ""
     assert second.note == "draws share data: their steps are of several epochs"
