@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
 from lightning_tailindex.records import Measurement, Report, ReportT
@@ -15,6 +15,7 @@ __all__ = [
     "chosen_groups",
     "few_enough",
     "in_order",
+    "lowest",
     "median_alpha",
     "names_of_groups",
 ]
@@ -83,11 +84,14 @@ def chosen_groups(function: str, reports: Sequence[Report], groups: Sequence[str
         if isinstance(groups, str) or not groups:
             raise ValueError(f"{function} needs groups to be one or several names in a list, got {groups!r}.")
         return [checked_group(function, reports, group) for group in groups]
-    heaviest = sorted(names[:-1], key=lambda name: _last_alpha(reports, name))[:most]
-    return [*(name for name in names[:-1] if name in heaviest), names[-1]]
+    last = dict.fromkeys(names, math.nan)
+    for report in reports:
+        last |= {m.group: m.alpha for m in report.headline if not math.isnan(m.alpha)}
+    whole = names[-1]
+    return [*lowest({name: alpha for name, alpha in last.items() if name != whole}, most), whole]
 
 
-def _last_alpha(reports: Sequence[Report], group: str) -> float:
-    """The last tail index that a group has; infinity if it has none, so that it comes last."""
-    found = (by_group(report).get(group) for report in reversed(reports))
-    return next((m.alpha for m in found if m is not None and not math.isnan(m.alpha)), math.inf)
+def lowest(alphas: Mapping[str, float], most: int) -> list[str]:
+    """Returns those of the lowest tail indices in the order given; one that is unknown comes after all others."""
+    chosen = set(sorted(alphas, key=lambda name: math.inf if math.isnan(alphas[name]) else alphas[name])[:most])
+    return [name for name in alphas if name in chosen]

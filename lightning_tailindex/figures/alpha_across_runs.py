@@ -81,7 +81,7 @@ def alpha_across_runs(
         linestyle="none",
         label=f"median of the last {min(last, max(map(len, found)))}",
     )
-    _join(ax, places, [ms[-1].alpha for ms in found], rest or range(len(runs)))
+    _join(ax, places, [ms[-1].alpha for ms in found], range(len(runs)) if rest is None else rest)
     dress(ax, f"Tail index of the whole model in {len(runs)} runs", shortened([name])[0], "tail index α (2: Gaussian)")
     finish_alphas(ax)
     return figure_of(ax), ax

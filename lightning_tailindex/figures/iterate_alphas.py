@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from lightning_tailindex.records import IterateEstimate, IterateReport
 
 from ._canvas import WHOLE_MODEL, dress, figure_of, legend_outside, look, new_axes, shortened
-from ._choice import by_step
+from ._choice import by_step, lowest
 from ._intervals import draw_intervals, fit_axis
 
 __all__ = ["iterate_alphas"]
@@ -28,7 +28,7 @@ def iterate_alphas(
 ) -> tuple[Figure, Axes]:
     """Draws a tail index of the iterates of groups over optimizer steps, with 95 % intervals.
 
-    A window without a tail index is a gap in a group's line.
+    A window without such a tail index is a gap in a group's line.
 
     Args:
         reports: One report or several of the same groups.
@@ -40,7 +40,7 @@ def iterate_alphas(
         The figure and its axes; x is the optimizer step at the end of a window, y the tail index without a unit.
 
     Raises:
-        ValueError: If there is no report, none of them has such a tail index, or ``most`` is below 1.
+        ValueError: If there is no report, the last one has no such tail index, or ``most`` is below 1.
 
     Example:
         >>> from lightning_tailindex.records import IterateMeasurement
@@ -50,8 +50,8 @@ def iterate_alphas(
         ['whole_model']
     """
     ordered = by_step("iterate_alphas", reports)
-    if what not in {estimate.what for estimate in ordered[-1].whole_model.estimates}:
-        known = [estimate.what for estimate in ordered[-1].whole_model.estimates]
+    known = [estimate.what for estimate in ordered[-1].whole_model.estimates]
+    if what not in known:
         raise ValueError(f"iterate_alphas needs what to be among {known}, got {what!r}.")
     if most < 1:
         raise ValueError(f"iterate_alphas needs most to be at least 1, got {most}.")
@@ -73,15 +73,17 @@ def iterate_alphas(
 def _chosen(report: IterateReport, what: str, most: int) -> list[str]:
     """The groups of the lowest tail index in a report's order, the whole model last."""
     *groups, whole = report.measurements
-    alphas = {m.group: m.of(what).alpha for m in groups}
-    lowest = sorted(alphas, key=lambda name: math.inf if math.isnan(alphas[name]) else alphas[name])[:most]
-    return [*(name for name in alphas if name in lowest), whole.group]
+    return [*lowest({m.group: m.of(what).alpha for m in groups}, most), whole.group]
 
 
 def _draw(ax: Axes, reports: Sequence[IterateReport], group: str, what: str, label: str, style: dict[str, Any]) -> None:
-    found: list[IterateEstimate | None] = [
-        next((m.of(what) for m in report.measurements if m.group == group), None) for report in reports
-    ]
+    found = [_found(report, group, what) for report in reports]
     rows = [(math.nan,) * 3 if each is None else (each.alpha, each.low, each.high) for each in found]
     columns = [[row[i] if math.isfinite(row[i]) else math.nan for row in rows] for i in range(3)]
     draw_intervals(ax, [report.step for report in reports], columns, label, style)
+
+
+def _found(report: IterateReport, group: str, what: str) -> IterateEstimate | None:
+    """Finds a tail index of a group; None where a report, of a run with other arguments say, has no such one."""
+    estimates = (each for m in report.measurements if m.group == group for each in m.estimates if each.what == what)
+    return next(estimates, None)

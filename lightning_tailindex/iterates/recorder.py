@@ -58,9 +58,7 @@ class IterateRecorder:
         self._sum += row - self._first
         self.count += 1
         if self.count % self.stride == 0:
-            place = self.count // self.stride - 1
-            if place < len(self.snapshots):
-                self.snapshots[place] = row
+            self.snapshots[self.count // self.stride - 1] = row
 
     @property
     def is_full(self) -> bool:
@@ -71,8 +69,3 @@ class IterateRecorder:
     def mean(self) -> Tensor:
         """The mean of the iterates seen, ``[d]``: their ergodic average; 0 before the first."""
         return self._first + self._sum / max(self.count, 1)
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory that is held."""
-        return sum(tensor.nbytes for tensor in (self.snapshots, self._first, self._sum))

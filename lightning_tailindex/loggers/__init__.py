@@ -6,7 +6,7 @@ from .first_exit import FirstExitPresentation
 from .iterates import IterateFigureName, IteratePresentation
 from .names import callback_metrics, check_names, detailed_groups, histograms, laws, scalars
 from .noise import NoisePresentation
-from .pictures import FIGURES, FigureName, picture
+from .pictures import FIGURES, FigureName
 from .presentation import Presentation
 from .publishing import SINKS, Publisher, sink_of
 from .sharpness import SharpnessFigureName, SharpnessPresentation
@@ -32,7 +32,6 @@ __all__ = [
     "detailed_groups",
     "histograms",
     "laws",
-    "picture",
     "scalars",
     "sink_of",
 ]

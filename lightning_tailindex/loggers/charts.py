@@ -22,8 +22,8 @@ def charts(report: Report) -> tuple[Lines | Band, ...]:
     whole = report.whole_model
     alpha, gaussian = f"{ALPHA}/{whole.group}", f"{GAUSSIAN_ALPHA}/{whole.group}"
     interval = f"{LOW}/{whole.group}", f"{HIGH}/{whole.group}"
-    shown, total = detailed_groups(report, MOST_LINES - 1), len(detailed_groups(report, None)) - 1
-    groups = of_groups(len(shown), total)
+    shown = detailed_groups(report, MOST_LINES - 1)
+    groups = of_groups(len(shown) - 1, len(report.headline) - 1)
     sizes = [average.num_minibatches for average in whole.aggregated][: MOST_LINES - 1]
     averages = tuple(f"{aggregated(size)}/{whole.group}" for size in sizes)
     # A title of more than some 50 letters takes a second line, and its chart stands lower than its neighbours

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import ClassVar, Literal, final
 
 from lightning_tailindex import figures
-from lightning_tailindex.figures._choice import few_enough
 from lightning_tailindex.noise.groups import WHOLE_MODEL
 from lightning_tailindex.records import IterateMeasurement, IterateReport
 
@@ -24,9 +22,6 @@ ALPHA, DETAIL = "iterate_tail_index", "iterate_tail_index_detail"
 STEP_SIZE, RATIO, MINIBATCH = "sgd/step_size", "sgd/step_size_over_minibatch_size", "sgd/minibatch_size"
 
 IterateFigureName = Literal["iterate_alphas"]
-
-_FIGURES = MappingProxyType({"iterate_alphas": lambda reports: figures.iterate_alphas(reports)[0]})
-"""Every figure that reports of the iterates can be drawn as."""
 
 _REPLICAS = {
     "same": "the weights, the same in every process",
@@ -97,8 +92,8 @@ class IteratePresentation(Presentation[IterateReport]):
 
     def charts(self, report: IterateReport) -> tuple[Lines | Band, ...]:
         """Lays out α over groups, the whole model's with its interval, and step sizes over the minibatch size."""
-        shown, total = _detailed(report, MOST_LINES - 1), len(report.measurements) - 1
-        groups = of_groups(len(shown), total)
+        shown = _detailed(report, MOST_LINES - 1)
+        groups = of_groups(len(shown) - 1, len(report.measurements) - 1)
         whole = report.whole_model.group
         interval = tuple(f"{DETAIL}/{report.whole_model.estimates[0].what}_{end}/{whole}" for end in ("low", "high"))
         ratios = tuple(f"{RATIO}/{group.name}" for group in report.parameter_groups[:MOST_LINES])
@@ -122,5 +117,6 @@ class IteratePresentation(Presentation[IterateReport]):
         }
 
     def picture(self, name: str, reports: Sequence[IterateReport]) -> dict[str, Picture]:
-        """Draws one of the figures."""
-        return {f"{ALPHA}_figures/{name}": rendered(_FIGURES[name](few_enough(reports)))}
+        """Draws the figure."""
+        figure, _ = figures.iterate_alphas(reports)
+        return {f"{ALPHA}_figures/{name}": rendered(figure)}

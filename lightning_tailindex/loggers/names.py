@@ -98,7 +98,7 @@ def largest(sizes: Mapping[str, int], most: int | None) -> list[str]:
         >>> largest({"conv": 10, "bias": 1, "fc": 30}, 2)
         ['conv', 'fc']
     """
-    chosen = sorted(sizes, key=lambda name: -sizes[name])[:most]
+    chosen = set(sorted(sizes, key=lambda name: -sizes[name])[:most])
     return [name for name in sizes if name in chosen]
 
 
@@ -126,12 +126,13 @@ def scalars(report: Report, detailed: Collection[str] | None = None) -> dict[str
     Returns:
         Every scalar by its tag.
     """
-    values, headline = dict[str, float](), report.headline
+    values, first = dict[str, float](), report.whole_model.estimator
+    wanted = None if detailed is None else frozenset(detailed)
     for measurement in report.measurements:
-        is_headline, is_detailed = measurement in headline, detailed is None or measurement.group in detailed
+        is_headline = measurement.estimator == first
         if is_headline:
             values.update(_headline(measurement))
-        if is_detailed:
+        if wanted is None or measurement.group in wanted:
             values.update(_details(measurement) if is_headline else _second_opinion(measurement))
     whole = report.whole_model.group
     values[f"gradient_noise/cost_seconds/{whole}"] = report.seconds
@@ -141,13 +142,13 @@ def scalars(report: Report, detailed: Collection[str] | None = None) -> dict[str
 
 
 def of_groups(shown: int, total: int) -> str:
-    """Says which groups stand beside the whole model, given the number of both, and of all groups.
+    """Says which groups stand beside the whole model, given their number and that of all groups.
 
     Example:
-        >>> of_groups(4, 3), of_groups(6, 100)
+        >>> of_groups(3, 3), of_groups(5, 100)
         ('its groups', 'the 5 largest of 100 groups')
     """
-    return f"the {shown - 1} largest of {total} groups" if shown <= total else "its groups"
+    return f"the {shown} largest of {total} groups" if shown < total else "its groups"
 
 
 def monitored(report: Report) -> dict[str, float]:
@@ -167,7 +168,7 @@ def callback_metrics(values: Mapping[str, float]) -> dict[str, Tensor]:
     """Makes the tensors that ``trainer.callback_metrics`` holds.
 
     Args:
-        values: What :func:`monitored` returned.
+        values: What a presentation's ``monitored`` returned, or NaN for each of its ``metrics``.
 
     Returns:
         Scalars by the same names.

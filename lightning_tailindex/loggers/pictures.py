@@ -12,7 +12,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from lightning_tailindex import figures
-from lightning_tailindex.figures._choice import few_enough
 from lightning_tailindex.records import Report
 
 from .sink import Picture
@@ -80,4 +79,4 @@ def picture(name: str, reports: Sequence[Report]) -> dict[str, Picture]:
     needed = _NEEDED.get(name)
     if needed is not None and not any(needed(reports[-1])):
         return {}
-    return {f"tail_index_figures/{name}": rendered(FIGURES[name](few_enough(reports)))}
+    return {f"tail_index_figures/{name}": rendered(FIGURES[name](reports))}

@@ -63,5 +63,8 @@ class Presentation(ABC, Generic[ReportT]):
         """Says what was measured, and how, given the first report of a run that a logger takes."""
 
     def picture(self, name: str, reports: Sequence[ReportT]) -> dict[str, Picture]:
-        """Draws a figure of a run's reports, oldest first: by its tag, or nothing where there is nothing to see."""
+        """Draws a figure of a run's reports, oldest first: by its tag, or nothing where there is nothing to see.
+
+        A long run's reports are no more than a figure can show, the last one among them.
+        """
         return {}

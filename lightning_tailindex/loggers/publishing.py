@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
+from lightning_tailindex.figures._choice import few_enough
 from lightning_tailindex.records import ReportT
 
 from .mlflow import MLFlowSink
@@ -124,7 +125,7 @@ class Publisher(Generic[ReportT]):
         sinks = [sink for sink in self._sinks if sink.takes_pictures]
         for name in self.presentation.figures if sinks else ():
             with self.guard(f"the figure {name} of step {step} could not be drawn"):
-                drawn.update(self.presentation.picture(name, reports))
+                drawn.update(self.presentation.picture(name, few_enough(reports)))
         for sink in sinks if drawn else ():
             with self.guard(f"{sink.name} could not log the figures of step {step}"):
                 sink.pictures(drawn, step)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
 from lightning_tailindex import figures
-from lightning_tailindex.figures._choice import few_enough
 from lightning_tailindex.records import SharpnessReport
 
 from .pictures import rendered
@@ -85,5 +84,5 @@ class SharpnessPresentation(Presentation[SharpnessReport]):
 
     def picture(self, name: str, reports: Sequence[SharpnessReport]) -> dict[str, Picture]:
         """Draws the figure."""
-        figure, _ = figures.sharpness_over_steps(few_enough(reports))
+        figure, _ = figures.sharpness_over_steps(reports)
         return {f"sharpness_figures/{name}": rendered(figure)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import ClassVar, final
 
 from lightning_tailindex import figures
@@ -19,24 +18,21 @@ from .sink import MOST_LINES, Band, Lines, Picture, Table
 __all__ = ["SpectrumPresentation"]
 
 _EXPONENT, _DETAIL = "weight_density_exponent", "weight_spectrum"
-_DETAILS = MappingProxyType(
-    {
-        name: f"{_DETAIL}/{name}"
-        for name in (
-            "standard_error",
-            "x_min",
-            "num_tail",
-            "kolmogorov_distance",
-            "weighted_exponent",
-            "largest_eigenvalue",
-            "spectral_norm",
-            "stable_rank",
-            "rank",
-            "log_norm",
-            "entropy",
-        )
-    }
+_DETAILS = (
+    "standard_error",
+    "x_min",
+    "num_tail",
+    "kolmogorov_distance",
+    "weighted_exponent",
+    "largest_eigenvalue",
+    "spectral_norm",
+    "stable_rank",
+    "rank",
+    "log_norm",
+    "entropy",
 )
+"""What is logged of a matrix beside its exponent, as the fields of a measurement are called."""
+
 _MOST_PICTURES = 4
 
 
@@ -65,7 +61,7 @@ class SpectrumPresentation(Presentation[SpectrumReport]):
         values = {f"{_EXPONENT}/{m.matrix}": m.density_exponent for m in report.matrices}
         values[f"{_EXPONENT}/{WHOLE_MODEL}"] = report.median_density_exponent
         for measurement in self._detailed(report):
-            values |= {f"{tag}/{measurement.matrix}": getattr(measurement, name) for name, tag in _DETAILS.items()}
+            values |= {f"{_DETAIL}/{name}/{measurement.matrix}": getattr(measurement, name) for name in _DETAILS}
         values[f"{_DETAIL}/cost_seconds/{WHOLE_MODEL}"] = report.seconds
         return values
 
@@ -99,10 +95,9 @@ class SpectrumPresentation(Presentation[SpectrumReport]):
         most = min(MOST_LINES, self.max_detailed_matrices or MOST_LINES)
         names, total = [m.matrix for m in _largest(report, most)], len(report.matrices)
         shown = f"the {len(names)} largest of {total} matrices" if len(names) < total else "the matrices"
-        stable_rank = _DETAILS["stable_rank"]
         return (
             Lines(f"Density exponent of {shown}", tuple(f"{_EXPONENT}/{name}" for name in names)),
-            Lines(f"Stable rank of {shown}", tuple(f"{stable_rank}/{name}" for name in names)),
+            Lines(f"Stable rank of {shown}", tuple(f"{_DETAIL}/stable_rank/{name}" for name in names)),
         )
 
     def setup(self, report: SpectrumReport) -> Mapping[str, str]:

@@ -31,8 +31,11 @@ class WandbSink(Sink):
     def tables(self, values: Mapping[str, Table], step: int) -> None:
         """Logs tables."""
         wandb = _wandb()
-        rows = {tag: [list(row) for row in table.rows] for tag, table in values.items()}
-        self._log({tag: wandb.Table(columns=list(t.columns), data=rows[tag]) for tag, t in values.items()}, step)
+        made = {
+            tag: wandb.Table(columns=list(table.columns), data=[list(row) for row in table.rows])
+            for tag, table in values.items()
+        }
+        self._log(made, step)
 
     def pictures(self, values: Mapping[str, Picture], step: int) -> None:
         """Logs figures as images."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -75,6 +76,8 @@ def test_runs_of_one_value_stand_side_by_side(values: list[float | str]) -> None
 def test_a_line_joins_runs_that_are_alike_in_the_rest() -> None:
     rest = ["relu", "tanh", "relu", "relu"]
     _, ax = alpha_across_runs([8.0, 4.0, 2.0, 4.0], runs(1.0, 1.5, 1.2, 1.1), "width", rest=rest)
+    _, of_array = alpha_across_runs([8.0, 4.0, 2.0, 4.0], runs(1.0, 1.5, 1.2, 1.1), "width", rest=np.array(rest))
+    assert len(of_array.get_lines()) == len(ax.get_lines())
     joined = line(ax, "alike in all the rest").get_xydata()
     assert joined[:, 1].tolist() == pytest.approx([1.2, 1.1, 1.0])
     assert joined[:, 0].tolist() == sorted(joined[:, 0].tolist())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from matplotlib.figure import Figure
@@ -50,6 +51,19 @@ def test_what_has_no_number_is_a_gap_and_what_has_no_end_is_left_open() -> None:
     assert alpha[0] == 1.2
     assert math.isnan(alpha[1])
     iterate_alphas(REPORTS, "deviation")[0].canvas.draw()  # an infinite end of an interval
+
+
+def test_a_report_of_other_replicas_is_a_gap() -> None:
+    """A run resumed with another argument has such reports before those that have what is drawn."""
+    own = IterateEstimate("worker_0", 1.4, 1.3, 1.5)
+    each = report(64, (1.9, 1.2, 1.7, 1.8))
+    each = replace(each, measurements=tuple(replace(m, estimates=(*m.estimates, own)) for m in each.measurements))
+    _, ax = iterate_alphas([*REPORTS, each], "worker_0")
+    drawn = [bar.lines[0].get_ydata() for bar in ax.containers]  # type: ignore[union-attr]
+    assert len(drawn) == 4
+    assert all([math.isnan(alpha) for alpha in alphas] == [True, True, False] for alphas in drawn)
+    with pytest.raises(ValueError, match="got 'worker_0'"):  # the last report says what there is
+        iterate_alphas([*REPORTS, replace(each, step=8)], "worker_0")
 
 
 def test_bad_arguments_are_refused() -> None:

@@ -9,7 +9,7 @@ import pytest
 from lightning_tailindex.loggers import detailed_groups, histograms, scalars
 from lightning_tailindex.loggers.charts import charts
 from lightning_tailindex.loggers.sink import Band, Lines
-from lightning_tailindex.records import Report
+from lightning_tailindex.records import Measurement, Report
 from tests.figures.reports import report
 
 
@@ -33,6 +33,19 @@ def test_all_groups_have_their_tail_index_and_the_largest_everything() -> None:
     assert len(tags) < 650 < 2500 < len(everything)
     shown = {tag.split("/", 1)[1] for tag in histograms(replace(found), detailed)}
     assert shown == set(detailed)
+
+
+def test_naming_does_not_compare_measurements_with_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of groups would take seconds, on the thread that trains."""
+
+    def refuse(one: Measurement, other: object) -> bool:
+        raise AssertionError("compared")
+
+    found = of_layers(3)
+    monkeypatch.setattr(Measurement, "__eq__", refuse)
+    with pytest.raises(AssertionError, match="compared"):  # what would be noticed
+        _ = replace(found.measurements[0]) in found.measurements
+    assert scalars(found, detailed_groups(found, 2))["tail_index/layer0"] == 1.5
 
 
 @pytest.mark.parametrize("number", [1, 5, 12])

@@ -25,6 +25,12 @@ def checked_count(function: str, **values: int) -> None:
             raise ValueError(f"{function} needs a whole number {name} >= 1, got {value}.")
 
 
+def checked_training(function: str, step_size: float, batch_size: int, dim: int, scale: float) -> None:
+    """Raises unless there is such a training."""
+    checked_positive(function, step_size=step_size, scale=scale)
+    checked_count(function, batch_size=batch_size, dim=dim)
+
+
 def checked_order(function: str, **values: float) -> None:
     """Raises unless every value lies in the range of orders that the quadrature is made for."""
     for name, value in values.items():

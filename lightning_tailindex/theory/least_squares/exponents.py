@@ -6,7 +6,7 @@ import math
 
 from scipy.optimize import brentq
 
-from ._checks import LARGEST_ORDER, checked_count, checked_order, checked_positive, contraction
+from ._checks import LARGEST_ORDER, checked_count, checked_order, checked_positive, checked_training, contraction
 from ._contraction import Contraction
 
 __all__ = ["critical_step_size", "lyapunov_exponent", "moment", "tail_index"]
@@ -47,7 +47,7 @@ def lyapunov_exponent(step_size: float, batch_size: int, dim: int, scale: float 
         >>> round(lyapunov_exponent(0.5, batch_size=1, dim=2), 4), lyapunov_exponent(1.0, batch_size=1, dim=2) > 0
         (-0.1946, True)
     """
-    _check("lyapunov_exponent", step_size, batch_size, dim, scale)
+    checked_training("lyapunov_exponent", step_size, batch_size, dim, scale)
     return contraction(step_size, batch_size, dim, scale, 0.0).rate(0.0)
 
 
@@ -85,7 +85,7 @@ def moment(order: float, step_size: float, batch_size: int, dim: int, scale: flo
         >>> round(moment(2.0, 0.5, batch_size=1, dim=2), 6), moment(1.0, 0.5, batch_size=1, dim=2) < 1
         (1.0, True)
     """
-    _check("moment", step_size, batch_size, dim, scale)
+    checked_training("moment", step_size, batch_size, dim, scale)
     checked_order("moment", order=order)
     log_moment = order * contraction(step_size, batch_size, dim, scale, order).rate(order)
     return math.exp(log_moment) if log_moment < _LARGEST_LOG else math.inf
@@ -131,7 +131,7 @@ def tail_index(step_size: float, batch_size: int, dim: int, scale: float = 1.0) 
         >>> [round(tail_index(step, batch_size=5, dim=1), 3) for step in (1.0, 1.2, 1.6, 3.0)]
         [4.199, 2.955, 1.485, nan]
     """
-    _check("tail_index", step_size, batch_size, dim, scale)
+    checked_training("tail_index", step_size, batch_size, dim, scale)
     largest = 1.0
     while True:
         law = contraction(step_size, batch_size, dim, scale, largest)
@@ -202,8 +202,3 @@ def critical_step_size(batch_size: int, dim: int, scale: float = 1.0, tail_index
             high, step = high + step, 2 * step
         low = float(brentq(rate, low, high, xtol=1e-12 * width, rtol=1e-12))
     return (second + second * low) / scale / scale
-
-
-def _check(function: str, step_size: float, batch_size: int, dim: int, scale: float) -> None:
-    checked_positive(function, step_size=step_size, scale=scale)
-    checked_count(function, batch_size=batch_size, dim=dim)

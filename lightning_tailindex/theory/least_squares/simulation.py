@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from ._checks import checked_count, checked_positive
+from ._checks import checked_count, checked_positive, checked_training
 from .exponents import critical_step_size, lyapunov_exponent
 
 __all__ = ["simulate"]
@@ -91,8 +91,7 @@ def simulate(
 
 def _checked_steps(step_size: float, batch_size: int, dim: int, scale: float, num_steps: int | None) -> int:
     """The number of steps, once it is known that there is a stationary law to reach."""
-    checked_positive("simulate", step_size=step_size, scale=scale)
-    checked_count("simulate", batch_size=batch_size, dim=dim)
+    checked_training("simulate", step_size, batch_size, dim, scale)
     exponent = lyapunov_exponent(step_size, batch_size, dim, scale)
     if exponent >= 0:
         raise ValueError(
