@@ -117,7 +117,7 @@ class IterateTailIndexMonitor(Monitor[IterateReport]):
         for name in ("max_coordinates", "figures_every"):
             check_at_least(name, arguments[name], 1)
         check_seed(seed)
-        check_choice("replicas", replicas, ("same", "average", "each"))
+        check_choice("replicas", replicas, get_args(Replicas))
         drawn = resolve_figures(figures, get_args(IterateFigureName))
         super().__init__(IterateReport, IteratePresentation(drawn, figures_every, max_detailed_groups), arguments)
         self.settings = IterateSettings(

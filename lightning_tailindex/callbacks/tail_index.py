@@ -189,6 +189,7 @@ class TailIndexMonitor(Monitor[Report]):
         start = time.perf_counter()
         assert self._source is not None
         observation = self._source.observe(trainer, pl_module, step)
+        seed = derived_seed(self.settings.seed, step)
 
         def analysis() -> Report:
             # an estimator of the user's may draw random numbers
@@ -202,7 +203,6 @@ class TailIndexMonitor(Monitor[Report]):
                     clock=lambda: time.perf_counter() - start,
                 )
 
-        seed = derived_seed(self.settings.seed, step)
         # callbacks that monitor the result wait for each other: all processes have it, or none
         return processes(trainer).all_or_none(analysis)
 

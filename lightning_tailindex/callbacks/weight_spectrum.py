@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, Literal, final
+from typing import Any, Literal, final, get_args
 
 from lightning_tailindex.functional.weight_spectrum import Convolutions
 from lightning_tailindex.loggers import SpectrumPresentation
@@ -152,7 +152,7 @@ def _check(arguments: dict[str, Any]) -> None:
         check_at_least(name, arguments[name], minimum)
     for name in ("max_dim", "max_detailed_matrices"):
         check_at_least(name, arguments[name], 1, or_none=True)
-    check_choice("convolutions", arguments["convolutions"], ("flattened", "slices"))
+    check_choice("convolutions", arguments["convolutions"], get_args(Convolutions))
     for name in ("normalize", "figures"):
         if not isinstance(arguments[name], bool):
             raise ValueError(f"{name} must be True or False, got {arguments[name]!r}.")

@@ -13,7 +13,8 @@ class Restored:
     """Puts back what passes of a module in training mode change: its buffers, frozen parameters and gradients.
 
     Running averages, and parameters that a training step writes (those of momentum encoders), would make the second
-    pass of a minibatch another function than the first. Gradients are none. Memory: a copy of the first two.
+    pass of a minibatch another function than the first. Gradients are set to None. Memory: a copy of the buffers and of
+    the frozen parameters.
 
     Args:
         module: The module, a shadow that nobody else uses.

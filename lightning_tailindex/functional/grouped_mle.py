@@ -42,7 +42,7 @@ def grouped_mle(
     Pooled, one alpha is common to all series while the scale of each is integrated out. Coordinates that share their
     draws repeat each other's evidence, so the likelihood ratio of the pooled interval is divided by the dispersion of
     the score: its variance over draws, over what it would be if the series were independent. Near 2 that variance
-    hangs on large draws that may not have occurred yet, and that in a vector whose law is stable come to all
+    depends on large draws that may not have occurred yet, and that in a vector whose law is stable come to all
     coordinates at once. So where ordinary draws are correlated beyond chance, the dispersion is no less than what
     simulated stable vectors have, a third of the number of series. ``effective_series`` is that number over the
     dispersion: 3 or less means that coordinates tell little beyond what one of them tells. More draws narrow the

@@ -19,7 +19,7 @@ _STOCK = frozenset(vars(DataLoader(()))) | {"_iterator"}  # type: ignore[arg-typ
 
 
 def _own_state(loader: DataLoader[Any]) -> dict[str, Any]:
-    """Copies what a subclass added, its place in the data say."""
+    """Copies what a subclass added, such as its place in the data."""
     stock = {name: value for name, value in vars(loader).items() if name in _STOCK}
     own = {name: value for name, value in vars(loader).items() if name not in stock and not name.startswith("__pl_")}
     return copy_data(own, share=(loader, *stock.values()))

@@ -8,6 +8,7 @@ import traceback
 import types
 import weakref
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from multiprocessing.managers import BaseProxy
 from pickle import PicklingError
 from typing import TypeVar
@@ -122,10 +123,10 @@ def copy_with(root: T, replace: Replace) -> T:
         return known[id(item)] if id(item) in known else uncopied(item)
 
     try:
-        return _copied(root, plan)
-    except Exception:  # whatever a class of the user's raises
+        with suppress(Exception):  # whatever a class of the user's raises
+            return _copied(root, plan)
         found.put_back()
-        return _carefully_copied(root, shared, found)
+        return _carefully_copied(root, shared, found)  # here, where what the first try copied is gone
     finally:
         found.put_back()
 

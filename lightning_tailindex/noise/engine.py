@@ -33,7 +33,8 @@ Loss = Callable[[object], Any]
 
 def _unscaled(gradient: Tensor, scale: float) -> Tensor:
     flat = flat_gradient(gradient)
-    return flat if scale == 1 else flat.to(torch.promote_types(flat.dtype, torch.float32)) / scale
+    wide = flat.to(torch.promote_types(flat.dtype, torch.float32))  # sums in half precision would be rounding
+    return wide if scale == 1 else wide / scale
 
 
 def _backward(loss: Any, factor: float) -> bool:
@@ -61,9 +62,11 @@ class _Loop:
     which zeroes them between the first loss that a step accumulates and that loss's backward pass, and no more.
     """
 
-    def __init__(self, module: nn.Module, measured: Mapping[str, nn.Parameter], loss_fn: Loss, scale: float) -> None:
+    def __init__(
+        self, module: nn.Module, measured: Mapping[str, nn.Parameter], loss_fn: Loss, scale: float, *, can_lend: bool
+    ) -> None:
         self._module, self._measured, self._loss_fn, self._scale = module, measured, loss_fn, scale
-        self._can_lend = all(parameter.dtype not in _TOO_COARSE for parameter in measured.values())
+        self._can_lend = can_lend
 
     def __call__(self, minibatch: Minibatch, recorder: Recorder) -> None:
         """Records one minibatch; one without a loss is left out."""
@@ -104,9 +107,11 @@ class _Loop:
 def _vectorize(minibatches: Iterable[Minibatch], recorder: Recorder, vectorizer: Vectorizer, together: int) -> None:
     """Records minibatches in chunks of one kind and shape."""
     stream = iter(minibatches)
-    for first in islice(stream, 1):
-        vectorizer.check(first)
-        stream = chain([first], stream)
+    first = next(stream, None)
+    if first is None:
+        return
+    vectorizer.check(first)
+    stream = chain([first], stream)
     for (is_draw, _), kind in groupby(stream, key=lambda minibatch: (minibatch.is_draw, shapes(minibatch))):
         while chunk := list(islice(kind, together)):
             if is_draw:
@@ -161,12 +166,12 @@ def collect_gradients(
     sample = sample_parameters(measured, groups, max_coordinates, seed)
     scale = _LOSS_SCALE if scale_loss else 1.0
     recorder = Recorder(measured, groups, sample, num_draws, scale, pairs)
-    is_single = scale == 1 and all(parameter.dtype not in _TOO_COARSE for parameter in measured.values())
+    is_fine = all(parameter.dtype not in _TOO_COARSE for parameter in measured.values())
     with torch.inference_mode(False), torch.enable_grad():
-        if is_single and (engine == "vectorized" or (engine == "auto" and pays(module, measured))):
+        if is_fine and scale == 1 and (engine == "vectorized" or (engine == "auto" and pays(module, measured))):
             _vectorize(minibatches, recorder, Vectorizer(module, measured, loss_fn), num_together(measured))
             return recorder
-        loop = _Loop(module, measured, loss_fn, scale)
+        loop = _Loop(module, measured, loss_fn, scale, can_lend=is_fine)
         for minibatch in minibatches:
             loop(minibatch, recorder)
     return recorder

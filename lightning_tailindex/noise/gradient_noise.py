@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TypeVar, get_args
 
 from torch import Tensor, nn
 
+from .eager import uncompiled_passes
 from .emptying import emptied_afterwards
 from .engine import Engine, collect_gradients
 from .groups import Grouping, compile_patterns, measured_parameters, resolve_grouping
@@ -94,7 +96,7 @@ def gradient_noise(
     batches = list(minibatches)
 
     def collected(engine: Engine) -> Recorder:
-        with isolated_random_state(derived_seed(seed), device):
+        with isolated_random_state(derived_seed(seed), device), uncompiled_passes():
             shadow = alias_shadow(module)
             with emptied_afterwards(shadow, module):
                 return collect_gradients(
@@ -109,8 +111,8 @@ def gradient_noise(
                     engine=engine,
                 )
 
-    try:
+    recorder = None
+    with suppress(CannotVectorizeError):
         recorder = collected(engine)
-    except CannotVectorizeError:
-        recorder = collected("loop")
+    recorder = recorder or collected("loop")  # here, where what the first try kept is gone
     return {group.name: group.noise for group in combine(recorder, Processes()).groups}

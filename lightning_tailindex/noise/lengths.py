@@ -12,7 +12,7 @@ from torch.utils.data import BatchSampler, DataLoader
 from .cloning import full_clone
 from .random_state import isolated_random_state
 
-__all__ = ["ends_short", "is_cut_short", "known_length", "loader_batch_size"]
+__all__ = ["can_be_copied", "ends_short", "is_cut_short", "known_length", "loader_batch_size"]
 
 
 @contextmanager
@@ -24,6 +24,12 @@ def _to_be_asked(item: Any) -> Iterator[Any]:
         except Exception:  # a part of it holds an iterator, a queue, a pointer
             asked = item
         yield asked
+
+
+def can_be_copied(loader: DataLoader[Any]) -> bool:
+    """Whether a loader and all that it reads with can be copied, which iterators and queues, say, cannot."""
+    with _to_be_asked(loader) as asked:
+        return asked is not loader
 
 
 def known_length(item: object) -> int | None:
@@ -84,5 +90,5 @@ def ends_short(loader: DataLoader[Any], sweep_length: int) -> bool:
 
 def _may_be_short(loader: DataLoader[Any]) -> bool:
     """Whether a stock batch sampler makes the batches and keeps an epoch's last ones, without asking for lengths."""
-    batch_sampler = loader.batch_sampler
-    return type(batch_sampler) is BatchSampler and batch_sampler.batch_size is not None and not batch_sampler.drop_last
+    sampler: Any = loader.batch_sampler
+    return loader_batch_size(loader) is not None and not sampler.drop_last

@@ -16,9 +16,9 @@ from .cloning import full_clone
 from .disarming import disarmed
 from .minibatches import LoaderBatch, guess_size
 from .orders import Order, batches_in_order
-from .random_state import derived_seed, isolated_random_state
+from .random_state import derived_seed
 
-__all__ = ["can_be_cloned", "can_be_copied", "shuffled_batches"]
+__all__ = ["can_be_cloned", "shuffled_batches"]
 
 
 def can_be_cloned(loader: object) -> bool:
@@ -31,23 +31,6 @@ def can_be_cloned(loader: object) -> bool:
         True for a DataLoader over a map-style data set; streams cannot be read twice.
     """
     return isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
-
-
-def can_be_copied(loader: DataLoader[Any]) -> bool:
-    """Whether a loader and all that it reads with can be copied, which iterators and queues, say, cannot.
-
-    Args:
-        loader: The loader.
-
-    Returns:
-        False where one of its parts refuses.
-    """
-    with isolated_random_state(0, torch.device("cpu")):
-        try:
-            full_clone(loader)
-        except Exception:  # whatever a part of the user's raises
-            return False
-    return True
 
 
 def _samples_of(indices: Any) -> tuple[int, ...]:

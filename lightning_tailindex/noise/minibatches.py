@@ -164,7 +164,7 @@ def plan_minibatches(batches: Iterable[LoaderBatch], plan: SweepPlan) -> Iterato
         if position == 0:
             if draws == draws_before:
                 return  # a whole sweep without a complete minibatch: there may never be one again
-            draws_before = draws if sweep > 0 else -1
+            draws_before = draws
         in_full_gradient = sweep == 0 and position < plan.num_full
         is_draw = draws < plan.num_minibatches and plan.is_complete(chunk, position)
         draws += is_draw

@@ -22,7 +22,7 @@ class Namespaces:
         self._found: dict[int, tuple[Any, dict[str, object], dict[str, object]]] = {}
 
     def remember(self, item: object) -> None:
-        """Takes down what an object has, the first time that it is shown and not its copies' state.
+        """Takes down what an object has when it is shown for the first time, which is not yet what its copies get.
 
         Args:
             item: Any object.

@@ -61,7 +61,7 @@ class PairRecorder:
             OtherProcessError: If another process has no such draw, so that none waits for one that failed.
         """
         own = gradients
-        if self._processes.per_draw > 1 and self._processes.total is None:
+        if self._processes.shares_draws:
             # what takes memory comes before they wait for each other
             copies = {name: self._of(name, gradients).clone() for name in self._first}
             self._processes.agree(None, self._num_draws)

@@ -7,7 +7,8 @@ import types
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["ATOMS", "CONTAINERS", "COPYING", "MAPPINGS", "cells", "defaults", "has_own", "reachable", "uncompiled"]
+__all__ = ["ATOMS", "CONTAINERS", "COPYING", "MAPPINGS", "cells", "defaults", "has_own", "is_a", "reachable"]
+__all__ += ["uncompiled"]
 
 MAPPINGS = (dict, types.MappingProxyType)
 CONTAINERS = (list, tuple, set, frozenset, deque)
@@ -15,6 +16,11 @@ _PLAIN = frozenset((dict, *CONTAINERS))  # without attributes, and most of what 
 ATOMS = (str, bytes, int, float, complex, bool, type(None), type, types.CodeType)
 COPYING = ("__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__")
 """Methods by which a class says what a copy is made of."""
+
+
+def is_a(item: object, name: str) -> bool:
+    """Whether an object is of a class of that name, whichever package has it, which need not be imported for this."""
+    return any(cls.__name__ == name for cls in type(item).__mro__)
 
 
 def has_own(kind: type, names: Iterable[str]) -> bool:
@@ -85,7 +91,7 @@ def reachable(root: object, is_leaf: Callable[[object], bool]) -> Iterator[objec
         is_leaf: Whether to stop at an object instead of following what it leads to.
 
     Yields:
-        The objects, in no particular order.
+        The objects, each after one that leads to it; graphs of the same shape give the same order.
     """
     seen: set[int] = set()
     stack = [root]

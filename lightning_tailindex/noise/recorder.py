@@ -30,7 +30,7 @@ class Recorder:
         groups: Names of the parameters of each group.
         sample: The coordinates to keep.
         num_draws: Draws at most.
-        loss_scale: What gradients that are lent are too large by.
+        loss_scale: The factor by which lent gradients are too large.
         pairs: What takes all coordinates of the draws; None where the sampled ones are enough.
     """
 
@@ -40,8 +40,8 @@ class Recorder:
         groups: Mapping[str, tuple[str, ...]],
         sample: CoordinateSample,
         num_draws: int,
-        loss_scale: float = 1.0,
-        pairs: PairRecorder | None = None,
+        loss_scale: float,
+        pairs: PairRecorder | None,
     ) -> None:
         dtype, self.device = kept_dtype(parameters.values()), next(iter(parameters.values())).device
         self.groups = groups

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .copying import CopyAs
+from .reaching import is_a
 from .sharded import is_sharded
 
 __all__ = ["can_shard_again", "gather_no_more", "reason_against", "shard_again", "sharded_parts", "without_shards"]
@@ -25,7 +26,7 @@ _SCALING = ("gradient_divide_factor", "reduce_scatter_reduce_op", "force_sum_red
 
 
 def _is_sharded_module(item: object) -> bool:
-    return isinstance(item, nn.Module) and any(cls.__name__ == "FSDPModule" for cls in type(item).__mro__)
+    return isinstance(item, nn.Module) and is_a(item, "FSDPModule")
 
 
 def sharded_parts(module: nn.Module) -> list[Any]:

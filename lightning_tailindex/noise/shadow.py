@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from types import MethodType
 from typing import Any, TypeVar
 
 import torch
@@ -12,14 +11,12 @@ from torch.nn.parameter import UninitializedBuffer, is_lazy
 from torch.utils.data import DataLoader, Dataset
 
 from .copying import CopyAs, copy_with
+from .reaching import is_a
 from .resharding import gather_no_more, shard_again, sharded_parts, without_shards
 
 __all__ = ["alias_shadow"]
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
-
-_COMPILED = ("training_step", "gradient_noise_step", "forward")
-"""Methods that may be compiled ones, which Lightning sets on the module; they would still call the original."""
 
 
 def _alias(parameter: nn.Parameter, is_written: bool) -> nn.Parameter:
@@ -55,17 +52,8 @@ def _replacement(item: object, written: Collection[int]) -> object | None:
     return item if isinstance(item, (Dataset, DataLoader)) else None
 
 
-def _uncompile(module: nn.Module, shadow: nn.Module, name: str) -> None:
-    """Gives the shadow a method as it was before it was compiled; another one that was set is copied already."""
-    original = getattr(vars(module).get(name), "_torchdynamo_orig_callable", None)
-    if original is not None:
-        vars(shadow).pop(name, None)
-        if isinstance(original, MethodType) and original.__self__ is module:
-            vars(shadow)[name] = MethodType(original.__func__, shadow)
-
-
 def _cut(shadow: nn.Module) -> None:
-    """Makes leaves of copies that hang on the original: TorchScript copies parameters by differentiable functions."""
+    """Makes leaves of copies that depend on the original: TorchScript copies parameters by differentiable functions."""
     for parameter in shadow.parameters():
         if not parameter.is_leaf:
             parameter.detach_().requires_grad_()
@@ -73,7 +61,7 @@ def _cut(shadow: nn.Module) -> None:
 
 def _is_compiled(module: nn.Module) -> bool:
     """Whether ``torch.compile`` made it; importing its class would take seconds."""
-    return any(cls.__name__ == "OptimizedModule" for cls in type(module).__mro__)
+    return is_a(module, "OptimizedModule")
 
 
 def _kept_by_compiler(module: nn.Module) -> set[int]:
@@ -93,7 +81,7 @@ def alias_shadow(module: ModuleT, replace: Callable[[object], object | None] = l
     step may write them (momentum encoders do). Data sets, loaders and what Python cannot copy (locks, open files) are
     shared. The shadow of a module that ``fully_shard`` has sharded (FSDP2) is sharded the same way, around the same
     shards. What ``torch.compile`` compiled runs uncompiled in the shadow: compiling it for other sizes could change the
-    kernels that training uses.
+    kernels that training uses. Only methods that were compiled in the class itself take :mod:`.eager` besides.
 
     Args:
         module: The module to copy.
@@ -120,8 +108,6 @@ def alias_shadow(module: ModuleT, replace: Callable[[object], object | None] = l
 
     shadow = copy_with(module, rule)
     _cut(shadow)
-    for name in _COMPILED:
-        _uncompile(module, shadow, name)
     for part in filter(_is_compiled, shadow.modules()):
         vars(part)["forward"] = part.get_submodule("_orig_mod").__call__
     if parts:

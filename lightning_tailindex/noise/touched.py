@@ -1,4 +1,4 @@
-"""What somebody has written to: of training, in spite of everything, which is told, and of gradients."""
+"""Tells of writes to tensors: to those of training, of which a warning speaks, and to gradients."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import copy
 import threading
 import types
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,32 +57,16 @@ class Plan:
     disarmed: Disarmed = field(default_factory=Disarmed)
 
 
-class _Bound:
-    """A bound method of a function that is not its class's; function and owner are known once both are copied."""
+class _Later:
+    """Stands in a copy for what can be called there only once it is copied.
 
-    function: Callable[..., object]
-    owner: object
+    Compiled functions for their originals: compiled anew in each copy, they would use up how often training may do so.
+    """
 
-    def __call__(self, *args: object, **kwargs: object) -> object:
-        return self.function(self.owner, *args, **kwargs)
+    __wrapped__: Callable[..., Any]  # the name by which its signature is found
 
-
-class _Uncompiled:
-    """A compiled function's original: compiled anew in each copy, it would use up how often training may do so."""
-
-    function: Callable[..., object]
-
-    def __call__(self, *args: object, **kwargs: object) -> object:
-        return self.function(*args, **kwargs)
-
-
-class _Weak:
-    """A weak reference to the copy of what another one refers to; known once that is copied."""
-
-    reference: Callable[[], object]
-
-    def __call__(self) -> object:
-        return self.reference()
+    def __call__(self, *args: object, **kwargs: object) -> Any:
+        return self.__wrapped__(*args, **kwargs)
 
 
 def _empty(view: object) -> tuple[object, dict[str, object]]:
@@ -107,11 +91,9 @@ class Twins:
         self._memo = memo
         self._cells = {id(cell): types.CellType() for function in plan.functions for cell in function.__closure__ or ()}
         memo.update({id(function): self._twin(function) for function in plan.functions})
-        memo.update({id(function): _Uncompiled() for function in plan.compiled})
-        memo.update({id(method): _Bound() for method in plan.methods})
+        memo.update({id(item): _Later() for item in (*plan.compiled, *plan.methods, *plan.references)})
         memo.update({id(item): object.__new__(as_.kind) for item, as_ in plan.recast})
         memo.update({id(item): type(item).__new__(type(item)) for item, _ in plan.rebuilt})
-        memo.update({id(reference): _Weak() for reference in plan.references})
         self._shown = {id(view): _empty(view) for view in plan.views}
         memo.update({view: twin for view, (twin, _) in self._shown.items()})
 
@@ -137,21 +119,23 @@ class Twins:
             vars(twin).update(copy.deepcopy(vars(original), self._memo))
             for cell in cells(original):
                 self._cells[id(cell)].cell_contents = copy.deepcopy(cell.cell_contents, self._memo)
-        for function in self._plan.compiled:
-            plain: Any = self._memo[id(function)]
-            plain.function = copy.deepcopy(uncompiled(function), self._memo)
-        for method in self._plan.methods:
-            bound = self._memo[id(method)]
-            assert isinstance(bound, _Bound)
-            bound.function = copy.deepcopy(method.__func__, self._memo)
-            bound.owner = copy.deepcopy(method.__self__, self._memo)
-        for reference in self._plan.references:
-            weak = self._memo[id(reference)]
-            assert isinstance(weak, _Weak)
-            weak.reference = self._leading_to_copy(reference)
+        for item, called in self._called():
+            later: Any = self._memo[id(item)]
+            later.__wrapped__ = called
         for view in self._plan.views:
             _, shown = self._shown[id(view)]
             shown.update(copy.deepcopy(vars(view) if isinstance(view, threading.local) else dict(view), self._memo))
+
+    def _called(self) -> Iterator[tuple[object, Callable[..., Any]]]:
+        """What can be called in the place of originals, now that what it is made of is copied."""
+        for function in self._plan.compiled:
+            original: Any = uncompiled(function)
+            yield function, copy.deepcopy(original, self._memo)
+        for method in self._plan.methods:
+            own = copy.deepcopy(method.__func__, self._memo)
+            yield method, types.MethodType(own, copy.deepcopy(method.__self__, self._memo))
+        for reference in self._plan.references:
+            yield reference, self._leading_to_copy(reference)
 
     def _leading_to_copy(self, reference: weakref.ref[Any]) -> weakref.ref[Any]:
         referent: Any = reference()

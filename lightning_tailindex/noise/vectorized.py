@@ -90,13 +90,13 @@ class Vectorizer:
         self._weights = {f"module.{name}": parameter.detach() for name, parameter in measured.items()}
 
     def check(self, minibatch: Minibatch) -> None:
-        """Refuses a loss that hangs on what would be the same for many minibatches, because it is called once for them.
+        """Refuses a loss that depends on what many minibatches would share, because it is called once for them.
 
-        That are random numbers of Python and NumPy, the number of the batch and what the module counts itself: the loss
-        is then another one when it is computed again. Random numbers of torch are drawn anew for each minibatch.
-        Refused as well is a loss that reaches parameters by another way than their names: there they are not replaced.
-        And one that waits for other processes, which would wait for other calls than this one makes. And one that
-        writes to the gradients that a step accumulates, which here are nowhere to be found.
+        Those are random numbers of Python and NumPy, the number of the batch and what the module counts itself: the
+        loss is then another one when it is computed again. Random numbers of torch are drawn anew for each minibatch.
+        Refused as well are losses that reach parameters by another way than their names, where they are not replaced,
+        that wait for other processes, which would wait for other calls than this one makes, and that write to the
+        gradients that a step accumulates, which here are nowhere to be found.
 
         Args:
             minibatch: A minibatch, of which the gradient is computed twice.
@@ -145,7 +145,7 @@ class Vectorizer:
             return self._apart(found, tensors)
 
     def total(self, minibatches: Sequence[Minibatch], shares: Sequence[float]) -> dict[str, Tensor]:
-        """Computes the sum of the minibatches' gradients, each times its share; takes what :meth:`each` takes."""
+        """Computes the sum of the gradients of minibatches of the same shapes, each times its share."""
         with _telling():
             tensors, rebuild = stacked(minibatches)
             loss = self._loss_of(rebuild, is_checked=False)  # here vmap hides it

@@ -13,14 +13,14 @@ from torch.utils._pytree import tree_unflatten
 from torch.utils.data import DataLoader
 
 from lightning_tailindex.noise.cloning import fresh_clone
-from lightning_tailindex.noise.lengths import ends_short, known_length, loader_batch_size
-from lightning_tailindex.noise.loaders import can_be_cloned, can_be_copied, shuffled_batches
+from lightning_tailindex.noise.lengths import can_be_copied, ends_short, known_length, loader_batch_size
+from lightning_tailindex.noise.loaders import can_be_cloned, shuffled_batches
 from lightning_tailindex.noise.minibatches import LoaderBatch, guess_size
+from lightning_tailindex.noise.reaching import is_a
 
 from .flavour import Trainer, move_data_to_device
-from .state import is_a
 
-__all__ = ["Batches", "Data", "Replay", "can_read_again", "check_dataloader", "own_data", "training_data"]
+__all__ = ["Batches", "Data", "Replay", "can_read_again", "check_dataloader", "data_of"]
 
 Batches: TypeAlias = DataLoader | Iterable[Any]  # type: ignore[type-arg]
 """What batches can be read from; command lines build a DataLoader, without its argument, and no other iterable."""
@@ -49,18 +49,20 @@ def _is_combined(loader: object) -> bool:
     return is_a(loader, "CombinedLoader")
 
 
-def _can_be_cloned(loaders: list[Any], mode: str) -> bool:
-    is_endless = len(loaders) == 1 or mode in _ENDLESS_MODES
-    return is_endless and all(can_be_cloned(loader) and known_length(loader) is not None for loader in loaders)
+def _is_endless(loaders: list[Any], mode: str) -> bool:
+    return len(loaders) == 1 or mode in _ENDLESS_MODES
+
+
+def _is_read_again(loader: Any) -> bool:
+    """Whether a loader has a length and an order that copies can follow; one that cannot be copied is not asked."""
+    return can_be_cloned(loader) and can_be_copied(loader) and known_length(loader) is not None
 
 
 def can_read_again(trainer: Trainer) -> bool:
     """Whether the training data can be read a second time; streams and what cannot be copied are replayed."""
     combined: Any = trainer.fit_loop._combined_loader
     loaders = combined.flattened
-    return all(can_be_cloned(each) and can_be_copied(each) for each in loaders) and _can_be_cloned(
-        loaders, combined._mode
-    )
+    return _is_endless(loaders, combined._mode) and all(map(_is_read_again, loaders))
 
 
 def _cloned(loaders: list[Any], assemble: Callable[[list[object]], object], sweep_length: int, rank: int) -> Data:
@@ -90,7 +92,7 @@ def _assembled(combined: Any) -> Callable[[list[object]], object]:
     return lambda batches: tree_unflatten(batches, combined._spec)
 
 
-def training_data(trainer: Trainer) -> Data:
+def _training_data(trainer: Trainer) -> Data:
     """Returns the training data in an order of its own; training's loaders are not iterated.
 
     Args:
@@ -114,9 +116,14 @@ def check_dataloader(dataloader: Any) -> None:
     """
     name = type(dataloader).__name__
     if _is_combined(dataloader):  # which is its own iterator
-        if not _can_be_cloned(dataloader.flattened, dataloader._mode):
-            rule = f"of mode {' or '.join(map(repr, _ENDLESS_MODES))} over map-style DataLoaders"
-            raise ValueError(f"dataloader must be {rule} where it is a {name}, got mode {dataloader._mode!r}.")
+        loaders, mode = dataloader.flattened, dataloader._mode
+        if not _is_endless(loaders, mode):
+            rule = f"of mode {' or '.join(map(repr, _ENDLESS_MODES))}"
+            raise ValueError(f"dataloader must be {rule} where it is a {name}, got mode {mode!r}.")
+        unread = [type(getattr(each, "dataset", each)).__name__ for each in loaders if not _is_read_again(each)]
+        if unread:
+            rule = "over map-style DataLoaders that can be copied"
+            raise ValueError(f"dataloader must be {rule} where it is a {name}, got one over {unread[0]}.")
         return
     is_known = dataloader is None or isinstance(dataloader, Iterable)
     if not is_known or isinstance(dataloader, (Iterator, Mapping, str, bytes)):
@@ -124,7 +131,7 @@ def check_dataloader(dataloader: Any) -> None:
         raise ValueError(f"dataloader must be {rule}, got {name}.")
 
 
-def own_data(dataloader: Iterable[object], trainer: Trainer) -> Data:
+def _own_data(dataloader: Iterable[object], trainer: Trainer) -> Data:
     """Returns the data that the user gave to measure on.
 
     Args:
@@ -208,6 +215,28 @@ class Replay:
         self._batches.append(copy.deepcopy(move_data_to_device(batch, "cpu")))
 
     def data(self) -> Data:
-        """Returns what has been seen, once."""
-        batches = (LoaderBatch(copy.deepcopy(batch), guess_size(batch)) for batch in self._batches)
-        return Data(self.length, None, lambda seed: batches)
+        """Returns what has been seen, in copies, because a training step may write into its batch."""
+        return Data(self.length, None, lambda seed: map(_of_own, self._batches))
+
+
+def _of_own(batch: object) -> LoaderBatch:
+    return LoaderBatch(copy.deepcopy(batch), guess_size(batch))
+
+
+def data_of(trainer: Trainer, dataloader: Iterable[object] | None, replay: Replay | None) -> Data:
+    """Chooses what a measurement reads.
+
+    Args:
+        trainer: The trainer.
+        dataloader: What the user gave to take minibatches from; None for the training data.
+        replay: What training saw of data that are read only once; None where they can be read again.
+
+    Returns:
+        The data.
+
+    Raises:
+        ValueError: If what the user gave is empty.
+    """
+    if dataloader is not None:
+        return _own_data(dataloader, trainer)
+    return _training_data(trainer) if replay is None else replay.data()

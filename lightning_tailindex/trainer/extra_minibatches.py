@@ -11,16 +11,16 @@ from lightning_tailindex.noise.groups import measured_parameters
 from lightning_tailindex.noise.minibatches import SweepPlan, guess_size, plan_minibatches
 from lightning_tailindex.noise.observation import NoiseObservation
 from lightning_tailindex.noise.processes import Processes
-from lightning_tailindex.noise.random_state import derived_seed, isolated_random_state
+from lightning_tailindex.noise.random_state import derived_seed
 from lightning_tailindex.noise.recorder import Recorder, combine
 from lightning_tailindex.noise.vectorized import CannotVectorizeError
 
-from .data import Data, Replay, can_read_again, own_data, training_data
+from .data import Data, Replay, can_read_again, data_of
 from .flavour import LightningModule, Trainer, rank_zero_info
 from .loss import borrowed_loss
 from .progress import MeasurementBar
 from .source import NoiseSettings, NoiseSource, UsualSize
-from .state import is_sharded, needs_loss_scale, processes
+from .state import may_shard, needs_loss_scale, processes
 
 __all__ = ["ExtraMinibatches"]
 
@@ -100,9 +100,7 @@ class ExtraMinibatches(NoiseSource):
         return f"{plan.num_minibatches * times} draws and a full gradient over {plan.num_full * times} {each}", passes
 
     def _data(self, trainer: Trainer) -> Data:
-        if self._dataloader is not None:
-            return own_data(self._dataloader, trainer)
-        return training_data(trainer) if self._replay is None else self._replay.data()
+        return data_of(trainer, self._dataloader, self._replay)
 
     def _plan(self, trainer: Trainer, data: Data, ends_short: bool) -> SweepPlan:
         settings, accumulation = self._settings, self._settings.accumulation(trainer)
@@ -115,17 +113,13 @@ class ExtraMinibatches(NoiseSource):
         """Computes the gradients of extra minibatches."""
         together = processes(trainer, self._settings.noise_unit)
         # where one process has fewer samples, all leave out the same minibatch, so that none waits for another's pass
-        is_whole = together.all(together.all_or_none(lambda: self._is_whole(trainer)))
+        is_whole = together.all(together.all_or_none(lambda: not self._data(trainer).ends_short()))
         recorder = together.all_or_none(
             lambda: self._collect(trainer, module, step, together, ends_short=not is_whole), lambda own: own.num_draws
         )
-        if is_sharded(trainer):
+        if may_shard(trainer):
             gc.collect()  # the states and hooks of a sharded shadow hold each other, and with them its memory
         return combine(recorder, together)
-
-    def _is_whole(self, trainer: Trainer) -> bool:
-        with isolated_random_state(0, trainer.strategy.root_device):  # a sampler may draw to tell its length
-            return not self._data(trainer).ends_short()
 
     def _collect(
         self, trainer: Trainer, module: LightningModule, step: int, together: Processes, *, ends_short: bool

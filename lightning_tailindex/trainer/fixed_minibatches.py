@@ -7,7 +7,7 @@ from typing import final
 
 from lightning_tailindex.noise.minibatches import Minibatch, SweepPlan, plan_minibatches
 
-from .data import Data, Replay, can_read_again, own_data, training_data
+from .data import Data, Replay, can_read_again, data_of
 from .flavour import MisconfigurationException, Trainer
 
 __all__ = ["FixedMinibatches"]
@@ -34,7 +34,7 @@ class FixedMinibatches:
         self._count, self._dataloader, self._seed = count, dataloader, seed
         self._accumulation = trainer.accumulate_grad_batches
         is_stream = dataloader is None and not can_read_again(trainer)
-        if count is None and (is_stream or (dataloader is not None and self._data(trainer, None).sweep_length is None)):
+        if count is None and (is_stream or data_of(trainer, dataloader, None).sweep_length is None):
             raise MisconfigurationException("num_minibatches must be a number for data without a length, got None.")
         self._replay = Replay((count or 1) * self._accumulation) if is_stream else None
 
@@ -55,7 +55,7 @@ class FixedMinibatches:
 
     def count(self, trainer: Trainer) -> int:
         """Counts them."""
-        return self._plan(self._data(trainer, self._replay)).num_full
+        return self._plan(data_of(trainer, self._dataloader, self._replay)).num_full
 
     def read(self, trainer: Trainer) -> list[Minibatch]:
         """Reads this process's share of them; its order draws from random states that the caller has seeded.
@@ -63,16 +63,11 @@ class FixedMinibatches:
         Raises:
             ValueError: If there are none, which nobody knows beforehand of an iterable without a length.
         """
-        data = self._data(trainer, self._replay)
+        data = data_of(trainer, self._dataloader, self._replay)
         minibatches = list(plan_minibatches(data.read((self._seed,)), self._plan(data)))
         if not minibatches:
             raise ValueError("the data have no minibatch.")
         return minibatches
-
-    def _data(self, trainer: Trainer, replay: Replay | None) -> Data:
-        if self._dataloader is not None:
-            return own_data(self._dataloader, trainer)
-        return training_data(trainer) if replay is None else replay.data()
 
     def _plan(self, data: Data) -> SweepPlan:
         length = (self._count or 1) * self._accumulation if data.sweep_length is None else data.sweep_length

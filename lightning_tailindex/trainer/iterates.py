@@ -64,7 +64,7 @@ class IterateWatch:
         self._weights: SampledWeights | None = None
         self._recorder: IterateRecorder | None = None
         self._steps = StepSizes(trainer.optimizers)
-        self._samples = self._count = 0
+        self._samples = 0
 
     def see_batch(self, batch: object) -> None:
         """Looks how many samples a batch has that training is about to use."""
@@ -105,7 +105,6 @@ class IterateWatch:
             self._weights = SampledWeights(module, self._settings)
             self._recorder = IterateRecorder(self._settings.window, self._weights.read())
         self._recorder.record(self._weights.read())
-        self._count += 1
 
     def is_full(self, step: int) -> bool:
         """Whether a window ends at a step; the same in all processes."""
@@ -153,7 +152,8 @@ class IterateWatch:
     def _own(self, together: Processes, module: LightningModule) -> tuple[Tensor, Tensor, Tensor]:
         """What this process recorded, and the samples that it used."""
         if self._recorder is None or not self._recorder.is_full:
-            raise ValueError(f"the window needs {self._settings.window} iterates, {self._count} could be kept.")
+            kept = 0 if self._recorder is None else self._recorder.count
+            raise ValueError(f"the window needs {self._settings.window} iterates, {kept} could be kept.")
         if self._weights is None or not self._weights.are_of(module):
             raise ValueError("parameters that were followed are no longer in the module: others took their place.")
         samples = torch.tensor(float(self._samples), device=together.device)

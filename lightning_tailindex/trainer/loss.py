@@ -13,8 +13,10 @@ from typing import Any
 import torch
 
 from lightning_tailindex.noise.copying import copy_data
+from lightning_tailindex.noise.eager import uncompiled_passes
 from lightning_tailindex.noise.emptying import emptied_afterwards
 from lightning_tailindex.noise.random_state import isolated_random_state
+from lightning_tailindex.noise.reaching import is_a
 from lightning_tailindex.noise.shadow import alias_shadow
 from lightning_tailindex.noise.touched import told_if_touched
 
@@ -27,7 +29,7 @@ from .flavour import (
 )
 from .optimizers import hand_over, twin_of_strategy
 from .silence import Silence, SilentLogger
-from .state import STEP_METHOD, is_a
+from .state import STEP_METHOD
 
 __all__ = ["borrowed_loss"]
 
@@ -164,7 +166,7 @@ def borrowed_loss(
         that the step is told (None: it counts), to the batch's loss.
     """
     device = trainer.strategy.root_device
-    with isolated_random_state(seed, device):
+    with isolated_random_state(seed, device), uncompiled_passes():
         shadow = _shadow(trainer, module)
         step = _step(shadow)
         transfer = partial(move_data_to_device, device=device) if is_transferred else _transfer(trainer, shadow)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from lightning_tailindex.noise.reaching import is_a
+
 from .flavour import Trainer
-from .state import is_a
 
 __all__ = ["MeasurementBar"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from lightning_tailindex.noise.processes import OtherProcessError, Processes
+from lightning_tailindex.noise.processes import Processes
 
 __all__ = ["note_on_replicas"]
 
@@ -22,8 +22,8 @@ def note_on_replicas(
 ) -> str:
     """Says if processes have different weights, as where a strategy averages them only now and then.
 
-    It asks the other processes once, for the norm and the sum of all weights; every process has to call it, and none
-    waits for one that failed. Shards are no replicas: of them it says nothing.
+    It compares the norm and the sum of all weights; every process has to call it, and none waits for one that failed.
+    Shards are no replicas: of them it says nothing.
 
     Args:
         together: The processes that train together.
@@ -39,17 +39,7 @@ def note_on_replicas(
     """
     if together.count == 1 or together.total is not None:
         return ""
-    own, failure = torch.zeros(3, dtype=torch.float64, device=together.device), None
-    try:
-        norm, total = _sums(weights())
-        own = torch.stack([torch.ones_like(norm), norm, total]).to(together.device)
-    except Exception as error:
-        failure = error
-    every = together.gather(own)
-    if failure is not None:
-        raise failure
-    if bool((every[:, 0] == 0).any()):
-        raise OtherProcessError("another process could not look at its weights.")
+    every = together.gather(together.all_or_none(lambda: torch.stack(_sums(weights())).to(together.device)))
     if torch.allclose(every, every[:1].expand_as(every), rtol=_DIFFERENCE, atol=0.0, equal_nan=True):
         return ""
     return f"weights differ between processes: {then}"

@@ -33,7 +33,7 @@ from .fixed_minibatches import FixedMinibatches
 from .flavour import LightningModule, MisconfigurationException, Trainer
 from .loss import borrowed_loss
 from .progress import MeasurementBar
-from .state import check_measurable, is_sharded, processes
+from .state import check_measurable, may_shard, processes
 
 __all__ = ["Curvature", "SharpnessSettings", "SharpnessSource", "check_sharpness"]
 
@@ -98,7 +98,7 @@ def check_sharpness(trainer: Trainer, module: LightningModule) -> None:
         MisconfigurationException: If the strategy shards or replaces parameters, or calling ``training_step`` would
             step optimizers or read training's own iterator and the module does not define ``gradient_noise_step``.
     """
-    if is_sharded(trainer):
+    if may_shard(trainer):
         name = type(trainer.strategy).__name__
         rule = "shards of parameters (FSDP2) cannot be differentiated twice. Use a single device or DDP"
         raise MisconfigurationException(f"The sharpness cannot be measured under {name}: {rule}.")

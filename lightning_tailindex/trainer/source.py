@@ -44,8 +44,8 @@ class NoiseSettings:
     patterns: tuple[re.Pattern[str], ...]
     max_coordinates: int | None
     seed: int
-    noise_unit: NoiseUnit = "step"
-    engine: Engine = "auto"
+    noise_unit: NoiseUnit
+    engine: Engine
 
     @property
     def sample_size(self) -> int:

@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from lightning_tailindex.noise.reaching import is_a
+
 from .flavour import Trainer
 from .optimizer import momentum, step_size
-from .state import is_a
 
 __all__ = ["stability_limit"]
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lightning_tailindex.noise.groups import check_patterns, measured_parameters
 from lightning_tailindex.noise.processes import NoiseUnit, Processes
+from lightning_tailindex.noise.reaching import is_a
 from lightning_tailindex.noise.resharding import can_shard_again, gather_no_more, reason_against
 from lightning_tailindex.noise.sharded import check_shards
 
@@ -22,10 +23,9 @@ __all__ = [
     "check_alone",
     "check_measurable",
     "check_parameters",
-    "is_a",
-    "is_sharded",
     "is_stepping",
     "last_step",
+    "may_shard",
     "needs_loss_scale",
     "optimizer_steps",
     "processes",
@@ -41,12 +41,7 @@ _FOREIGN = ("DeepSpeed", "XLA", "FSDP")
 """Strategies that build on those above and yet keep parameters or gradients elsewhere."""
 
 
-def is_a(item: object, name: str) -> bool:
-    """Whether an object is of a class of that name, be it ``lightning.pytorch``'s or ``pytorch_lightning``'s."""
-    return any(cls.__name__ == name for cls in type(item).__mro__)
-
-
-def is_sharded(trainer: Trainer) -> bool:
+def may_shard(trainer: Trainer) -> bool:
     """Whether the strategy may shard parameters over processes by FSDP2."""
     return is_a(trainer.strategy, "ModelParallelStrategy")
 
@@ -65,7 +60,7 @@ def _reason_against(trainer: Trainer, noise_unit: NoiseUnit) -> str | None:
     """Says in words why the gradient noise cannot be measured under a strategy; None if it can."""
     strategy: Any = trainer.strategy
     reason = reason_against_strategy(trainer)
-    if reason is not None or not is_sharded(trainer):
+    if reason is not None or not may_shard(trainer):
         return reason
     if not can_shard_again():
         return f"it needs fully_shard of torch.distributed.fsdp, from torch 2.6 on, got torch {torch.__version__}"
@@ -144,7 +139,7 @@ def check_parameters(trainer: Trainer, module: LightningModule, patterns: Iterab
     """
     wanted = tuple(patterns)
     check_patterns(module, wanted)
-    if is_sharded(trainer):
+    if may_shard(trainer):
         reason = reason_against(module)
         if reason is not None:
             raise MisconfigurationException(f"{type(module).__name__} cannot be measured: {reason}.")
@@ -219,4 +214,4 @@ def processes(trainer: Trainer, noise_unit: NoiseUnit = "step") -> Processes:
         return trainer.strategy.reduce(tensor.to(device, copy=True), reduce_op="sum").to(tensor.device)
 
     device = trainer.strategy.root_device
-    return Processes(trainer.world_size, average, device, gather, noise_unit, total if is_sharded(trainer) else None)
+    return Processes(trainer.world_size, average, device, gather, noise_unit, total if may_shard(trainer) else None)

@@ -22,7 +22,7 @@ from lightning_tailindex.noise.sharded import OwnCoordinates
 
 from .flavour import LightningModule, MisconfigurationException, Trainer
 from .source import NoiseSettings, NoiseSource, UsualSize
-from .state import is_sharded, processes
+from .state import may_shard, processes
 
 __all__ = ["TrainingGradients"]
 
@@ -62,7 +62,7 @@ class TrainingGradients(NoiseSource):
             )
         self._settings = settings
         # but for shards, each process has the whole of what training averaged
-        self._together = processes(trainer) if is_sharded(trainer) else Processes()
+        self._together = processes(trainer) if may_shard(trainer) else Processes()
         self._kept: deque[dict[str, Tensor]] = deque(maxlen=2 * settings.num_minibatches)
         self._epochs: deque[int] = deque(maxlen=2 * settings.num_minibatches)  # in which these were seen
         self._sample: CoordinateSample | None = None
@@ -174,12 +174,12 @@ class TrainingGradients(NoiseSource):
         assert self._pairs is not None
         self._num_paired += 1
         gradients = {name: flat_gradient(p.grad) for name, p in self._measured.items() if p.grad is not None}
-        if self._together.all(all(bool(gradient.sum().isfinite()) for gradient in gradients.values())):
+        if self._together.all(all(map(_is_finite, gradients.values()))):
             self._pairs.record(gradients)
 
     def observe(self, trainer: Trainer, module: LightningModule, step: int) -> NoiseObservation:
         """Forms the noise from the gradients kept; norms are those of the sampled coordinates, scaled up."""
-        if is_sharded(trainer):
+        if may_shard(trainer):
             return self._observe(trainer)  # which waits for the others where it has to
         return processes(trainer).all_or_none(lambda: self._observe(trainer), _num_pairs)
 
@@ -225,3 +225,8 @@ def _sizes(measured: Mapping[str, nn.Parameter]) -> dict[str, int]:
 def _num_pairs(found: NoiseObservation) -> int:
     """Counts the pairs of all coordinates: where a step could not be kept, a process has fewer than others."""
     return sum(len(group.pairs.curves) for group in found.groups if group.pairs is not None)
+
+
+def _is_finite(gradient: Tensor) -> bool:
+    """Whether all of it is, by one pass; half precision has no room for sums."""
+    return bool(gradient.sum(dtype=torch.promote_types(gradient.dtype, torch.float32)).isfinite())

@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_tailindex.noise.groups import listed
 
 from .flavour import MisconfigurationException, Trainer
-from .state import is_sharded, reason_against_strategy
+from .state import may_shard, reason_against_strategy
 
 __all__ = ["check_weights", "weights_of_checkpoint"]
 
@@ -27,7 +27,7 @@ def check_weights(trainer: Trainer, *, of_shards: bool) -> None:
         MisconfigurationException: If the strategy keeps weights in another way.
     """
     reason = reason_against_strategy(trainer)
-    if reason is None and is_sharded(trainer) and not of_shards:
+    if reason is None and may_shard(trainer) and not of_shards:
         reason = "processes have shards of them. Use a single device or DDP"
     if reason is not None:
         name = type(trainer.strategy).__name__

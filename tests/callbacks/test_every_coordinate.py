@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
+from torch import Tensor
 
 from lightning_tailindex import Report, TailIndexMonitor
 from lightning_tailindex.noise.pairs import PairRecorder
@@ -147,6 +148,21 @@ def test_a_step_that_is_skipped_is_left_out(tmp_path: Path) -> None:
     whole = monitor.reports[0].whole_model
     assert whole.estimator == "sequential_mle"
     assert whole.alpha == whole.alpha < 1.9
+    assert sum(whole.coordinate_alphas.counts) == 200
+
+
+class Large(Regression):
+    """Gradients whose sum half precision has no room for."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return (self.weight * (1000 + 100 * torch.randn(200)).half()).sum()
+
+
+def test_half_precision_has_room_for_large_gradients(tmp_path: Path) -> None:
+    monitor = TailIndexMonitor(100, source="training", num_minibatches=32, max_coordinates=None, on_error="raise")
+    train(tmp_path, Large(lr=0.0), 101, callbacks=[monitor], precision="16-true")
+    whole = monitor.reports[0].whole_model
+    assert whole.alpha > 1.7
     assert sum(whole.coordinate_alphas.counts) == 200
 
 

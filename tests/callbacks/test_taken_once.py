@@ -73,12 +73,18 @@ class Ahead(NoisyData):
         super().__init__()
         self.count = itertools.count()
         self.pool = ThreadPoolExecutor(1)
-        self.next = self.pool.submit(lambda: 0.01)
+        self.compute(0.01)
+
+    def compute(self, value: float) -> None:
+        """Begins what is not done before somebody asks for it, as it may not be where it takes long."""
+        asked = self.asked = threading.Event()
+        self.next = self.pool.submit(lambda: value if asked.wait(timeout=10) else 0.0)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         x, y = super().__getitem__(index)
+        self.asked.set()
         value = self.next.result()
-        self.next = self.pool.submit(lambda: value + 0.01)
+        self.compute(value + 0.01)
         return x + value, y
 
 

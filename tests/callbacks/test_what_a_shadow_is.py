@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from types import MethodType
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -15,7 +18,7 @@ from torch.nn.parameter import UninitializedBuffer
 from torch.optim import SGD, Optimizer
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_tailindex import SharpnessMonitor, TailIndexMonitor
+from lightning_tailindex import SharpnessMonitor, TailIndexMonitor, gradient_noise
 from lightning_tailindex.noise.shadow import alias_shadow
 
 
@@ -35,9 +38,9 @@ class Net(LightningModule):
         return SGD(self.parameters(), lr=0.05)
 
 
-def fit(path: Path, module: Callable[[], LightningModule], *callbacks: Callback) -> LightningModule:
+def fit(path: Path, module: Callable[[], LightningModule], *callbacks: Callback, samples: int = 256) -> LightningModule:
     seed_everything(0)
-    x = torch.randn(256, 6, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(samples, 6, generator=torch.Generator().manual_seed(0))
     net = module()
     own = {"default_root_dir": path, "logger": False, "enable_checkpointing": False, "accelerator": "cpu"}
     quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "max_epochs": 2}
@@ -88,7 +91,28 @@ class CompiledSteps(Net):
         return 100 * nn.functional.cross_entropy(self(batch[0]), batch[1])
 
 
-@pytest.mark.parametrize(("module", "least"), [(Assigned, 50), (AssignedFunction, 50), (AssignedForward, 2)])
+class CompiledFunction(Net):
+    """A function that was compiled, and is no method of this module's class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        louder = lambda batch, batch_idx: 100 * Net.training_step(self, batch, batch_idx)  # noqa: E731
+        self.training_step = torch.compile(louder, backend="eager")  # type: ignore[method-assign]
+
+
+class AssignedMethod(Net):
+    """A bound method that captured something, is not its class's, and takes no number of the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        factor = [100]
+        louder = lambda self, batch: factor[0] * Net.training_step(self, batch, 0)  # noqa: E731
+        self.training_step = MethodType(louder, self)  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    ("module", "least"), [(Assigned, 50), (AssignedFunction, 50), (AssignedMethod, 50), (AssignedForward, 2)]
+)
 def test_methods_that_were_set_on_the_module_are_measured(module: type[Net], least: float, tmp_path: Path) -> None:
     assert noise(tmp_path, module) > least * noise(tmp_path, Net)
 
@@ -96,6 +120,53 @@ def test_methods_that_were_set_on_the_module_are_measured(module: type[Net], lea
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch.compile's own
 def test_compiled_methods_are_measured_as_they_were_before(tmp_path: Path) -> None:
     assert noise(tmp_path, CompiledSteps) == pytest.approx(noise(tmp_path, Assigned), rel=1e-4)
+    assert noise(tmp_path, CompiledFunction) == pytest.approx(noise(tmp_path, Assigned), rel=1e-4)
+
+
+def compiled_in_its_class() -> tuple[type[Net], list[int]]:
+    """Returns a class with a compiled method, and how often each graph that the compiler made of it has run."""
+    runs: list[int] = []
+
+    def counting(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        own = len(runs)
+        runs.append(0)
+
+        def run(*args: Any) -> Any:
+            runs[own] += 1
+            return graph.forward(*args)
+
+        return run
+
+    class Compiled(Net):
+        @torch.compile(backend=counting)
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x)
+
+    return Compiled, runs
+
+
+@pytest.mark.skipif(not hasattr(torch.compiler, "set_stance"), reason="torch before 2.6 cannot leave it aside")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch.compile's own
+@pytest.mark.parametrize("measured_by", ["trainer", "hand"])
+def test_code_that_a_class_compiled_for_training_runs_in_training_alone(measured_by: str, tmp_path: Path) -> None:
+    def graphs(*, is_measured: bool) -> list[int]:
+        torch._dynamo.reset()
+        module, runs = compiled_in_its_class()
+        monitors = [TailIndexMonitor(10, num_minibatches=16, on_error="raise")] if is_measured else []
+        if measured_by == "trainer":
+            fit(tmp_path, module, *monitors, samples=250)  # the last minibatch of an epoch is of two
+            return runs
+        net = module()
+        net(torch.ones(8, 6))
+        if is_measured:
+            gradient_noise(net, lambda module, x: module(x).sum(), torch.ones(4, 5, 6))
+        net(torch.ones(8, 6))
+        return runs
+
+    without = graphs(is_measured=False)
+    assert graphs(is_measured=True) == without
+    with patch.object(torch.compiler, "set_stance", lambda stance: nullcontext()):
+        assert graphs(is_measured=True) != without  # the control
 
 
 class Shortening(Net):

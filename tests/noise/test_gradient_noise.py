@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from lightning_tailindex import gradient_noise
 from lightning_tailindex.noise.engine import collect_gradients
 from lightning_tailindex.noise.groups import measured_parameters, resolve_grouping
-from lightning_tailindex.noise.minibatches import LoaderBatch, SweepPlan, plan_minibatches
+from lightning_tailindex.noise.minibatches import LoaderBatch, Minibatch, SweepPlan, plan_minibatches
 from lightning_tailindex.noise.observation import NoiseObservation
 from lightning_tailindex.noise.processes import OtherProcessError, Processes
 from lightning_tailindex.noise.recorder import combine
@@ -161,6 +161,31 @@ def test_precision_is_the_modules_but_at_least_single(dtype: torch.dtype, kept: 
     net = nn.Linear(3, 2).to(dtype)
     noise = gradient_noise(net, square_loss, torch.randn(5, 4, 3, dtype=dtype))
     assert noise["whole_model"].dtype == kept
+
+
+def test_a_full_gradient_of_half_precision_is_summed_up_in_single() -> None:
+    net = nn.Linear(50, 1, bias=False).bfloat16()
+    batches = torch.rand(300, 4, 50, generator=torch.Generator().manual_seed(0)).bfloat16()
+    minibatches = [Minibatch((batch,), 4, i < 16, in_full_gradient=True) for i, batch in enumerate(batches)]
+    group = resolve_grouping("module")
+    mean = lambda batch: net(batch).mean()  # noqa: E731
+    measured = measured_parameters(net)
+    recorder = collect_gradients(
+        net, measured, group, minibatches, mean, num_draws=16, max_coordinates=None, seed=0, engine="loop"
+    )
+    exact = batches.float().mean((0, 1))
+    of_half = sum(batches.mean(1), start=torch.zeros(50, dtype=torch.bfloat16)) / 300  # the control
+    assert (recorder.full_gradient("weight") - exact).norm() < 1e-3 * exact.norm()
+    assert (of_half.float() - exact).norm() > 1e-2 * exact.norm()
+
+
+def test_an_error_of_the_loss_is_not_shown_as_one_of_the_vectorized_engine(batches: list[Tensor]) -> None:
+    def failing(module: nn.Module, batch: Any) -> Tensor:
+        raise ArithmeticError("mine")
+
+    with pytest.raises(ArithmeticError, match="mine") as error:
+        gradient_noise(nn.Linear(3, 1), failing, batches)
+    assert error.value.__context__ is None
 
 
 def observe(net: nn.Module, batches: list[Tensor], plan: SweepPlan, scale_loss: bool = False) -> NoiseObservation:
