@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -92,10 +92,10 @@ def _ordinary(function: Estimator, x: Tensor, *, pooled: bool = False) -> TailIn
 def _resolved(estimator: Any) -> Estimator:
     if isinstance(estimator, str):
         return _function(estimator)
-    is_ours = isinstance(estimator, NamedEstimator) or estimator in functional.estimators().values()
-    if not is_ours:
-        _check_arguments(estimator)
-    return estimator if is_ours else partial(_ordinary, estimator)
+    if isinstance(estimator, NamedEstimator) or estimator in functional.estimators().values():
+        return cast(Estimator, estimator)
+    _check_arguments(estimator)
+    return partial(_ordinary, estimator)
 
 
 def _check_arguments(estimator: Callable[..., Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -15,7 +15,6 @@ from lightning_tailindex.functional.median import nonzero_median
 from lightning_tailindex.iterates import GroupIterates, IterateObservation
 from lightning_tailindex.records import IterateEstimate, IterateMeasurement, IterateReport, ParameterGroup
 from lightning_tailindex.records import TailIndexEstimate as Estimate
-from lightning_tailindex.records.notes import joined
 
 from .aggregation import thinned
 from .transfer import on_host
@@ -27,13 +26,6 @@ _SIZES = (2, 5, 10, 20, 40, 50, 100, 200, 500, 1000)
 
 _FEWEST_SUMS = 8
 _FEWEST_REPETITIONS = 16
-
-
-@dataclass(frozen=True)
-class _Named:
-    what: str
-    estimate: Estimate
-    note: str
 
 
 def _sizes(num_values: int) -> list[int]:
@@ -84,10 +76,6 @@ def _of_rows(deviations: Tensor, generator: torch.Generator) -> Estimate:
     return group_sum(differences, group_size=4, permutations=20, vectors=True)
 
 
-def _named(what: str, estimate: Estimate, note: str = "") -> _Named:
-    return _Named(what, estimate, joined(note, estimate.note))
-
-
 def _few(repetitions: Tensor) -> str:
     n = len(repetitions)
     return f"{n} ergodic averages, fewer than {_FEWEST_REPETITIONS}" if n < _FEWEST_REPETITIONS else ""
@@ -104,21 +92,21 @@ def _samples(group: GroupIterates, generator: torch.Generator) -> list[Tensor]:
 
 def _estimates(
     group: GroupIterates, parts: Sequence[GroupIterates], pooled: Sequence[Estimate], generator: torch.Generator
-) -> Iterator[_Named]:
+) -> Iterator[tuple[str, Estimate]]:
+    """Every estimate of a group, with what it is of."""
     repetitions, gaussian, deviation, *workers = pooled
     own, averages = group.deviations[0], [part.averages[0] for part in parts]
-    yield _named("ergodic_average", _across(averages, generator))
-    yield _named("ergodic_average_gaussian", _across([_gaussian(x, generator) for x in averages], generator))
-    yield _named("ergodic_average_published", _published(averages))
-    few = _few(group.repetitions)
-    yield _Named("repetitions", repetitions, few) if few else _named("repetitions", repetitions)
-    yield _named("deviation", deviation)
-    yield _named("deviation_gaussian", gaussian)
-    yield _named("deviation_rows", _of_rows(own, generator))
-    yield _named("deviation_norm", hill(torch.linalg.vector_norm(own, dim=1)))
+    yield "ergodic_average", _across(averages, generator)
+    yield "ergodic_average_gaussian", _across([_gaussian(x, generator) for x in averages], generator)
+    yield "ergodic_average_published", _published(averages)
+    yield "repetitions", replace(repetitions, note=_few(group.repetitions) or repetitions.note)
+    yield "deviation", deviation
+    yield "deviation_gaussian", gaussian
+    yield "deviation_rows", _of_rows(own, generator)
+    yield "deviation_norm", hill(torch.linalg.vector_norm(own, dim=1))
     for i, worker in enumerate(workers):
-        yield _named(f"worker_{i}", _across([part.averages[1 + i] for part in parts], generator))
-        yield _named(f"worker_{i}_deviation", worker)
+        yield f"worker_{i}", _across([part.averages[1 + i] for part in parts], generator)
+        yield f"worker_{i}_deviation", worker
 
 
 def _parts(groups: Sequence[GroupIterates]) -> list[Sequence[GroupIterates]]:
@@ -134,10 +122,12 @@ def _norm(group: GroupIterates) -> Tensor:
     return norm * math.sqrt(group.num_coordinates / max(own.shape[1], 1))
 
 
-def _measurement(group: GroupIterates, named: Sequence[_Named], numbers: Sequence[float]) -> IterateMeasurement:
+def _measurement(
+    group: GroupIterates, named: Sequence[tuple[str, Estimate]], numbers: Sequence[float]
+) -> IterateMeasurement:
     norm, *ends = numbers
     rows = zip(named, ends[0::3], ends[1::3], ends[2::3], strict=True)
-    estimates = tuple(IterateEstimate(e.what, alpha, low, high, e.note) for e, alpha, low, high in rows)
+    estimates = tuple(IterateEstimate(what, alpha, low, high, e.note) for (what, e), alpha, low, high in rows)
     return IterateMeasurement(group.name, group.averages.shape[1], group.num_coordinates, norm, estimates)
 
 
@@ -176,7 +166,7 @@ def analyse_iterates(
             for group, parts, sample in zip(groups, _parts(groups), samples, strict=True)
         ]
         numbers = [
-            torch.stack([_norm(group), *(v for e in own for v in _ends(e.estimate))])
+            torch.stack([_norm(group), *(v for _, e in own for v in (e.alpha, e.low, e.high))])
             for group, own in zip(groups, named, strict=True)
         ]
         rows = zip(groups, named, on_host(numbers), strict=True)
@@ -193,7 +183,3 @@ def analyse_iterates(
         seconds=clock(),
         note=observation.note,
     )
-
-
-def _ends(estimate: Estimate) -> tuple[Tensor, Tensor, Tensor]:
-    return estimate.alpha, estimate.low, estimate.high

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from lightning_tailindex.noise.observation import GroupNoise
-from lightning_tailindex.records import TailIndexEstimate
+from lightning_tailindex.records import Measurement, TailIndexEstimate
 
 __all__ = ["group_note", "misfit"]
 
@@ -25,8 +24,8 @@ def group_note(group: GroupNoise, estimate: TailIndexEstimate) -> str:
     return estimate.note
 
 
-def misfit(fields: dict[str, Any]) -> str:
+def misfit(found: Measurement) -> str:
     """Says that no stable law fits, where the distance is large and beyond what chance makes of so many values."""
-    distance, independent = fields["kolmogorov_distance"], fields["num_draws"] * fields["effective_coordinates"]
+    distance, independent = found.kolmogorov_distance, found.num_draws * found.effective_coordinates
     beyond_chance = independent > 0 and distance > _CHANCE / math.sqrt(independent)
     return f"no stable law fits: Kolmogorov distance {distance:.2f}" if beyond_chance and distance > _POOR else ""

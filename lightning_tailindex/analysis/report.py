@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import torch
@@ -38,13 +39,22 @@ class _Pending:
 
     Attributes:
         words: Its fields that were never on the device.
-        scalars: Names of its other fields, in the order of the numbers.
-        numbers: The scalars and, behind them, the aggregated tail indices and the two histograms.
+        scalars: Its fields that are scalars.
+        aggregated: The numbers of :func:`.aggregation.aggregated_alphas`.
+        coordinate_alphas: Summary by :data:`.bins.ALPHA_BINS`.
+        standardized_noise: Summary by :data:`.bins.NOISE_BINS`.
     """
 
     words: dict[str, Any]
-    scalars: tuple[str, ...]
-    numbers: Tensor
+    scalars: dict[str, Tensor]
+    aggregated: Tensor
+    coordinate_alphas: Tensor
+    standardized_noise: Tensor
+
+    def numbers(self) -> tuple[Tensor, ...]:
+        """All that is on the device, in flat tensors."""
+        scalars = torch.stack([scalar.to(self.aggregated) for scalar in self.scalars.values()])
+        return scalars, self.aggregated, self.coordinate_alphas, self.standardized_noise
 
 
 def _law_scalars(fit: LawFit) -> dict[str, Tensor]:
@@ -78,7 +88,7 @@ def _estimate_scalars(
 def _pending(
     group: Group, name: str, estimate: TailIndexEstimate, surrogate: TailIndexEstimate, alphas: Tensor, *more: Tensor
 ) -> _Pending:
-    observed, noise = group.observed, group.noise
+    observed = group.observed
     scalars = {
         **_estimate_scalars(observed, estimate, surrogate),
         **_law_scalars(group.fit),
@@ -94,29 +104,25 @@ def _pending(
         "group_size": observed.num_coordinates,
         "note": group_note(observed, estimate),
     }
-    numbers = torch.stack([scalar.to(noise) for scalar in scalars.values()])
-    return _Pending(words, tuple(scalars), torch.cat([numbers, *(numbers.to(noise) for numbers in more)]))
+    return _Pending(words, scalars, *more)
 
 
-def _measurement(pending: _Pending, numbers: list[float], num_draws: int) -> Measurement:
-    averaged, width = sizes(num_draws), len(FIELDS)
-    ends = [len(pending.scalars)]
-    for length in (width * len(averaged), ALPHA_BINS.width, NOISE_BINS.width):
-        ends.append(ends[-1] + length)
-    fields: dict[str, Any] = {**pending.words, **dict(zip(pending.scalars, numbers[: ends[0]], strict=True))}
-    law = fields.pop("law")
-    fields["note"] = joined(fields["note"], misfit(fields))
-    alphas = numbers[ends[0] : ends[1]]
-    return Measurement(
+def _measurement(pending: _Pending, numbers: Iterator[list[float]]) -> Measurement:
+    """Takes the numbers of :meth:`_Pending.numbers`, which are on the host now."""
+    scalars, averages, alphas, noise = islice(numbers, 4)
+    fields: dict[str, Any] = {**pending.words, **dict(zip(pending.scalars, scalars, strict=True))}
+    law, num_draws, width = fields.pop("law"), fields["num_draws"], len(FIELDS)
+    found = Measurement(
         **fields,
         law=LAWS[int(law)] if law >= 0 else "none",
         aggregated=tuple(
-            AggregatedTailIndex(size, num_draws // size, *alphas[i * width : (i + 1) * width])
-            for i, size in enumerate(averaged)
+            AggregatedTailIndex(size, num_draws // size, *averages[i * width : (i + 1) * width])
+            for i, size in enumerate(sizes(num_draws))
         ),
-        coordinate_alphas=ALPHA_BINS.unpack(numbers[ends[1] : ends[2]]),
-        standardized_noise=NOISE_BINS.unpack(numbers[ends[2] : ends[3]]),
+        coordinate_alphas=ALPHA_BINS.unpack(alphas),
+        standardized_noise=NOISE_BINS.unpack(noise),
     )
+    return replace(found, note=joined(found.note, misfit(found)))
 
 
 def _all_pending(
@@ -136,13 +142,13 @@ def _of_all(group: Group, sample: _Pending, pairs: PairNoise, sums: Tensor) -> _
     """The measurement of all coordinates of a group: of a sample of them is only what needs all draws at once."""
     found = every_coordinate(pairs, sums, group.estimate.effective_series, thinned(group.surrogate))
     is_known = ~group.noise.isnan().all()  # but for draws of nothing but rounding
-    numbers = sample.numbers.clone()
-    for name, value in found.scalars.items():
-        numbers[sample.scalars.index(name)] = torch.where(is_known, value, torch.nan)
-    start = len(numbers) - NOISE_BINS.width - ALPHA_BINS.width
-    numbers[start : start + ALPHA_BINS.width] = found.coordinate_alphas * is_known
-    words = {**sample.words, "estimator": "sequential_mle", "num_coordinates": group.observed.num_coordinates}
-    return _Pending(words, sample.scalars, numbers)
+    own = {name: torch.where(is_known, value, torch.nan) for name, value in found.scalars.items()}
+    return replace(
+        sample,
+        words={**sample.words, "estimator": "sequential_mle", "num_coordinates": group.observed.num_coordinates},
+        scalars={**sample.scalars, **own},
+        coordinate_alphas=found.coordinate_alphas * is_known,
+    )
 
 
 def _column(groups: list[Group], counted: Groups, name: str, estimator: Estimator) -> list[_Pending]:
@@ -154,13 +160,12 @@ def _column(groups: list[Group], counted: Groups, name: str, estimator: Estimato
         estimates = [estimator(noise, pooled=True) for noise in noises]
         gaussian = [estimator(thinned(surrogate), pooled=True) for surrogate in surrogates]
         together = estimator(torch.cat(noises, dim=1), pooled=False).alpha
-        alphas = list(torch.split(together, [noise.shape[1] for noise in noises]))
-    widths = [noise.shape[1] for noise in noises]
+        alphas = list(torch.split(together, list(counted.sizes)))
     relative = standardized(counted.x, counted.cells.middle, torch.cat([estimate.scale for estimate in estimates]))
     more = (
         aggregated_alphas(estimator, noises, surrogates),
-        ALPHA_BINS.summarize(torch.cat(alphas)[None], widths),
-        NOISE_BINS.summarize(relative, widths),
+        ALPHA_BINS.summarize(torch.cat(alphas)[None], counted.sizes),
+        NOISE_BINS.summarize(relative, counted.sizes),
     )
     rows = zip(groups, estimates, gaussian, alphas, *more, strict=True)
     return [_pending(group, name, *row) for group, *row in rows]
@@ -198,13 +203,11 @@ def analyse(
     with torch.inference_mode():  # thousands of small operations, each a tenth cheaper than without gradients alone
         pending = [item for row in _all_pending(observation, estimators, seed) for item in row]
         norms = torch.linalg.vector_norm(observation.groups[-1].noise, dim=1)
-        *rows, draw_norms = on_host([*(item.numbers for item in pending), norms])
+        *rows, draw_norms = on_host([*(piece for item in pending for piece in item.numbers()), norms])
+    numbers = iter(rows)
     return Report(
         step=step,
-        measurements=tuple(
-            _measurement(item, row, len(observation.groups[0].gradients))
-            for item, row in zip(pending, rows, strict=True)
-        ),
+        measurements=tuple(_measurement(item, numbers) for item in pending),
         num_full_minibatches=observation.num_full_minibatches,
         minibatch_size=observation.minibatch_size,
         noise_unit=observation.noise_unit,

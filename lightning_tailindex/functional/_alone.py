@@ -12,7 +12,7 @@ from ._curves import NEAREST, at, highest, maximize
 from ._grid import FEWEST_TOGETHER, Grid, by_length
 from ._likelihood import LARGEST_EDGE, as_weights, in_chunks, likelihood, rough
 
-# Nodes out of 5 that are looked at only where those above, which begin at a tail index of 0.63, are not enough.
+# Nodes out of 5 that are looked at only where those above, which begin near a tail index of 0.63, are not enough.
 _LOW = 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -22,13 +23,24 @@ def checked_sample(name: str, x: Tensor) -> Tensor:
     return x.detach().to(torch.float64 if x.dtype == torch.float64 else torch.float32)
 
 
-def left_out_note(finite: Tensor, varies: Tensor, reasons: dict[str, Tensor]) -> str:
-    """Says in words how many series were left out, each for the first reason that holds; masks of shape [series]."""
-    return left_out_notes(finite, varies, reasons, [len(finite)])[0]
+def checked_count(function: str, least: int, **values: object) -> None:
+    """Raises unless every value is a whole number of at least so many."""
+    for name, value in values.items():
+        if not isinstance(value, Integral) or value < least:
+            raise ValueError(f"{function} needs a whole number {name} >= {least}, got {name}={value!r}.")
+
+
+def screened(finite: Tensor, varies: Tensor, reasons: dict[str, Tensor]) -> tuple[Tensor, str]:
+    """Which series no reason leaves out, and in words how many were left out; masks of shape [series]."""
+    left_out = torch.stack([~finite, ~varies, *reasons.values()]).any(0)
+    return ~left_out, left_out_notes(finite, varies, reasons, [len(finite)])[0]
 
 
 def left_out_notes(finite: Tensor, varies: Tensor, reasons: dict[str, Tensor], sizes: Sequence[int]) -> list[str]:
-    """Says the same for each of several groups of series, which lie one after the other."""
+    """Says in words how many series of each group were left out, each for the first reason that holds.
+
+    The series of the groups lie one after the other; masks of shape [series].
+    """
     ordered = {"NaN or infinite values": ~finite, "constant values": ~varies, **reasons}
     holds = torch.stack(list(ordered.values()))
     if not bool(holds.any()):

@@ -148,7 +148,7 @@ def _count(x: Tensor, task: _Task, counts: Tensor) -> tuple[Tensor, ...]:
     middle, unit = _middle_and_unit(rows, task.center)
     if rows.shape[1] < len(x) and has_zeros(rows):
         few = (rows.bool().sum(1) < _FEWEST_NONZERO).nonzero()[:, 0]
-        for some in torch.split(few, max(1, len(task.values) // len(x))) if len(few) > 0 else ():
+        for some in torch.split(few, max(1, len(task.values) // len(x))):
             found = _middle_and_unit(x.index_select(1, some).T.contiguous(), task.center)
             middle, unit = (old.index_copy(0, some, new) for old, new in zip((middle, unit), found, strict=True))
     tied = (unit == 0).nonzero()[:, 0]  # half of the draws are the same

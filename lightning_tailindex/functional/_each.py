@@ -97,10 +97,8 @@ def _windows(series: Tensor, middle: Tensor, grid: Grid) -> Iterator[tuple[Tenso
 def _settle(counts: Tensor, grid: Grid, series: Tensor, level: Tensor, out: Tensor) -> None:
     """Fills in the fits of series at all nodes, on scales that are wide enough."""
     while len(series) > 0:
-        leaves, _ = _fit(counts, grid, series.sort().values, level, out)
-        if grid.is_widest:
-            return
-        series, grid = leaves, grid.widened()
+        series, _ = _fit(counts, grid, series.sort().values, level, out)
+        grid = grid.widened()
 
 
 def _fit(counts: Tensor, grid: Grid, series: Tensor, level: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,7 +127,7 @@ def _refine(counts: Tensor, series: Tensor, grid: Grid, level: Tensor) -> tuple[
     cut = torch.tensor([[grid.nodes[0] > 0], [grid.nodes[-1] < LAST_NODE]], device=series.device)
     near = torch.stack([place < NEAREST, place > len(curve) - 1 - NEAREST])
     ends = near | (2 * (value - curve[[0, -1]]) < level)
-    leaves = at(edge, highest(curve)) > LARGEST_EDGE
+    leaves = (at(edge, highest(curve)) > LARGEST_EDGE) & (not grid.is_widest)
     alphas = grid.alpha_at(torch.stack([place, low, high]))
     return torch.cat([alphas, torch.stack([log_ratio, value.double(), gaussian.double()])]), leaves, (ends & cut).any(0)
 

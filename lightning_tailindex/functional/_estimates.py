@@ -15,6 +15,7 @@ from ._counts import Cells
 from ._each import Fit
 from ._series import sums_of_groups
 from ._tables import LOWEST_ALPHA
+from ._values import AT_LOWER_END
 
 
 def estimate_groups(fit: Fit, cells: Cells, sizes: Sequence[int]) -> list[TailIndexEstimate]:
@@ -73,10 +74,9 @@ def _at_end(alpha: Tensor) -> Tensor:
 
 
 def _notes(is_at_end: Tensor, cells: Cells, sizes: Sequence[int]) -> list[str]:
-    """What a reader has to know of each group, in words; of which some tail index is at the end of the range."""
-    end = f"α at the lower end of the grid, {LOWEST_ALPHA}"
+    """What a reader has to know of each group, in words, given which have a tail index at the end of the range."""
     rows = zip(left_out(cells, sizes), is_at_end.tolist(), strict=True)
-    return [joined(note, end if at_end else "") for note, at_end in rows]
+    return [joined(note, AT_LOWER_END if at_end else "") for note, at_end in rows]
 
 
 def left_out(cells: Cells, sizes: Sequence[int]) -> list[str]:

@@ -61,8 +61,8 @@ class Grid:
     def table(self, x: Tensor) -> Tensor:
         """Log-probabilities of the cells, shape [scales, nodes, cells], in the precision of x and on its device."""
         stride = math.gcd(self.nodes.start, self.nodes.step)
-        rows = slice(self.nodes.start // stride, self.nodes.stop // stride + 1, self.nodes.step // stride)
-        return like(x, log_cells, self.half, self.step, self.per_octave, stride)[:, rows][:, : len(self.nodes)]
+        rows = slice(self.nodes.start // stride, -(-self.nodes.stop // stride), self.nodes.step // stride)
+        return like(x, log_cells, self.half, self.step, self.per_octave, stride)[:, rows]
 
     def alpha_at(self, place: Tensor) -> Tensor:
         """Tail index at a place among the nodes, in rows of a curve over them."""

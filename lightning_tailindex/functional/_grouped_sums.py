@@ -9,7 +9,8 @@ import torch
 from scipy.stats import t as t_law
 from torch import Tensor
 
-from ._checks import FEWEST_VALUES, left_out_note
+from ._checks import FEWEST_VALUES, screened
+from ._values import Usable
 
 
 def mean_log(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,15 +43,16 @@ def _logs(values: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(present, norm, 1.0).log(), present
 
 
-def screen(x: Tensor, num_values: Tensor, num_sums: Tensor) -> tuple[Tensor, str]:
-    """Which series of vectors, shape [n, series, d], give an estimate, and a note on the others."""
+def screen(x: Tensor, num_values: Tensor, num_sums: Tensor, shape: torch.Size) -> Usable:
+    """Finds which series of vectors, shape [n, series, d], give an estimate, of the shape given."""
     finite, varies = x.isfinite().all(-1).all(0), (x != x[0]).any(-1).any(0)
     reasons = {
         f"fewer than {FEWEST_VALUES} usable values": num_values < FEWEST_VALUES,
         "fewer than 2 groups": num_sums < 2,
     }
-    usable = finite & varies & (num_values >= FEWEST_VALUES) & (num_sums >= 2)
-    return usable, left_out_note(finite, varies, reasons)
+    mask, note = screened(finite, varies, reasons)
+    zero_share = torch.where(finite, (x == 0).all(-1).to(x.dtype).mean(0), torch.nan)
+    return Usable(mask, torch.where(finite, num_values, 0), zero_share, note, shape)
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,6 @@ class Inverse:
 
     def student(self) -> tuple[Tensor, Tensor, Tensor]:
         """Estimate and 95 % interval of alpha; NaN where 1/alpha is not positive."""
-        if self.degrees < 1:
-            return (torch.full_like(self.mean, torch.nan),) * 3
         mean, half = self.mean, float(t_law.ppf(0.975, self.degrees)) * self.variance.sqrt()
         alpha = torch.where(mean > 0, 1 / mean, torch.nan)
         high = torch.where(mean > half, 1 / (mean - half), torch.inf)
@@ -78,8 +78,6 @@ class Inverse:
 
     def effective_series(self) -> Tensor:
         """How many independent series would vary as little on average as the given ones do, at most their number."""
-        if self.degrees < 1:
-            return self.variance.new_tensor(math.nan)
         series = len(self.variance) - 1
         return (self.variance[:-1].mean() / self.variance[-1]).clamp(max=float(series))
 

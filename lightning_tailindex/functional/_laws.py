@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -13,8 +13,10 @@ from torch import Tensor
 
 from ._counts import Cells
 from ._curves import maximize
+from ._grid import Grid
 from ._likelihood import LARGEST_EDGE, Likelihood, as_weights, in_chunks, likelihood_of
-from ._series import Series, sums_of_groups
+from ._search import parts
+from ._series import Series
 from ._tables import alpha_grid, like, log_cells_of, log_edges
 
 # Degrees of freedom: from tails heavier than any stable law here to what 10,000 values do not tell from a Gaussian.
@@ -56,35 +58,32 @@ def laplace(half: int, step: float, per_octave: int) -> Tensor:
     return torch.from_numpy(log_cells_of(log_survival))
 
 
-def _curves(counts: Tensor, series: Series) -> Iterator[tuple[Tensor, Tensor, Likelihood, Likelihood]]:
-    """For some series, their indices and groups, and the likelihood of both laws."""
-    grid = series.grid
-    for some in series.in_chunks():
-        weights = as_weights(counts, some.index, grid)
-        tables = (like(weights, law, grid.half, grid.step, grid.per_octave) for law in (student_t, laplace))
-        student, laplacian = (likelihood_of(weights, table) for table in tables)
-        yield some.index, some.group, student, laplacian
+def _both(weights: Tensor, grid: Grid) -> tuple[Likelihood, Likelihood]:
+    """The likelihood of counts [series, cells] under both laws."""
+    tables = (like(weights, law, grid.half, grid.step, grid.per_octave) for law in (student_t, laplace))
+    student, laplacian = (likelihood_of(weights, table) for table in tables)
+    return student, laplacian
 
 
-def profiles(cells: Cells, classes: Sequence[Series]) -> tuple[Tensor, Tensor]:
-    """Maximal log-likelihoods of Student's and Laplace's law for each series; NaN for those that are not usable."""
+def profiles(cells: Cells, classes: Sequence[Series]) -> Tensor:
+    """Maximal log-likelihoods of Student's and Laplace's law for each series, [2, series]; NaN for unusable ones."""
     out = cells.counts.new_full((2, len(cells.counts)), math.nan, dtype=torch.float64)
     for series in classes:
-        for index, _, student, laplacian in _curves(cells.counts, series):
-            out[0, index] = maximize(student.profile)[1].double()
-            out[1, index] = laplacian.profile[0].double()
-    return out[0], out[1]
+        for some, weights, _ in parts(cells.counts, series, 1):
+            student, laplacian = _both(weights, some.grid)
+            out[:, some.index] = torch.stack([maximize(student.profile)[1], laplacian.profile[0]]).double()
+    return out
 
 
-def marginals(cells: Cells, classes: Sequence[Series], num_groups: int) -> tuple[Tensor, Tensor]:
+def marginals(cells: Cells, classes: Sequence[Series], num_groups: int) -> Tensor:
     """The same for the series of each group together, with one shape for them and their scales integrated out."""
     total = cells.counts.new_zeros(_NUM_SHAPES + 1, num_groups, dtype=torch.float64)
     for series in classes:
         spacings = like(total, _student_t_spacings, series.grid.step)[:, None]
-        for _, group, student, laplacian in _curves(cells.counts, series):
-            both = torch.cat([student.marginal + spacings, laplacian.marginal + math.log(series.grid.step)])
-            total += sums_of_groups(both, group.bincount(minlength=num_groups))
-    return maximize(total[:-1])[1], total[-1]
+        for some, weights, summed in parts(cells.counts, series, num_groups):
+            student, laplacian = _both(weights, some.grid)
+            total += summed(torch.cat([student.marginal + spacings, laplacian.marginal + math.log(some.grid.step)]))
+    return torch.stack([maximize(total[:-1])[1], total[-1]])
 
 
 def expected_counts(cells: Cells, classes: Sequence[Series], alpha: Tensor) -> Tensor:
@@ -99,20 +98,18 @@ def expected_counts(cells: Cells, classes: Sequence[Series], alpha: Tensor) -> T
         own = nearest[series.index]
         for k in torch.unique(own).tolist():
             for index in in_chunks(series.index[own == k], series.grid):
-                _expect(cells.counts, Series(index, index, series.grid.over(range(k, k + 1))), expected)
+                _expect(cells.counts, index, series.grid.over(range(k, k + 1)), expected)
     return torch.where(alpha.isnan()[:, None], math.nan, expected)
 
 
-def _expect(counts: Tensor, series: Series, expected: Tensor) -> None:
-    weights = as_weights(counts, series.index, series.grid)
-    table = series.grid.table(weights)
+def _expect(counts: Tensor, index: Tensor, grid: Grid, expected: Tensor) -> None:
+    """Fills in what some series lead to expect at the one node of a grid, on scales that are wide enough for each."""
+    weights = as_weights(counts, index, grid)
+    table = grid.table(weights)
     part = likelihood_of(weights, table)
-    narrow = part.edge[0] > LARGEST_EDGE
-    if bool(narrow.any()) and not series.grid.is_widest:
-        wider = Series(series.index[narrow], series.group[narrow], series.grid.widened())
-        _expect(counts, wider, expected)
+    narrow = (part.edge[0] > LARGEST_EDGE) & (not grid.is_widest)
+    if bool(narrow.any()):
+        _expect(counts, index[narrow], grid.widened(), expected)
     share = torch.einsum("sj,sc->jc", part.relative[:, 0] / part.mass[0], table[:, 0].exp())
-    kept = ~narrow if not series.grid.is_widest else torch.ones_like(narrow)
-    own = kept.nonzero()[:, 0]
-    found = (share * weights.sum(1, keepdim=True)).double()
-    expected.index_copy_(0, series.index.index_select(0, own), found.index_select(0, own))
+    found, own = (share * weights.sum(1, keepdim=True)).double(), (~narrow).nonzero()[:, 0]
+    expected.index_copy_(0, index.index_select(0, own), found.index_select(0, own))

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._checks import FEWEST_VALUES, left_out_note
+from ._checks import FEWEST_VALUES, screened
+from ._precision import in_double
+from ._values import as_series
 from .median import sorted_rows
 
 
@@ -28,8 +30,7 @@ class Ordered:
 
 def departures(x: Tensor) -> Tensor:
     """Departures from the first draw, in float64, shape [n, series]: exactly 0 where a series is constant."""
-    wide = (x.cpu() if x.device.type == "mps" else x).double()
-    wide = wide.flatten(1) if wide.ndim > 1 else wide[:, None]
+    wide = as_series(in_double(x))
     return wide - wide[0]
 
 
@@ -37,9 +38,9 @@ def ordered(x: Tensor) -> Ordered:
     """Sorts and standardizes each series."""
     departure = departures(x)
     finite, varies = departure.isfinite().all(0), (departure != 0).any(0)
-    enough = torch.full_like(finite, len(x) >= FEWEST_VALUES)
+    few = torch.full_like(finite, len(x) < FEWEST_VALUES)
     within_one = departure / departure.abs().amax(0)  # so that no square overflows
     values = sorted_rows(within_one.T.contiguous()).T
     values = values - values.mean(0)
-    note = left_out_note(finite, varies, {f"fewer than {FEWEST_VALUES} values": ~enough})
-    return Ordered(values / values.norm(dim=0), finite & varies & enough, note)
+    usable, note = screened(finite, varies, {f"fewer than {FEWEST_VALUES} values": few})
+    return Ordered(values / values.norm(dim=0), usable, note)

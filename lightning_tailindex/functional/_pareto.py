@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,12 +11,11 @@ from scipy.stats import gamma
 from torch import Tensor
 
 from lightning_tailindex.records import TailIndexEstimate
-from lightning_tailindex.records.notes import joined
 
-from ._checks import left_out_note
-from ._jackknife import UNDEFINED, pool
+from ._checks import screened
+from ._jackknife import pool
 from ._tails import Sizes, sort_sizes
-from ._values import as_series
+from ._values import Usable, as_series, record_each, record_pooled
 
 Statistic = Callable[[Tensor], Tensor]
 
@@ -63,44 +62,30 @@ def estimate(
     """Fits the tails that ``choose`` finds; ``statistic`` says how a pooled fit finds them among fewer draws."""
     shape, x = x.shape[1:], as_series(x)
     present, finite, varies = (x != 0).sum(0), x.isfinite().all(0), (x != x[0]).any(0)
-    usable = finite & varies & (present >= fewest)
-    tail = choose(sort_sizes(x[:, usable]))
+    few = present < fewest
+    candidates = finite & varies & ~few
+    tail = choose(sort_sizes(x[:, candidates]))
     decays = tail.total > 0
-    flat = usable.clone()
-    flat[usable] = ~decays
-    usable, tail = usable & ~flat, tail[decays]
-    if pooled:
-        alpha, low, high, effective = pool(x[:, usable], statistic(tail, present[usable]), _alpha)
-    else:
-        alpha, (low, high) = tail.number / tail.total, _interval(tail)
-        effective = torch.full_like(alpha, torch.nan)
-    likelihood = tail.log_likelihood(alpha)
-    num_values, zero_share = tail.number, torch.where(finite, (x == 0).to(x.dtype).mean(0), torch.nan)
-
-    def spread(value: Tensor, missing: float = torch.nan) -> Tensor:
-        out = torch.full(usable.shape, missing, dtype=value.dtype, device=x.device)
-        out[usable] = value
-        return out.reshape(shape)
-
-    def place(value: Tensor) -> Tensor:
-        return value if pooled else spread(value)
-
-    if pooled:
-        likelihood = torch.where(usable.any(), likelihood.sum(), torch.nan)
-    undefined = pooled and bool(usable.any()) and bool(alpha.isnan())
-    few = {f"fewer than {fewest} usable values": present < fewest, "no |x| beyond the threshold": flat}
-    return TailIndexEstimate(
-        alpha=place(alpha),
-        low=place(low),
-        high=place(high),
-        scale=spread(tail.scale(alpha)),
-        log_likelihood=place(likelihood),
-        gain=place(torch.full_like(alpha, torch.nan)),
-        num_values=num_values.sum() if pooled else spread(num_values, 0),
-        zero_share=zero_share[usable].mean() if pooled else zero_share.reshape(shape),
-        effective_series=place(effective),
-        note=joined(left_out_note(finite, varies, few), UNDEFINED if undefined else ""),
+    flat = candidates.masked_scatter(candidates, ~decays)
+    mask, note = screened(
+        finite, varies, {f"fewer than {fewest} usable values": few, "no |x| beyond the threshold": flat}
     )
+    tail = tail[decays]
+
+    def spread(value: Tensor) -> Tensor:
+        return value.new_zeros(mask.shape).masked_scatter(mask, value)
+
+    zero_share = torch.where(finite, (x == 0).to(x.dtype).mean(0), torch.nan)
+    usable = Usable(mask, spread(tail.number), zero_share, note, shape)
+    if pooled:
+        found = pool(x[:, mask], statistic(tail, present[mask]), _alpha)
+        likelihood = torch.where(mask.any(), tail.log_likelihood(found[0]).sum(), torch.nan)
+        return replace(record_pooled(usable, found, spread(tail.scale(found[0])), ""), log_likelihood=likelihood)
+    alpha = tail.number / tail.total
+    low, high = _interval(tail)
+    likelihood = torch.where(mask, spread(tail.log_likelihood(alpha)), torch.nan).reshape(shape)
+    record = record_each(usable, spread(alpha), spread(low), spread(high), spread(tail.scale(alpha)), "")
+    return replace(record, log_likelihood=likelihood)
 
 
 def _alpha(inverse: Tensor) -> Tensor:
@@ -116,8 +101,9 @@ def _interval(tail: Tail) -> tuple[Tensor, Tensor]:
     return low / tail.total, high / tail.total
 
 
-def mean_excess(share: Tensor, skip: int) -> Statistic:
-    """The statistic 1/alpha of series of which a given share of the non-zero values is the tail."""
+def mean_excess(tail: Tail, num_values: Tensor, skip: int) -> Statistic:
+    """The statistic 1/alpha of series of which the same share of the non-zero values is the tail as now."""
+    share = tail.number.to(tail.total) / num_values  # two integers would give the default dtype
 
     def statistic(x: Tensor) -> Tensor:
         sizes = sort_sizes(x)

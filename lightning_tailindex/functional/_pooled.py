@@ -98,9 +98,9 @@ class Pooled:
 
 def _gaussian(counts: Tensor, found: Search) -> Tensor:
     """Log-likelihood of the best Gaussians of the groups, [groups], however far their scales are from the unit."""
-    total, outside = torch.zeros_like(found.curve[-1]), found.wider_at_two
-    for series in (series.of(outside) for series in found.classes) if bool(outside.any()) else ():
-        for _, weights, summed in parts(counts, series, len(total)):
+    total = torch.zeros_like(found.curve[-1])
+    for series in found.classes:
+        for _, weights, summed in parts(counts, series.of(found.wider_at_two), len(total)):
             width = (math.pi / weights.sum(1)).log() / 2  # of the likelihood, whose curvature is two for each value
             total += summed(gaussian_profile(weights, series.grid.per_octave) + width)
     return torch.where(found.wider_at_two, torch.maximum(total, found.curve[-1]), found.curve[-1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["for_products"]
+__all__ = ["for_products", "in_double"]
 
 
 def _rounds_factors(device: torch.device) -> bool:
@@ -27,3 +27,8 @@ def for_products(x: Tensor) -> Tensor:
     if x.dtype != torch.float32 or x.device.type == "mps" or not _rounds_factors(x.device):  # MPS has no doubles
         return x
     return x.double()
+
+
+def in_double(x: Tensor) -> Tensor:
+    """Returns values in double precision, on the CPU where their device has none."""
+    return (x.cpu() if x.device.type == "mps" else x).double()

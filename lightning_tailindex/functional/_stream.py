@@ -127,7 +127,7 @@ def estimate_counts(counts: Tensor, per_octave: int, *, pooled: bool) -> TailInd
     thin = _thinned(cells, least.expand(len(share)))
     spread = max(int(thin.usable.sum()), 1) * float(least)
     sizes = (len(counts),)
-    groups = Groups(thin.counts[:0], thin, sizes, search(thin, sizes, per_octave))
+    groups = Groups(thin.counts.new_empty(0, len(counts)), thin, sizes, search(thin, sizes, per_octave))
     fit = Pooled(groups, spread=spread).fit()
     least = least.to(fit.alpha)
     fit = replace(fit, log_likelihood=fit.log_likelihood / least, effective_series=fit.effective_series * least)

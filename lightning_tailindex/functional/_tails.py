@@ -123,9 +123,9 @@ def candidates_few(sizes: Sizes, smallest: int, number: int) -> Tensor:
     return (len(sizes.log) - 1 - exceedances).clamp(min=0)
 
 
-def closest(sizes: Sizes, place: Tensor, skip: int) -> Tensor:
-    """The place, of those offered, from which on each series is closest to a power law, shape [series]."""
-    far = torch.where(sizes.inverse(place, skip) > 0, distance(sizes, place, skip), torch.inf)
+def closest(sizes: Sizes, place: Tensor) -> Tensor:
+    """The place, of those offered, beyond which each series is closest to a power law, shape [series]."""
+    far = torch.where(sizes.inverse(place, 1) > 0, distance(sizes, place, 1), torch.inf)
     return place.gather(0, far.argmin(0)[None])[0]
 
 

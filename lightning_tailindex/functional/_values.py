@@ -11,9 +11,12 @@ from torch import Tensor
 from lightning_tailindex.records import TailIndexEstimate
 from lightning_tailindex.records.notes import joined
 
-from ._checks import FEWEST_VALUES, left_out_note
+from ._checks import FEWEST_VALUES, screened
 from ._jackknife import UNDEFINED
 from ._tables import LOWEST_ALPHA
+
+NORMAL = 1.959963984540054  # two-sided 95 % point
+AT_LOWER_END = f"α at the lower end of its range, {LOWEST_ALPHA}"
 
 
 @dataclass(frozen=True)
@@ -48,14 +51,14 @@ def examine(x: Tensor, present: Tensor, more: dict[str, Tensor] | None = None, d
     series, num_values = as_series(x), present.sum(0)
     finite, varies = series.isfinite().all(0), (series != series[0]).any(0)
     reasons = {f"fewer than {FEWEST_VALUES} usable values": num_values < FEWEST_VALUES, **(more or {})}
-    mask = finite & varies & ~torch.stack(list(reasons.values())).any(0)
+    mask, note = screened(finite, varies, reasons)
     possible = max(len(x) - dropped, 1)
     zero_share = (possible - num_values).clamp(min=0).to(x.dtype) / possible
     return Usable(
         mask=mask,
         num_values=torch.where(finite, num_values, 0),
         zero_share=torch.where(finite, zero_share, torch.nan),
-        note=left_out_note(finite, varies, reasons),
+        note=note,
         shape=x.shape[1:],
     )
 
@@ -130,7 +133,7 @@ def record_nothing(like: Tensor, pooled: bool, note: str) -> TailIndexEstimate:
 
 def at_lower_end(alpha: Tensor) -> str:
     """Says that a tail index stopped at the smallest one that is looked for, where one did."""
-    return f"α at the lower end of its range, {LOWEST_ALPHA}" if bool((alpha <= LOWEST_ALPHA).any()) else ""
+    return AT_LOWER_END if bool((alpha <= LOWEST_ALPHA).any()) else ""
 
 
 def interpolate(at: Tensor, nodes: Tensor, values: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from lightning_tailindex.records import TailIndexEstimate
 from ._checks import checked_sample
 from ._jackknife import pool
 from ._tables import LOWEST_ALPHA
-from ._values import as_series, at_lower_end, examine, interpolate, quantiles, record_each, record_pooled
+from ._values import NORMAL, as_series, at_lower_end, examine, interpolate, quantiles, record_each, record_pooled
 from .median import nonzero_median
 
 __all__ = ["characteristic"]
@@ -26,7 +26,6 @@ _NUM_ALPHAS = 181
 _FIRST_ALPHA = 1.9995  # whose weights begin: those of smaller ones read Gaussian samples further below 2
 _PASSES = 3
 _FARTHEST = 1e30  # rough units, of which sine and cosine are still numbers
-_NORMAL = 1.959963984540054  # two-sided 95 % point
 
 
 def characteristic(x: Tensor, *, pooled: bool = False) -> TailIndexEstimate:
@@ -192,6 +191,6 @@ def _slope(weights: Tensor, curve: Tensor) -> Tensor:
 
 def _interval(alpha: Tensor, count: Tensor, line: _Line) -> tuple[Tensor, Tensor]:
     """Ends of the 95 % interval, symmetric on the axis on which the standard error is the same everywhere."""
-    middle, half = interpolate(alpha, line.alpha, line.stable), _NORMAL / count.to(alpha).sqrt()
+    middle, half = interpolate(alpha, line.alpha, line.stable), NORMAL / count.to(alpha).sqrt()
     low, high = (interpolate(end, line.stable, line.alpha) for end in (middle - half, middle + half))
     return low.minimum(alpha), high.maximum(alpha)

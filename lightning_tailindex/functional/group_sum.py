@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from lightning_tailindex.records import TailIndexEstimate
-from lightning_tailindex.records.notes import joined
 
-from ._checks import checked_sample
+from ._checks import checked_count, checked_sample
 from ._grouped_sums import from_consecutive, from_permutations, mean_log, median, screen, summarize
+from ._values import record_each, record_pooled
+from .log_moment import scale_of_mean_log
 
 __all__ = ["group_sum"]
-
-_EULER_GAMMA = 0.5772156649015329
 
 
 def group_sum(
@@ -95,8 +94,7 @@ def group_sum(
         True
     """
     sizes = _sizes(group_size, len(x) if x.ndim else 0)
-    if permutations < 0:
-        raise ValueError(f"group_sum needs permutations >= 0, got permutations={permutations}.")
+    checked_count("group_sum", 0, permutations=permutations)
     x = checked_sample("group_sum", x)
     if vectors and x.ndim < 2:
         raise ValueError(f"group_sum needs a last dimension that holds the vectors, got shape {tuple(x.shape)}.")
@@ -133,32 +131,19 @@ def _estimate(x: Tensor, sizes: list[int], orders: list[Tensor], shape: torch.Si
     x, unit = _normalized(x)
     largest = max(sizes)
     logs, num_values = mean_log(x if orders else x[: len(x) // largest * largest])
-    usable, note = screen(x, num_values, summarize(x, largest)[1])
-    zero_share = torch.where(x.isfinite().all(-1).all(0), (x == 0).all(-1).to(x.dtype).mean(0), torch.nan)
-    kept = x[:, usable]
+    usable = screen(x, num_values, summarize(x, largest)[1], shape)
+    kept = x[:, usable.mask]
     inverses = [from_permutations(kept, s, orders) if orders else from_consecutive(kept, s) for s in sizes]
     ends = [median(torch.stack(values)) for values in zip(*(inverse.student() for inverse in inverses), strict=True)]
-    scale_alpha = ends[0][-1:].expand(kept.shape[1]) if pooled else ends[0][:-1]
-
-    def spread(value: Tensor) -> Tensor:
-        out = x.new_full(usable.shape, torch.nan)
-        out[usable] = value
-        return out.reshape(shape)
-
-    alpha, low, high = (end[-1] if pooled else spread(end[:-1]) for end in ends)
-    nan = torch.full_like(alpha, torch.nan)
-    return TailIndexEstimate(
-        alpha=alpha,
-        low=low,
-        high=high,
-        scale=spread(_scale(logs[usable], scale_alpha) * unit[usable]),
-        log_likelihood=nan,
-        gain=nan,
-        num_values=num_values[usable].sum() if pooled else num_values.reshape(shape),
-        zero_share=zero_share[usable].mean() if pooled else zero_share.reshape(shape),
-        effective_series=median(torch.stack([i.effective_series() for i in inverses])) if pooled else nan,
-        note=_join(note, scale_alpha.isnan(), pooled, len(usable)),
-    )
+    if pooled:
+        alpha, low, high = (end[-1] for end in ends)
+        effective = median(torch.stack([inverse.effective_series() for inverse in inverses]))
+        more = "1/α not positive" if bool(alpha.isnan() & usable.mask.any()) else ""
+        return record_pooled(usable, (alpha, low, high, effective), scale_of_mean_log(logs, alpha) * unit, more)
+    alpha, low, high = (torch.full_like(unit, torch.nan).masked_scatter(usable.mask, end[:-1]) for end in ends)
+    undefined = int((usable.mask & alpha.isnan()).sum())
+    more = f"1/α not positive in {undefined} of {len(alpha)} series" if undefined else ""
+    return record_each(usable, alpha, low, high, scale_of_mean_log(logs, alpha) * unit, more)
 
 
 def _normalized(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -172,15 +157,3 @@ def _normalized(x: Tensor) -> tuple[Tensor, Tensor]:
     least = torch.finfo(x.dtype).max / len(x) if x.shape[-1] == 1 else 0.0
     unit = torch.where(largest.isfinite() & (largest > least), largest, 1.0)
     return x / unit[:, None], unit
-
-
-def _scale(logs: Tensor, alpha: Tensor) -> Tensor:
-    """Scale by E log|X| = log(scale) + gamma (1/alpha - 1)."""
-    return torch.exp(logs - _EULER_GAMMA * (1 / alpha - 1))
-
-
-def _join(note: str, undefined: Tensor, pooled: bool, series: int) -> str:
-    """Adds to the note that 1/alpha was not positive, where it was not."""
-    count = int(undefined.sum())
-    where = "" if pooled else f" in {count} of {series} series"
-    return joined(note, f"1/α not positive{where}" if count else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Integral
 from typing import Literal
 
 import torch
@@ -79,7 +80,7 @@ def grouped_mle(
     """
     if center not in ("median", "none"):
         raise ValueError(f'grouped_mle needs center "median" or "none", got {center!r}.')
-    if cells_per_octave not in (4, 8):
+    if not isinstance(cells_per_octave, Integral) or cells_per_octave not in (4, 8):
         raise ValueError(f"grouped_mle needs cells_per_octave 4 or 8, got {cells_per_octave!r}.")
     if pooled:
         return pooled_groups([x], center=center, cells_per_octave=cells_per_octave)[0]
@@ -144,7 +145,7 @@ def pooled_estimates(pooled: Pooled) -> list[TailIndexEstimate]:
     return estimate_groups(pooled.fit(), pooled.groups.cells, pooled.groups.sizes)
 
 
-def pooled_alphas(groups: Groups, intervals: Sequence[bool] | None = None) -> tuple[Tensor, Tensor, Tensor]:
+def pooled_alphas(groups: Groups, intervals: Sequence[bool]) -> tuple[Tensor, Tensor, Tensor]:
     """The tail indices and both ends of their intervals alone, each of shape ``[groups]``."""
     pooled = Pooled(groups, intervals)
     alpha, low, high = (value.to(groups.cells.unit.dtype) for value in (pooled.alpha, *pooled.ends))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from numbers import Integral
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from lightning_tailindex.records import TailIndexEstimate
 
 from ._checks import FEWEST_VALUES, checked_sample
-from ._pareto import Statistic, Tail, estimate, mean_excess
+from ._pareto import Tail, estimate, mean_excess
 from ._tails import Sizes, candidates_few, closest
 
 __all__ = ["hill"]
@@ -71,20 +72,18 @@ def hill(x: Tensor, *, k: int | None = None, pooled: bool = False) -> TailIndexE
     x = checked_sample("hill", x)
     if k is not None and not (isinstance(k, Integral) and 1 <= k < len(x)):
         raise ValueError(f"hill needs 1 <= k < n order statistics, got k={k}, n={len(x)}.")
-    return estimate(x, pooled, max(FEWEST_VALUES, (k or 0) + 1), lambda sizes: _tail(sizes, k), _statistic)
+    return estimate(
+        x, pooled, max(FEWEST_VALUES, (k or 0) + 1), lambda sizes: _tail(sizes, k), partial(mean_excess, skip=1)
+    )
 
 
 def _tail(sizes: Sizes, k: int | None) -> Tail:
     """The exceedances of each series."""
     if k is None:
-        place = closest(sizes, candidates_few(sizes, _SMALLEST, _THRESHOLDS), skip=1)
+        place = closest(sizes, candidates_few(sizes, _SMALLEST, _THRESHOLDS))
     else:
         place = torch.full_like(sizes.num_values, len(sizes.log) - 1 - k)
     number = len(sizes.log) - 1 - place
     total = number * sizes.inverse(place[None], skip=1)[0]
     log_share = (number.to(total) / sizes.num_values).log()
     return Tail(sizes.threshold(place), total, number, number, log_share)
-
-
-def _statistic(tail: Tail, num_values: Tensor) -> Statistic:
-    return mean_excess(tail.number.to(tail.total) / num_values, skip=1)

@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_tailindex.records import LawFit, TailIndexEstimate
 
 from ._calibration import gaussian_p_value, surrogate_p_values
-from ._checks import checked_sample
+from ._checks import checked_count, checked_sample
 from ._counts import PER_OCTAVE, count_values
 from ._each import fit_each
 from ._estimates import left_out
@@ -25,7 +25,7 @@ from .grouped_mle import counted_groups, pooled_estimates
 __all__ = ["LAWS", "law_fit", "law_fits"]
 
 LAWS = ("gaussian", "stable", "student_t", "laplace")
-_NUM_SHAPES = (0, 1, 1, 0)
+_SHAPE_PARAMETERS = (0, 1, 1, 0)
 
 
 def law_fit(
@@ -75,8 +75,7 @@ def law_fit(
         >>> law_fit(x.exp() - (-x).exp()).p_value < 0.001
         tensor(True)
     """
-    if num_surrogates < 1:
-        raise ValueError(f"law_fit needs num_surrogates >= 1, got num_surrogates={num_surrogates}.")
+    checked_count("law_fit", 1, num_surrogates=num_surrogates)
     x = checked_sample("law_fit", x)
     if pooled:
         pooled_fit = Pooled(groups := counted_groups([x]))
@@ -85,7 +84,7 @@ def law_fit(
     cells = count_values(x.reshape(len(x), -1), "median", PER_OCTAVE)
     fit = fit_each(cells, PER_OCTAVE)
     classes = each_class(cells, PER_OCTAVE)
-    others = torch.stack(profiles(cells, classes))
+    others = profiles(cells, classes)
     ratio = 2 * fit.gain * cells.num_values
     expected = expected_counts(cells, classes, fit.alpha)
     return _record(
@@ -104,8 +103,8 @@ def law_fits(
     estimates: Sequence[TailIndexEstimate],
     expected: Tensor,
     *,
-    num_surrogates: int = 99,
-    generator: torch.Generator | None = None,
+    num_surrogates: int,
+    generator: torch.Generator | None,
 ) -> list[LawFit]:
     """Compares the laws on each of several groups of series, from counts and estimates that are at hand.
 
@@ -124,7 +123,7 @@ def law_fits(
         torch.stack([getattr(estimate, name) for estimate in estimates])
         for name in ("log_likelihood", "gain", "effective_series")
     )
-    others = torch.stack(marginals(cells, found.classes, len(sizes)))
+    others = marginals(cells, found.classes, len(sizes))
     p_values = surrogate_p_values(groups, num_surrogates, generator)
     counts = torch.where(cells.usable[:, None], cells.counts, 0)
     counts = sums_of_groups(counts.T, torch.tensor(sizes, device=counts.device)).T
@@ -159,7 +158,7 @@ def _record(
     note: str,
 ) -> LawFit:
     """The record, with the best law by Schwarz's criterion, -1 where there is none."""
-    penalty = gains.new_tensor(_NUM_SHAPES).reshape(-1, *[1] * (gains.ndim - 1)) * effective.log() / 2
+    penalty = gains.new_tensor(_SHAPE_PARAMETERS).reshape(-1, *[1] * (gains.ndim - 1)) * effective.log() / 2
     criterion = gains * effective - penalty
     best = torch.where(gains.isnan().any(0), -1, criterion.nan_to_num(-math.inf).argmax(0))
     return LawFit(

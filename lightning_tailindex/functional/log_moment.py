@@ -11,13 +11,12 @@ from lightning_tailindex.records import TailIndexEstimate
 
 from ._checks import checked_sample
 from ._jackknife import pool
-from ._values import as_series, examine, record_each, record_pooled
+from ._values import NORMAL, as_series, examine, record_each, record_pooled
 from .median import nonzero_median
 
-__all__ = ["EULER_GAMMA", "alpha_of_log_variance", "log_moment"]
+__all__ = ["EULER_GAMMA", "alpha_of_log_variance", "log_moment", "scale_of_mean_log"]
 
 EULER_GAMMA = 0.5772156649015329
-_NORMAL = 1.959963984540054  # two-sided 95 % point
 
 
 def log_moment(x: Tensor, *, pooled: bool = False) -> TailIndexEstimate:
@@ -71,12 +70,14 @@ def log_moment(x: Tensor, *, pooled: bool = False) -> TailIndexEstimate:
         defined = alpha.isfinite()
         alpha, low, high = (torch.where(defined, value, torch.nan) for value in (alpha, low, high))
         more = "" if bool(defined | ~usable.mask.any()) else "variance of log|x| too small for any α"
-        return record_pooled(usable, (alpha, low, high, effective), _scale(mean, alpha), more)
+        return record_pooled(usable, (alpha, low, high, effective), scale_of_mean_log(mean, alpha), more)
     alpha = alpha_of_log_variance(variance)
     alpha = torch.where(alpha.isfinite(), alpha, torch.nan)
     undefined = int((usable.mask & alpha.isnan()).sum())
     more = f"variance of log|x| too small for any α in {undefined} of {len(alpha)} series" if undefined else ""
-    return record_each(usable, alpha, *_interval(variance, alpha, usable.num_values), _scale(mean, alpha), more)
+    return record_each(
+        usable, alpha, *_interval(variance, alpha, usable.num_values), scale_of_mean_log(mean, alpha), more
+    )
 
 
 def _moments(centred: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,11 +101,11 @@ def _interval(variance: Tensor, alpha: Tensor, count: Tensor) -> tuple[Tensor, T
     fourth = math.pi**4 * (7 / 120 + 1 / (15 * alpha**4))
     count = count.to(alpha)
     relative = (fourth / (count * second.square()) + 2 / (count - 1)).sqrt()
-    factor = torch.exp(_NORMAL * relative)
+    factor = torch.exp(NORMAL * relative)
     low, high = alpha_of_log_variance(variance * factor), alpha_of_log_variance(variance / factor)
     return low, torch.where(alpha.isnan(), torch.nan, high)
 
 
-def _scale(mean_log: Tensor, alpha: Tensor) -> Tensor:
+def scale_of_mean_log(mean_log: Tensor, alpha: Tensor) -> Tensor:
     """Scale by the mean of the logarithm."""
     return torch.exp(mean_log - EULER_GAMMA * (1 / alpha - 1))

@@ -11,10 +11,13 @@ from lightning_tailindex.records import NormalityTest, ProjectionAcceptance
 from lightning_tailindex.records.notes import joined
 
 from . import _royston
-from ._checks import FEWEST_VALUES, checked_sample
+from ._checks import FEWEST_VALUES, checked_count, checked_sample
 from ._ordered import Ordered, departures, ordered
+from ._precision import in_double
 
 __all__ = ["anderson_darling", "projection_acceptance", "shapiro_wilk"]
+
+_PROJECTIONS, _LEVEL = 50, 0.05
 
 
 def anderson_darling(x: Tensor) -> NormalityTest:
@@ -116,7 +119,11 @@ def _shapiro_wilk(x: Tensor, sample: Ordered) -> NormalityTest:
 
 
 def projection_acceptance(
-    noise: Tensor, *, num_projections: int = 50, level: float = 0.05, generator: torch.Generator | None = None
+    noise: Tensor,
+    *,
+    num_projections: int = _PROJECTIONS,
+    level: float = _LEVEL,
+    generator: torch.Generator | None = None,
 ) -> ProjectionAcceptance:
     r"""Projects noise onto random directions and says in which share of them it passes for Gaussian.
 
@@ -155,31 +162,21 @@ def projection_acceptance(
         >>> projection_acceptance(heavy, generator=rng).shapiro_wilk > 0.2
         tensor(False)
     """
-    if num_projections < 1:
-        raise ValueError(f"projection_acceptance needs num_projections >= 1, got num_projections={num_projections}.")
+    checked_count("projection_acceptance", 1, num_projections=num_projections)
     if not 0 < level < 1:
         raise ValueError(f"projection_acceptance needs 0 < level < 1, got level={level}.")
     noise = checked_sample("projection_acceptance", noise)
     projections = departures(noise) @ _directions(noise, num_projections, generator)
-    sample = ordered(projections)
-    anderson, shapiro = _anderson_darling(projections, sample), _shapiro_wilk(projections, sample)
-    return ProjectionAcceptance(
-        anderson_darling=_share_above(level, anderson.p_value).to(noise),
-        shapiro_wilk=_share_above(level, shapiro.p_value).to(noise),
-        note=shapiro.note,
-    )
+    (anderson,), (shapiro,), note = _accepted(projections, 1, level)
+    return ProjectionAcceptance(anderson.to(noise), shapiro.to(noise), note)
 
 
-def projection_acceptances(
-    noises: Sequence[Tensor], *, seed: int, num_projections: int = 50, level: float = 0.05
-) -> tuple[Tensor, Tensor]:
+def projection_acceptances(noises: Sequence[Tensor], *, seed: int) -> tuple[Tensor, Tensor]:
     """Tests the projections of several groups' noise at once.
 
     Args:
         noises: Draws of each group, of the same number of them, ``[n, d]``.
         seed: Of the directions, which groups of the same number of coordinates share.
-        num_projections: As in :func:`projection_acceptance`.
-        level: As in :func:`projection_acceptance`.
 
     Returns:
         What :func:`projection_acceptance` says with a generator of this seed, by Anderson and Darling's test and by
@@ -189,19 +186,26 @@ def projection_acceptances(
     for noise in noises:
         if noise.shape[1] not in onto:
             rng = torch.Generator(noise.device).manual_seed(seed)
-            onto[noise.shape[1]] = _directions(noise, num_projections, rng)
+            onto[noise.shape[1]] = _directions(noise, _PROJECTIONS, rng)
     projections = torch.cat([departures(noise) @ onto[noise.shape[1]] for noise in noises], dim=1)
+    anderson, shapiro, _ = _accepted(projections, len(noises), _LEVEL)
+    return anderson.to(noises[0]), shapiro.to(noises[0])
+
+
+def _accepted(projections: Tensor, num_groups: int, level: float) -> tuple[Tensor, Tensor, str]:
+    """Shares of each group's projections that pass both tests, [groups], NaN if one has no p-value; and the note."""
     sample = ordered(projections)
     tests = _anderson_darling(projections, sample), _shapiro_wilk(projections, sample)
-    first, second = (_share_above(level, test.p_value.reshape(len(noises), num_projections)) for test in tests)
-    return first.to(noises[0]), second.to(noises[0])
+    p_values = torch.stack([test.p_value for test in tests]).reshape(2, num_groups, -1)
+    shares = (p_values > level).to(p_values).mean(-1)
+    anderson, shapiro = torch.where(p_values.isnan().any(-1), torch.nan, shares)
+    return anderson, shapiro, tests[1].note
 
 
 def _directions(noise: Tensor, number: int, generator: torch.Generator | None) -> Tensor:
     """Random directions of length 1 in float64, [d, number]."""
     shape = (noise[0].numel(), number)
-    directions = torch.randn(shape, generator=generator, dtype=noise.dtype, device=noise.device)
-    wide: Tensor = (directions.cpu() if noise.device.type == "mps" else directions).double()
+    wide = in_double(torch.randn(shape, generator=generator, dtype=noise.dtype, device=noise.device))
     unit: Tensor = wide / wide.norm(dim=0)
     return unit
 
@@ -217,12 +221,6 @@ def _anderson_darling_p_value(modified: Tensor) -> Tensor:
     ]
     lower = torch.where(a <= 0.2, pieces[0], pieces[1])
     return torch.where(a <= 0.34, lower, torch.where(a < 0.6, pieces[2], pieces[3]))
-
-
-def _share_above(level: float, p_value: Tensor) -> Tensor:
-    """Share of p-values above the level, NaN if one is."""
-    share = (p_value > level).to(p_value.dtype).mean(-1)
-    return torch.where(p_value.isnan().any(-1), torch.nan, share)
 
 
 def _verdict(x: Tensor, sample: Ordered, statistic: Tensor, p_value: Tensor, note: str = "") -> NormalityTest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -74,7 +75,7 @@ def power_law(x: Tensor, *, x_min: float | None = None, pooled: bool = False) ->
     if x_min is not None and not torch.finfo(x.dtype).tiny <= x_min <= torch.finfo(x.dtype).max:
         raise ValueError(f"power_law needs an x_min that {x.dtype} can tell from 0 and infinity, got x_min={x_min}.")
     if x_min is None:
-        return estimate(x, pooled, FEWEST_VALUES, _best_tail, _statistic)
+        return estimate(x, pooled, FEWEST_VALUES, _best_tail, partial(mean_excess, skip=0))
     return estimate(
         x, pooled, FEWEST_VALUES, lambda sizes: _tail_from(sizes, x_min), lambda *_: _mean_excess_from(x_min)
     )
@@ -86,10 +87,6 @@ def _best_tail(sizes: Sizes) -> Tail:
     number = len(sizes.log) - place
     total = number * sizes.inverse(place[None], skip=0)[0]
     return Tail(sizes.threshold(place), total, number, number - 1, torch.zeros_like(total))
-
-
-def _statistic(tail: Tail, num_values: Tensor) -> Statistic:
-    return mean_excess(tail.number.to(tail.total) / num_values, skip=0)  # two integers would give the default dtype
 
 
 def _tail_from(sizes: Sizes, x_min: float) -> Tail:

@@ -14,14 +14,13 @@ from lightning_tailindex.records import TailIndexEstimate
 from ._checks import checked_sample
 from ._jackknife import pool
 from ._tables import LOWEST_ALPHA
-from ._values import as_series, at_lower_end, examine, interpolate, quantiles, record_each, record_pooled
+from ._values import NORMAL, as_series, at_lower_end, examine, interpolate, quantiles, record_each, record_pooled
 from .median import nonzero_median
 
 __all__ = ["quantile"]
 
 _PROBABILITIES = (0.05, 0.25, 0.75, 0.95)
 _NUM_ALPHAS = 361  # lines between nodes .005 apart are right to 2e-5
-_NORMAL = 1.959963984540054  # two-sided 95 % point
 
 
 def quantile(x: Tensor, *, pooled: bool = False) -> TailIndexEstimate:
@@ -117,7 +116,7 @@ def _to_alpha(log_ratio: Tensor) -> Tensor:
 def _interval(log_ratio: Tensor, alpha: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
     """Ends of the 95 % interval, within the range of the table."""
     nodes, _, _, sd = _tables()
-    half = _NORMAL * interpolate(alpha, nodes.flip(0), sd.flip(0)) / count.to(alpha).sqrt()
+    half = NORMAL * interpolate(alpha, nodes.flip(0), sd.flip(0)) / count.to(alpha).sqrt()
     return _to_alpha(log_ratio + half).minimum(alpha), _to_alpha(log_ratio - half).maximum(alpha)
 
 

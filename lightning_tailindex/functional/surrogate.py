@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ._checks import checked_sample
 from ._precision import for_products
+from ._values import as_series
 
 __all__ = ["gaussian_surrogate", "gaussian_surrogates"]
 
@@ -55,12 +57,7 @@ def gaussian_surrogates(noise: Tensor, number: int, generator: torch.Generator |
     Returns:
         What as many calls of :func:`gaussian_surrogate` return, shape ``[number, n, ...]``.
     """
-    if not noise.is_floating_point():
-        raise TypeError(f"gaussian_surrogate needs real floating point noise, got {noise.dtype}.")
-    if noise.ndim == 0 or len(noise) == 0:
-        raise ValueError(f"gaussian_surrogate needs at least one draw along dim 0, got shape {tuple(noise.shape)}.")
-    noise = noise.detach()
-    wide = (noise.flatten(1) if noise.ndim > 1 else noise[:, None]).to(torch.promote_types(noise.dtype, torch.float32))
+    wide = as_series(checked_sample("gaussian_surrogate", noise))
     n, centred = len(wide), wide - wide.mean(0)
     normal = torch.randn(number * n, n, generator=generator, dtype=wide.dtype, device=wide.device)
     surrogates: Tensor = for_products(normal) @ for_products(centred) / n**0.5

@@ -54,7 +54,7 @@ def weight_spectrum(
     W and its transpose have the same. e is the *density exponent*, one more than the tail index that
     :func:`power_law` gives with the :math:`x_\mathrm{min}` of Clauset, Shalizi and Newman. Singular values of at most
     the largest × N × the machine's epsilon are rounding, and count as zeros: they belong to no tail. Those that differ
-    by no more than the largest × 8 epsilons count as equal: of nothing but rounding, a tail would seem light.
+    by no more than the largest × 8 epsilons count as equal: a tail of nothing but rounding would seem light.
 
     As WeightWatcher: the estimate, its x_min and Kolmogorov distance, the weighted exponent e × log10 of the largest
     eigenvalue, and the stable rank, of the same matrix. Not as WeightWatcher, as of 2025: it leaves out eigenvalues up
@@ -80,7 +80,7 @@ def weight_spectrum(
         ``max_dim``, nothing.
 
     Raises:
-        TypeError: If the weights are not floating point.
+        TypeError: If the weights are not real or complex floating point numbers in a dense tensor.
         ValueError: If the weights have fewer than two dimensions, or an argument is out of its range.
 
     References:
@@ -122,7 +122,7 @@ def _power_of_two(matrices: Tensor) -> float:
 
 
 def _tied(singular: Tensor, epsilon: float) -> Tensor:
-    """Singular values in ascending order, those that only rounding tells apart made equal: a tail of them has none."""
+    """Singular values in ascending order, those that only rounding tells apart made equal, so that they are no tail."""
     ordered = singular.sort().values
     most = _TIES * epsilon * ordered[-1]
     starts = torch.nn.functional.pad(ordered.diff() > most, (1, 0), value=True)
@@ -151,7 +151,9 @@ def as_matrices(weight: Tensor, convolutions: Convolutions) -> Tensor:
 
 def _check(weight: Tensor, convolutions: str, min_tail: int, max_dim: int | None) -> None:
     if not weight.is_floating_point() and not weight.is_complex():
-        raise TypeError(f"weight_spectrum needs floating point weights, got {weight.dtype}.")
+        raise TypeError(f"weight_spectrum needs real or complex floating point weights, got {weight.dtype}.")
+    if weight.layout != torch.strided:
+        raise TypeError(f"weight_spectrum needs a dense tensor, got {weight.layout}.")
     if weight.ndim < 2:
         raise ValueError(f"weight_spectrum needs weights of at least two dimensions, got shape {tuple(weight.shape)}.")
     if convolutions not in ("flattened", "slices"):

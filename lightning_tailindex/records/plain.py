@@ -26,7 +26,8 @@ def to_plain(report: Any) -> dict[str, Any]:
     Returns:
         Its fields by name, records in them as dictionaries and tuples as lists; :func:`from_plain` is the way back.
     """
-    return {field.name: _plain(getattr(report, field.name)) for field in fields(report)}
+    plain: dict[str, Any] = _plain(report)
+    return plain
 
 
 def _record(kind: type, plain: Mapping[str, Any]) -> Any:

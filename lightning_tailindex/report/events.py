@@ -39,7 +39,6 @@ class Events:
         hparams: Hyperparameters by name.
         dropped: Steps whose reports were dropped, each with the step that the run was measured at again.
         count: Events read.
-        problem: What is wrong with the file, in words; empty where nothing is.
     """
 
     scalars: dict[str, dict[int, float]] = field(default_factory=dict)
@@ -48,10 +47,9 @@ class Events:
     hparams: dict[str, str | float | bool] = field(default_factory=dict)
     dropped: dict[int, int] = field(default_factory=dict)
     count: int = 0
-    problem: str = ""
 
 
-def read_events(path: Path, into: Events) -> Events:
+def read_events(path: Path, into: Events) -> str:
     """Reads an event file behind what was read of earlier ones.
 
     Args:
@@ -59,10 +57,10 @@ def read_events(path: Path, into: Events) -> Events:
         into: What the earlier files of the same run hold, to which this one's is added.
 
     Returns:
-        ``into``. Its problem is that of this file: it is empty, broken or cannot be opened; what comes before the
-        broken place is read.
+        What is wrong with the file, in words: it is empty, broken or cannot be opened; what comes before the broken
+        place is read. Empty where nothing is.
     """
-    into.problem, before = "", into.count
+    before = into.count
     try:
         for event in _events(path):
             into.count += 1
@@ -71,8 +69,8 @@ def read_events(path: Path, into: Events) -> Events:
     except Exception as error:  # whatever a file holds, the other files are read
         read = into.count - before
         what = str(error) or type(error).__name__
-        into.problem = f"{what}; the {read} events before are read" if read else what
-    return into
+        return f"{what}; the {read} events before are read" if read else what
+    return ""
 
 
 def _events(path: Path) -> Iterator[Any]:

@@ -19,8 +19,12 @@ from .names import HISTOGRAMS, LAWS, Meaning, meaning
 
 __all__ = ["rebuilt", "rows_of_table"]
 
-_EMPTY = Histogram((0.0, 1.0), (0,), 0.0, 0.0)
-_NUMBERS = {f.name: 0 if f.type == "int" else math.nan for f in fields(Measurement) if f.type in ("int", "float")}
+# A measurement of which nothing was logged.
+_NOTHING: dict[str, Any] = {
+    **{f.name: 0 if f.type == "int" else math.nan for f in fields(Measurement) if f.type in ("int", "float")},
+    **dict.fromkeys(HISTOGRAMS, Histogram((0.0, 1.0), (0,), 0.0, 0.0)),
+    **{"law": "", "aggregated": (), "note": ""},
+}
 
 
 def _by_step(events: Events) -> dict[int, dict[Meaning, Any]]:
@@ -74,18 +78,8 @@ def _averages(found: dict[Meaning, Any], num_draws: int) -> tuple[AggregatedTail
 
 def _first(group: str, found: dict[Meaning, Any], estimator: str, law: str, note: str, num_draws: int) -> Measurement:
     known = {m.field: value for m, value in found.items() if m.record == "first"}
-    alphas: Histogram = known.pop("coordinate_alphas", _EMPTY)
-    noise: Histogram = known.pop("standardized_noise", _EMPTY)
-    numbers = {**_NUMBERS, **known, "num_draws": num_draws}
-    return Measurement(
-        **numbers,
-        group=group,
-        estimator=estimator,
-        law=law,
-        aggregated=_averages(found, num_draws),
-        note=note,
-        coordinate_alphas=alphas,
-        standardized_noise=noise,
+    return replace(
+        _measurement(group, estimator, known, num_draws), law=law, note=note, aggregated=_averages(found, num_draws)
     )
 
 
@@ -94,12 +88,12 @@ def _further(group: str, found: dict[Meaning, Any], num_draws: int) -> list[Meas
     for meant, value in found.items():
         if meant.record == "further":
             known[meant.estimator][meant.field] = value
-    rest = {"group": group, "law": "", "aggregated": (), "note": "", "coordinate_alphas": _EMPTY}
-    return [
-        Measurement(**{**_NUMBERS, **own, **rest, "num_draws": num_draws}, estimator=name, standardized_noise=_EMPTY)
-        for name, own in known.items()
-        if "alpha" in own
-    ]
+    return [_measurement(group, name, own, num_draws) for name, own in known.items() if "alpha" in own]
+
+
+def _measurement(group: str, estimator: str, known: dict[str, Any], num_draws: int) -> Measurement:
+    own = {**_NOTHING, **known, "group": group, "estimator": estimator, "num_draws": num_draws}
+    return Measurement(**own)
 
 
 def _report(

@@ -94,8 +94,8 @@ def read_runs(paths: Iterable[str | os.PathLike[str]], progress: Progress = sile
 def _read(place: Path, files: list[Path]) -> tuple[Run | None, list[str]]:
     events, problems = Events(), list[str]()
     for file in files:
-        read_events(file, events)
-        problems += [f"{file}: {events.problem}"] if events.problem else []
+        problem = read_events(file, events)
+        problems += [f"{file}: {problem}"] if problem else []
     written, problem = read_hparams(place if place.is_dir() else place.parent)
     problems += [problem] if problem else []
     reports, left_out = rebuilt(events)

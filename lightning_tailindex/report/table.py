@@ -42,9 +42,10 @@ def write_table(runs: Sequence[Run], file: IO[str]) -> None:
 
     Args:
         runs: The runs.
-        file: Where to. Columns are ``run``, ``step``, the fields of a measurement, the tail indices of averages of
-            minibatches, ``setting:<name>`` for settings of the measurement that say whether tail indices can be
-            compared, and ``hparam:<name>`` for every hyperparameter; empty where there is none.
+        file: Where to. Columns are ``run``, ``step``, what was logged of a measurement but its histograms, the tail
+            indices of averages of minibatches with their intervals, ``setting:<name>`` for settings of the measurement
+            that say whether tail indices can be compared, and ``hparam:<name>`` for every hyperparameter; empty where
+            there is none.
     """
     rows = [row for run in runs for row in _rows(run)]
     columns = list(dict.fromkeys(column for row in rows for column in row))

@@ -84,7 +84,7 @@ def _fit(whole: Measurement) -> Iterator[str]:
         is_slight = whole.law == "gaussian" and whole.gaussian_p_value <= _SIGNIFICANT
         still = " all the same: what the test sees is slight" if is_slight else ""
         yield f"Of four laws {_LAWS[whole.law]} fits best{still}."
-    poor = misfit(vars(whole))
+    poor = misfit(whole)
     if poor:
         yield f"But {poor}, more than .05 and than chance. α then says that tails are heavy, not by which law."
     elif not math.isnan(whole.kolmogorov_distance):
@@ -106,7 +106,7 @@ def _averages(whole: Measurement) -> Iterator[str]:
 
 def _climb(whole: Measurement, average: AggregatedTailIndex) -> str:
     # two intervals of the same draws do not tell whether they differ; where there is none, a tenth has to do
-    highest = max(whole.alpha + _SAME, whole.high if whole.high == whole.high else 0.0)
+    highest = max(whole.alpha + _SAME, whole.high)  # the first where the other is NaN
     if average.alpha > highest:
         return "α climbs, as it does for noise of finite variance, and larger minibatches have lighter tails."
     if average.alpha < whole.alpha - _SAME:

@@ -63,6 +63,8 @@ def test_twice_as_many_cells_are_a_little_more_precise() -> None:
     x = stable(1.5, (1000, 4000), generator(3))
     errors = [grouped_mle(x, cells_per_octave=k).alpha.sub(1.5).square().mean().sqrt() for k in (4, 8)]
     assert errors[1] < errors[0] < 1.03 * errors[1]
+    with pytest.raises(ValueError, match=r"grouped_mle needs cells_per_octave 4 or 8, got 4\.0"):
+        grouped_mle(torch.ones(20), cells_per_octave=4.0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"grouped_mle needs cells_per_octave 4 or 8, got 5"):
         grouped_mle(x, cells_per_octave=5)
 

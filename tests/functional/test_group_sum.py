@@ -230,8 +230,10 @@ def test_bad_vectors() -> None:
     assert "1 of 3 series left out: NaN or infinite values; 1 of 3 series left out: constant" in estimate.note
     with pytest.raises(ValueError, match=r"group_sum needs a last dimension that holds the vectors, got shape \(64,\)"):
         group_sum(torch.ones(64), vectors=True)
-    with pytest.raises(ValueError, match="group_sum needs permutations >= 0, got permutations=-1"):
+    with pytest.raises(ValueError, match="group_sum needs a whole number permutations >= 0, got permutations=-1"):
         group_sum(torch.ones(64), permutations=-1)
+    with pytest.raises(ValueError, match=r"needs a whole number permutations >= 0, got permutations=2\.0"):
+        group_sum(torch.ones(64), permutations=2.0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("group_size", [1, 0, -3])

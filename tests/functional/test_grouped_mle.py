@@ -164,7 +164,7 @@ def test_lower_end_of_the_grid_is_told() -> None:
     for pooled in (False, True):
         estimate = grouped_mle(x, pooled=pooled)
         assert estimate.alpha.unique().tolist() == [pytest.approx(0.2)]
-        assert "α at the lower end of the grid, 0.2" in estimate.note
+        assert "α at the lower end of its range, 0.2" in estimate.note
     assert grouped_mle(stable(0.4, (400, 3), generator(12))).note == ""
 
 

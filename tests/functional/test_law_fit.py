@@ -214,7 +214,7 @@ def test_fitting_samples_together_equals_fitting_one_after_the_other() -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(ValueError, match=r"law_fit needs num_surrogates >= 1, got num_surrogates=0\."):
+    with pytest.raises(ValueError, match=r"law_fit needs a whole number num_surrogates >= 1, got num_surrogates=0\."):
         law_fit(torch.ones(9), num_surrogates=0)
     with pytest.raises(TypeError, match=r"law_fit needs real floating point values, got torch\.int64\."):
         law_fit(torch.ones(9, dtype=torch.int64))

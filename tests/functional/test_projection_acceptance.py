@@ -88,7 +88,7 @@ def test_bad_noise_gives_nan_and_a_note() -> None:
 
 def test_errors() -> None:
     x = randn(20, 3, seed=11)
-    with pytest.raises(ValueError, match=r"needs num_projections >= 1, got num_projections=0"):
+    with pytest.raises(ValueError, match=r"needs a whole number num_projections >= 1, got num_projections=0"):
         projection_acceptance(x, num_projections=0)
     with pytest.raises(ValueError, match=r"needs 0 < level < 1, got level=5"):
         projection_acceptance(x, level=5)

@@ -53,8 +53,17 @@ def test_coordinates_with_nan_stay_alone() -> None:
     assert gaussian_surrogate(x, generator(9)).isnan().any(0).tolist() == [False, True, False]
 
 
+def test_eight_bits_are_computed_in_single_precision() -> None:
+    x = torch.randn(16, 3, generator=generator(10)).to(torch.float8_e4m3fn)
+    surrogate = gaussian_surrogate(x, generator(9))
+    assert surrogate.dtype == x.dtype
+    assert torch.equal(surrogate.float(), gaussian_surrogate(x.float(), generator(9)).to(x.dtype).float())
+
+
 def test_errors() -> None:
-    with pytest.raises(TypeError, match=r"real floating point noise, got torch\.int64"):
+    with pytest.raises(TypeError, match=r"needs a dense tensor, got torch\.sparse_coo"):
+        gaussian_surrogate(torch.eye(9).to_sparse())
+    with pytest.raises(TypeError, match=r"real floating point values, got torch\.int64"):
         gaussian_surrogate(torch.ones(3, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"at least one draw along dim 0, got shape \(\)"):
         gaussian_surrogate(torch.tensor(1.0))

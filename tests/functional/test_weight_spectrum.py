@@ -233,8 +233,10 @@ def test_half_precision_and_less_is_computed_in_float32(dtype: torch.dtype) -> N
 def test_bad_arguments_are_named(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         weight_spectrum(**{"weight": torch.eye(9), **arguments})  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"needs floating point weights, got torch\.int64"):
+    with pytest.raises(TypeError, match=r"needs real or complex floating point weights, got torch\.int64"):
         weight_spectrum(torch.ones(3, 3, dtype=torch.long))
+    with pytest.raises(TypeError, match=r"weight_spectrum needs a dense tensor, got torch\.sparse_coo"):
+        weight_spectrum(torch.eye(9).to_sparse())
 
 
 @pytest.mark.parametrize("unit", [3e37, 1e-42])
