@@ -104,7 +104,7 @@ def _pending(
         "group_size": observed.num_coordinates,
         "note": group_note(observed, estimate),
     }
-    return _Pending(words, scalars, *more)
+    return _Pending(words, scalars, *(numbers.to(group.noise) for numbers in more))
 
 
 def _measurement(pending: _Pending, numbers: Iterator[list[float]]) -> Measurement:

@@ -8,7 +8,6 @@ from typing import TypeVar, get_args
 
 from torch import Tensor, nn
 
-from .eager import uncompiled_passes
 from .emptying import emptied_afterwards
 from .engine import Engine, collect_gradients
 from .groups import Grouping, compile_patterns, measured_parameters, resolve_grouping
@@ -96,7 +95,7 @@ def gradient_noise(
     batches = list(minibatches)
 
     def collected(engine: Engine) -> Recorder:
-        with isolated_random_state(derived_seed(seed), device), uncompiled_passes():
+        with isolated_random_state(derived_seed(seed), device):
             shadow = alias_shadow(module)
             with emptied_afterwards(shadow, module):
                 return collect_gradients(

@@ -163,7 +163,7 @@ def plan_minibatches(batches: Iterable[LoaderBatch], plan: SweepPlan) -> Iterato
     for sweep, position, chunk in _sweeps(batches, plan):
         if position == 0:
             if draws == draws_before:
-                return  # a whole sweep without a complete minibatch: there may never be one again
+                return  # a whole sweep, the first one or another, without a complete minibatch: there may never be one
             draws_before = draws
         in_full_gradient = sweep == 0 and position < plan.num_full
         is_draw = draws < plan.num_minibatches and plan.is_complete(chunk, position)

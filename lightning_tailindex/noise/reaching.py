@@ -7,8 +7,18 @@ import types
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["ATOMS", "CONTAINERS", "COPYING", "MAPPINGS", "cells", "defaults", "has_own", "is_a", "reachable"]
-__all__ += ["uncompiled"]
+__all__ = [
+    "ATOMS",
+    "CONTAINERS",
+    "COPYING",
+    "MAPPINGS",
+    "cells",
+    "defaults",
+    "has_own",
+    "is_a",
+    "reachable",
+    "uncompiled",
+]
 
 MAPPINGS = (dict, types.MappingProxyType)
 CONTAINERS = (list, tuple, set, frozenset, deque)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from types import MethodType
 from typing import Any, TypeVar
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn.parameter import UninitializedBuffer, is_lazy
 from torch.utils.data import DataLoader, Dataset
 
 from .copying import CopyAs, copy_with
-from .reaching import is_a
+from .reaching import is_a, uncompiled
 from .resharding import gather_no_more, shard_again, sharded_parts, without_shards
 
 __all__ = ["alias_shadow"]
@@ -64,6 +65,15 @@ def _is_compiled(module: nn.Module) -> bool:
     return is_a(module, "OptimizedModule")
 
 
+def _uncompile(shadow: nn.Module) -> None:
+    """Gives copies the methods that their class compiled as they were before; those on instances are copied so."""
+    for part in shadow.modules():
+        for name in {name for kind in type(part).__mro__ for name, value in vars(kind).items() if uncompiled(value)}:
+            original: Any = uncompiled(getattr(type(part), name))
+            if original is not None:
+                vars(part).setdefault(name, MethodType(original, part))
+
+
 def _kept_by_compiler(module: nn.Module) -> set[int]:
     """Finds what compiled submodules hold beside their modules: the compiler's state, which cannot be copied."""
     usual = vars(nn.Module())
@@ -81,7 +91,7 @@ def alias_shadow(module: ModuleT, replace: Callable[[object], object | None] = l
     step may write them (momentum encoders do). Data sets, loaders and what Python cannot copy (locks, open files) are
     shared. The shadow of a module that ``fully_shard`` has sharded (FSDP2) is sharded the same way, around the same
     shards. What ``torch.compile`` compiled runs uncompiled in the shadow: compiling it for other sizes could change the
-    kernels that training uses. Only methods that were compiled in the class itself take :mod:`.eager` besides.
+    kernels that training uses.
 
     Args:
         module: The module to copy.
@@ -108,6 +118,7 @@ def alias_shadow(module: ModuleT, replace: Callable[[object], object | None] = l
 
     shadow = copy_with(module, rule)
     _cut(shadow)
+    _uncompile(shadow)
     for part in filter(_is_compiled, shadow.modules()):
         vars(part)["forward"] = part.get_submodule("_orig_mod").__call__
     if parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import threading
 import types
 import weakref
@@ -63,7 +64,7 @@ class _Later:
     Compiled functions for their originals: compiled anew in each copy, they would use up how often training may do so.
     """
 
-    __wrapped__: Callable[..., Any]  # the name by which its signature is found
+    __wrapped__: Callable[..., Any]  # by which its signature is found
 
     def __call__(self, *args: object, **kwargs: object) -> Any:
         return self.__wrapped__(*args, **kwargs)
@@ -121,7 +122,7 @@ class Twins:
                 self._cells[id(cell)].cell_contents = copy.deepcopy(cell.cell_contents, self._memo)
         for item, called in self._called():
             later: Any = self._memo[id(item)]
-            later.__wrapped__ = called
+            functools.update_wrapper(later, called, updated=())
         for view in self._plan.views:
             _, shown = self._shown[id(view)]
             shown.update(copy.deepcopy(vars(view) if isinstance(view, threading.local) else dict(view), self._memo))

@@ -122,7 +122,7 @@ def check_dataloader(dataloader: Any) -> None:
             raise ValueError(f"dataloader must be {rule} where it is a {name}, got mode {mode!r}.")
         unread = [type(getattr(each, "dataset", each)).__name__ for each in loaders if not _is_read_again(each)]
         if unread:
-            rule = "over map-style DataLoaders that can be copied"
+            rule = "over map-style DataLoaders that have a length and can be copied"
             raise ValueError(f"dataloader must be {rule} where it is a {name}, got one over {unread[0]}.")
         return
     is_known = dataloader is None or isinstance(dataloader, Iterable)

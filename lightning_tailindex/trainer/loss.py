@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from lightning_tailindex.noise.copying import copy_data
-from lightning_tailindex.noise.eager import uncompiled_passes
 from lightning_tailindex.noise.emptying import emptied_afterwards
 from lightning_tailindex.noise.random_state import isolated_random_state
 from lightning_tailindex.noise.reaching import is_a
@@ -166,7 +165,7 @@ def borrowed_loss(
         that the step is told (None: it counts), to the batch's loss.
     """
     device = trainer.strategy.root_device
-    with isolated_random_state(seed, device), uncompiled_passes():
+    with isolated_random_state(seed, device):
         shadow = _shadow(trainer, module)
         step = _step(shadow)
         transfer = partial(move_data_to_device, device=device) if is_transferred else _transfer(trainer, shadow)

@@ -214,5 +214,5 @@ def test_what_gives_no_batch_is_refused_before_training() -> None:
     loaders = [DataLoader(NoisyData(), 6)] * 2
     with pytest.raises(ValueError, match=r"of mode 'min_size' or 'max_size_cycle' .* got mode 'sequential'"):
         monitor(CombinedLoader(loaders, "sequential"))
-    with pytest.raises(ValueError, match=r"over map-style DataLoaders that can be copied .* got one over Stream"):
+    with pytest.raises(ValueError, match=r"that have a length and can be copied .* got one over Stream"):
         monitor(CombinedLoader([DataLoader(NoisyData(), 6), DataLoader(Stream(), 6)], "min_size"))

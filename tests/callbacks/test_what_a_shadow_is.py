@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import MethodType
@@ -123,6 +122,27 @@ def test_compiled_methods_are_measured_as_they_were_before(tmp_path: Path) -> No
     assert noise(tmp_path, CompiledFunction) == pytest.approx(noise(tmp_path, Assigned), rel=1e-4)
 
 
+class Branching(Net):
+    """Chooses between branches by an operator that compiles itself to see which parameters they use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.louder = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        taken = torch.cond(x.sum() > -1e9, lambda x: self.louder(x).tanh(), lambda x: x * 1.0, (x,))
+        return super().forward(x + taken)
+
+
+@pytest.mark.skipif(not hasattr(torch.compiler, "set_stance"), reason="torch before 2.6 differentiates no torch.cond")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch.compile's own
+def test_parameters_of_a_branch_are_measured(tmp_path: Path) -> None:
+    monitor = TailIndexMonitor(100, num_minibatches=16, on_error="raise")
+    fit(tmp_path, Branching, monitor)
+    norms = {measurement.group: measurement.noise_norm for measurement in monitor.reports[0].measurements}
+    assert norms["louder"] > 0.01 * norms["whole_model"]
+
+
 def compiled_in_its_class() -> tuple[type[Net], list[int]]:
     """Returns a class with a compiled method, and how often each graph that the compiler made of it has run."""
     runs: list[int] = []
@@ -145,7 +165,6 @@ def compiled_in_its_class() -> tuple[type[Net], list[int]]:
     return Compiled, runs
 
 
-@pytest.mark.skipif(not hasattr(torch.compiler, "set_stance"), reason="torch before 2.6 cannot leave it aside")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch.compile's own
 @pytest.mark.parametrize("measured_by", ["trainer", "hand"])
 def test_code_that_a_class_compiled_for_training_runs_in_training_alone(measured_by: str, tmp_path: Path) -> None:
@@ -165,7 +184,7 @@ def test_code_that_a_class_compiled_for_training_runs_in_training_alone(measured
 
     without = graphs(is_measured=False)
     assert graphs(is_measured=True) == without
-    with patch.object(torch.compiler, "set_stance", lambda stance: nullcontext()):
+    with patch("lightning_tailindex.noise.shadow._uncompile"):
         assert graphs(is_measured=True) != without  # the control
 
 

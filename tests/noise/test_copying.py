@@ -229,7 +229,7 @@ def test_compiled_functions_are_copied_uncompiled() -> None:
     copied.factor[0] = 3.0
     assert copied.compiled(torch.ones(1)) == 3
     assert state.compiled(torch.ones(1)) == 2
-    assert vars(copied.compiled).keys() == {"__wrapped__"}
+    assert copied.compiled.__name__ == state.compiled.__name__
 
 
 class Stubborn:
