@@ -191,6 +191,19 @@ def test_a_function_of_ones_own_may_differentiate(context: Any) -> None:
     assert found.gain == pytest.approx(1 - x.abs().mean().item())
 
 
+def in_whole_numbers(x: Tensor, *, pooled: bool = False) -> TailIndexEstimate:
+    found = functional.grouped_mle(x, pooled=pooled)
+    return replace(found, **{name: getattr(found, name).round().long() for name in ("alpha", "low", "high")})
+
+
+def test_numbers_that_are_not_an_estimators_own_keep_their_precision() -> None:
+    group = noise(1.3, 64, 50, generator(8))
+    (found, *_), (expected, *_) = measure(in_whole_numbers, group=group).values(), measure(group=group).values()
+    assert (found.alpha, found.low) == (round(expected.alpha), round(expected.low))
+    for name in ("noise_norm", "gain", "kolmogorov_distance", "shapiro_wilk", "scale", "standardized_noise"):
+        assert getattr(found, name) == getattr(expected, name), name
+
+
 def test_too_few_draws_for_the_arguments_are_no_error_but_a_note() -> None:
     x = noise(1.5, 64, 30, generator(6))
     (enough,) = measure(NamedEstimator("hill", {"k": 20}), group=x).values()

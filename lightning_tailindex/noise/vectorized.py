@@ -226,8 +226,9 @@ def _accumulated(leaves: Sequence[Tensor], num_batches: int) -> Iterator[None]:
 
 @contextmanager
 def _telling() -> Iterator[None]:
-    """Turns every error into one kind; whatever is really wrong shows again when minibatches come one by one."""
+    """Turns every error into one kind, by its first sentence; what is really wrong shows again when the loop meets it."""
     try:
         yield
     except Exception as error:
-        raise CannotVectorizeError(f"{type(error).__name__}: {error}".splitlines()[0]) from error
+        first, *_ = f"{type(error).__name__}: {error}".splitlines()[0].split(". ")
+        raise CannotVectorizeError(first.rstrip(".")) from error

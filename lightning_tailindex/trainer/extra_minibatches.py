@@ -133,7 +133,8 @@ class ExtraMinibatches(NoiseSource):
         except Exception:
             self._engine = wanted  # what was wrong was not the engine
             raise
-        rank_zero_info(f"Gradient noise: minibatches are computed one by one from here on: {reason.rstrip('.')}.")
+        how = "minibatches are computed one by one from here on, which only takes longer"
+        rank_zero_info(f"Gradient noise: {how}. torch.func cannot vectorize this module: {reason}.")
         return recorder
 
     def _compute(
