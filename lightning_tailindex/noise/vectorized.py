@@ -226,7 +226,7 @@ def _accumulated(leaves: Sequence[Tensor], num_batches: int) -> Iterator[None]:
 
 @contextmanager
 def _telling() -> Iterator[None]:
-    """Turns every error into one kind, by its first sentence; what is really wrong shows again when the loop meets it."""
+    """Turns every error into one kind, by its first sentence; what is really wrong shows again in the loop."""
     try:
         yield
     except Exception as error:
