@@ -7,7 +7,10 @@ import math
 from lightning_tailindex.noise.observation import GroupNoise
 from lightning_tailindex.records import Measurement, TailIndexEstimate
 
-__all__ = ["group_note", "misfit"]
+__all__ = ["NO_STABLE_LAW", "group_note", "misfit"]
+
+NO_STABLE_LAW = "no stable law fits"
+"""What a note says, behind all else, where none does; the Gaussian is one of them."""
 
 _CHANCE = 1.358  # 95 % point of Kolmogorov's law: the distance by chance, times the root of the number of values
 _POOR = 0.05
@@ -28,4 +31,4 @@ def misfit(found: Measurement) -> str:
     """Says that no stable law fits, where the distance is large and beyond what chance makes of so many values."""
     distance, independent = found.kolmogorov_distance, found.num_draws * found.effective_coordinates
     beyond_chance = independent > 0 and distance > _CHANCE / math.sqrt(independent)
-    return f"no stable law fits: Kolmogorov distance {distance:.2f}" if beyond_chance and distance > _POOR else ""
+    return f"{NO_STABLE_LAW}: Kolmogorov distance {distance:.2f}" if beyond_chance and distance > _POOR else ""

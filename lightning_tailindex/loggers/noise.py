@@ -16,13 +16,19 @@ from .pictures import FigureName, picture
 from .presentation import Presentation
 from .sink import Band, Lines, Picture, Table
 
-__all__ = ["HEADLINE", "NoisePresentation"]
+__all__ = ["ALL_DIFFERENT", "DATA", "HEADLINE", "NoisePresentation"]
 
 _UNITS = {"step": "what an optimizer step consumes", "loader": "one loader batch of one rank"}
 
 
 HEADLINE = "headline"
 """What the setup calls the estimator that says the tail index."""
+
+DATA = "data"
+"""What the setup calls the note of the report."""
+
+ALL_DIFFERENT = "no two draws share data"
+"""What the setup says of a report without a note."""
 
 
 @final
@@ -89,7 +95,7 @@ class NoisePresentation(Presentation[Report]):
             "measured": f"{groups} groups; {whole.num_coordinates} of the whole model's {whole.group_size} coordinates",
             "draws": f"{whole.num_draws} minibatches of {size}; a draw is {_UNITS[report.noise_unit]}",
             "full gradient": full,
-            "data": report.note or "no two draws share data",
+            DATA: report.note or ALL_DIFFERENT,
             "estimators": ", ".join(dict.fromkeys(m.estimator for m in report.measurements)),
             HEADLINE: whole.estimator,
         }

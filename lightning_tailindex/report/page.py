@@ -95,7 +95,7 @@ def page(runs: Sequence[Run], problems: Sequence[str] = (), progress: Progress =
     if not runs:
         raise ValueError("page needs at least one run, got none.")
     differing = varied(runs)
-    compared = list(differing)[-_MOST_COMPARED:]
+    compared = list(differing)[:_MOST_COMPARED]
     hyperparameters = [name for name in differing if name != MINIBATCH_SIZE]  # that has its column anyway
     drawn = enumerate(progress(runs, "drawing"), start=1)
     return (

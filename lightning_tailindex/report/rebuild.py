@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import fields, replace
 from typing import Any
 
-from lightning_tailindex.loggers.noise import HEADLINE, NoisePresentation
+from lightning_tailindex.loggers.noise import ALL_DIFFERENT, DATA, HEADLINE, NoisePresentation
 from lightning_tailindex.loggers.sink import LINE_BREAK
 from lightning_tailindex.records import AggregatedTailIndex, Histogram, Measurement, Report
 from lightning_tailindex.records.notes import joined
@@ -63,6 +63,14 @@ def _first_estimator(events: Events) -> str:
     texts = events.texts.get(NoisePresentation.setup_tag, {}).values()
     named = [row[1] for text in texts for row in rows_of_table(text) if len(row) > 1 and row[0] == HEADLINE]
     return named[-1] if named else "the run's first estimator"
+
+
+def _note(events: Events, step: int) -> str:
+    """The note of a report, which the monitor said with the first one since the run was started or resumed."""
+    texts = {at: text for at, text in events.texts.get(NoisePresentation.setup_tag, {}).items() if at <= step}
+    rows = rows_of_table(texts[max(texts)]) if texts else []
+    said = [row[1] for row in rows if len(row) > 1 and row[0] == DATA]
+    return said[0] if said and said[0] != ALL_DIFFERENT else ""
 
 
 def _averages(found: dict[Meaning, Any], num_draws: int) -> tuple[AggregatedTailIndex, ...]:
@@ -142,7 +150,8 @@ def rebuilt(events: Events) -> tuple[list[Report], str]:
     found = {step: _report(step, steps[step], whole, _laws(events, step), estimator) for step in sorted(steps)}
     left_out = [str(step) for step, report in found.items() if report is None]
     problem = f"no tail index of the whole model at step {', '.join(left_out)}, left out" if left_out else ""
-    return [report for report in found.values() if report is not None], joined(problem, _abandoned(events, found))
+    reports = [replace(report, note=_note(events, step)) for step, report in found.items() if report is not None]
+    return reports, joined(problem, _abandoned(events, found))
 
 
 def _abandoned(events: Events, held: Collection[int]) -> str:

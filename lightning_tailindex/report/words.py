@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from lightning_tailindex.analysis.notes import misfit
+from lightning_tailindex.analysis.notes import NO_STABLE_LAW, misfit
 from lightning_tailindex.records import AggregatedTailIndex, Measurement, Report
 
 __all__ = ["said"]
@@ -34,8 +34,17 @@ def said(reports: Sequence[Report]) -> list[str]:
     last = reports[-1]
     whole = last.whole_model
     if math.isnan(whole.alpha):
-        return [f"At step {last.step}, the last report, the whole model has no tail index: no draw was usable."]
-    return [*_estimate(last, whole), *_gaussian(whole), *_fit(whole), *_averages(whole), *_course(reports)]
+        why = whole.note.rstrip(".") or "no draw was usable"
+        nothing = f"At step {last.step}, the last report, the whole model has no tail index: {why}."
+        return [nothing, *_notes(last.note)]
+    notes = _notes(last.note, whole.note.partition(NO_STABLE_LAW)[0])  # which _fit says
+    return [*_estimate(last, whole), *notes, *_gaussian(whole), *_fit(whole), *_averages(whole), *_course(reports)]
+
+
+def _notes(*notes: str) -> Iterator[str]:
+    for note in (each.strip(" ;.") for each in notes):
+        if note:
+            yield f"{note[0].upper()}{note[1:]}."
 
 
 def _estimate(report: Report, whole: Measurement) -> Iterator[str]:
@@ -86,7 +95,7 @@ def _fit(whole: Measurement) -> Iterator[str]:
         yield f"Of four laws {_LAWS[whole.law]} fits best{still}."
     poor = misfit(whole)
     if poor:
-        yield f"But {poor}, more than .05 and than chance. α then says that tails are heavy, not by which law."
+        yield f"But {poor}, more than .05 and than chance. {_of_no_law(whole)}"
     elif not math.isnan(whole.kolmogorov_distance):
         yield (
             f"The best stable law is at a Kolmogorov distance of {whole.kolmogorov_distance:.2f}, which does not speak"
@@ -94,12 +103,19 @@ def _fit(whole: Measurement) -> Iterator[str]:
         )
 
 
+def _of_no_law(whole: Measurement) -> str:
+    if not _TWO <= whole.alpha <= 2:  # power laws have indices above
+        return "α then says that tails are heavy, not by which law."
+    lighter = "lighter-tailed than a Gaussian, discrete or skewed"
+    return f"Not even a Gaussian does: the noise is {lighter}, and α is 2 only because its range ends there."
+
+
 def _averages(whole: Measurement) -> Iterator[str]:
-    """Says whether the tail index keeps its value when minibatches are averaged, where there is room to climb."""
+    """Says whether the tail index keeps its value when minibatches are averaged, where it is not 2 already."""
     known = [average for average in whole.aggregated if not math.isnan(average.alpha)]
     if not known:
         yield "Averages of minibatches were not measured: a finite variance is neither shown nor excluded."
-    elif max(whole.alpha, whole.high) < 2:  # there is room to climb
+    elif whole.alpha < _TWO:
         last = known[-1]
         yield f"Averages of {last.num_minibatches} minibatches read {last.alpha:.2f}: {_climb(whole, last)}"
 
@@ -107,13 +123,18 @@ def _averages(whole: Measurement) -> Iterator[str]:
 def _climb(whole: Measurement, average: AggregatedTailIndex) -> str:
     # two intervals of the same draws do not tell whether they differ; where there is none, a tenth has to do
     highest = max(whole.alpha + _SAME, whole.high)  # the first where the other is NaN
-    if average.alpha > highest:
+    if average.alpha > highest or average.alpha >= _TWO > whole.high:
         return "α climbs, as it does for noise of finite variance, and larger minibatches have lighter tails."
     if average.alpha < whole.alpha - _SAME:
         return "α falls, which neither a stable law nor finite variance explains; averages share few draws."
     if average.alpha > whole.alpha + _SAME:
         return "more than α, but within its interval: a climb, as of finite variance, is neither shown nor excluded."
-    return "α keeps its value, as under a stable law; so far, larger minibatches are no more Gaussian."
+    if highest < _TWO and average.high < _TWO:  # there was room to climb, and no climb to 2
+        return "α keeps its value, as under a stable law; so far, larger minibatches are no more Gaussian."
+    return (
+        f"within {_SAME:.1f} of α, but they are too few, or α is too near 2, to show whether it climbs, as for noise of"
+        " finite variance, or keeps its value, as under a stable law."
+    )
 
 
 def _course(reports: Sequence[Report]) -> Iterator[str]:

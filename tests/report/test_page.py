@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+import lightning_tailindex
 from lightning_tailindex.records import Report
 from lightning_tailindex.report import Run, page, read_runs
 from lightning_tailindex.report.compare import MINIBATCH_SIZE, last_median, varied
@@ -140,7 +141,7 @@ def test_many_groups_get_a_heat_map() -> None:
 def test_what_is_missing_is_a_dash_and_a_word() -> None:
     nothing = [report(0, fc1=math.nan)]
     text = Elements(page([run(reports=nothing)])).text
-    assert "the whole model has no tail index: no draw was usable" in text
+    assert "the whole model has no tail index: no minibatch gave a draw." in text
     assert re.search(r"whole_model\s+–\s+–\s+–", text)
     assert text.count("Not drawn: ") == 2
     assert "none were logged" in text
@@ -162,6 +163,36 @@ def test_more_hyperparameters_than_there_is_room_for() -> None:
     text = Elements(page([run(str(i), training()[:1], **{f"h{k}": float(i) for k in range(14)}) for i in (1, 2)])).text
     assert "8 more hyperparameters differ" in text
     assert "Drawn are 12 of 14" in text
+
+
+def test_hyperparameters_are_drawn_before_settings_of_the_measurement() -> None:
+    runs = [
+        Run(
+            str(i),
+            tuple(training()[:1]),
+            {f"TailIndexMonitor/a{k}": i for k in range(12)} | {"lr": i / 10, "bs": i},
+            {},
+        )
+        for i in (1, 2)
+    ]
+    figures = [text for text in Elements(page(runs)).attributes("alt") if "against" in text]
+    assert len(figures) == 12
+    for name, text in zip(("lr", "bs", "TailIndexMonitor/a0"), figures, strict=False):
+        assert f"against {name}," in text
+
+
+def test_what_other_monitors_were_given_is_no_difference() -> None:
+    monitors = [name for name in lightning_tailindex.__all__ if name.endswith("Monitor")]
+    assert len(monitors) > 4
+    one, other = (run(str(i), **{f"{name}/every_n_steps": float(i) for name in monitors}) for i in (1, 2))
+    assert varied([one, other]) == {"TailIndexMonitor/every_n_steps": [1.0, 2.0]}
+    assert varied([one, run("without", lr=0.1)]) == {"lr": ["not given", 0.1]}  # nor what nobody logged
+
+
+def test_a_setting_that_is_an_argument_too_counts_once() -> None:
+    texts = {size: {"tail_index_setup": f"| what | how |\n| max_coordinates | {size} |"} for size in (64, 128)}
+    runs = [replace(run(**{"TailIndexMonitor/max_coordinates": float(size)}), texts=texts[size]) for size in texts]
+    assert varied(runs) == {"max_coordinates (of the measurement)": ["64", "128"]}
 
 
 def test_what_varied() -> None:

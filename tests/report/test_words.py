@@ -12,8 +12,16 @@ from lightning_tailindex.records import AggregatedTailIndex, Report
 from lightning_tailindex.report.words import said
 from tests.figures.reports import measurement
 
+NEAR_2 = {"alpha": 1.92, "low": 1.774, "high": 1.9969}  # Student's t of 10 degrees of freedom, 128 draws
+NO_LAW = {
+    "kolmogorov_distance": 0.09,
+    "effective_coordinates": 40.0,
+    "note": "2 of 9 series left out; no stable law fits",
+}
+SHARED = "draws share data: their steps are of several epochs"
 
-def sentences(**fields: Any) -> str:
+
+def sentences(of_report: str = "", /, **fields: Any) -> str:
     settings = {
         "alpha": 1.4,
         "low": 1.2,
@@ -23,13 +31,13 @@ def sentences(**fields: Any) -> str:
         "num_draws": 48,
     }
     whole = replace(measurement("whole_model", 1.4), **{**settings, "kolmogorov_distance": 0.01, **fields})
-    return " ".join(said([Report(7, (whole,), 90, 16, 0.1)])).replace("\N{NO-BREAK SPACE}", " ")
+    return " ".join(said([Report(7, (whole,), 90, 16, 0.1, note=of_report)])).replace("\N{NO-BREAK SPACE}", " ")
 
 
-def average(alpha: float, size: int = 4) -> tuple[AggregatedTailIndex, ...]:
+def average(alpha: float, size: int = 4, high: float = 1.95) -> tuple[AggregatedTailIndex, ...]:
     return (
         AggregatedTailIndex(2, 32, 1.5, 1.3, 1.7, 2.0),
-        AggregatedTailIndex(size, 16, alpha, math.nan, math.nan, 2.0),
+        AggregatedTailIndex(size, 16, alpha, alpha - 0.4, high, 2.0),
     )
 
 
@@ -54,14 +62,26 @@ def average(alpha: float, size: int = 4) -> tuple[AggregatedTailIndex, ...]:
             "Of four laws a Gaussian fits best all the same: what the test",
         ),
         ({"law": "student_t"}, "Of four laws Student's t, which is no stable law, fits best."),
+        (NO_LAW, "But no stable law fits: Kolmogorov distance 0.09, more"),
+        (NO_LAW, "and than chance. α then says that tails are heavy, not by which law."),
+        ({**NO_LAW, "alpha": 3.0, "high": 3.5}, "α then says that tails are heavy, not by which law."),  # by hill
         (
-            {"kolmogorov_distance": 0.09, "effective_coordinates": 40.0},
-            "But no stable law fits: Kolmogorov distance 0.09, more",
+            {**NO_LAW, "alpha": 2.0, "high": 2.0},
+            "Not even a Gaussian does: the noise is lighter-tailed than a Gaussian,",
         ),
         ({}, "Kolmogorov distance of 0.01, which does not speak against it; so few draws cannot show"),
         ({"aggregated": ()}, "a finite variance is neither shown nor excluded"),
         ({"aggregated": average(1.9)}, "Averages of 4 minibatches read 1.90: α climbs, as it does for noise of finite"),
         ({"aggregated": average(1.45)}, "read 1.45: α keeps its value, as under a stable law"),
+        ({"aggregated": average(1.45, high=2.0)}, "read 1.45: within 0.1 of α, but they are too few"),
+        ({"aggregated": average(1.45, high=math.nan)}, "read 1.45: within 0.1 of α, but they are too few"),
+        ({**NEAR_2, "aggregated": average(2.0, 8, 2.0)}, "Averages of 8 minibatches read 2.00: within 0.1 of α, but"),
+        (
+            {**NEAR_2, "aggregated": average(1.9)},
+            "or α is too near 2, to show whether it climbs, as for noise of finite",
+        ),
+        ({**NEAR_2, "high": 1.99, "aggregated": average(2.0)}, "read 2.00: α climbs"),
+        ({"aggregated": average(1.9), "high": 2.0}, "read 1.90: more than α, but within its interval: a climb"),
         ({"aggregated": average(1.58)}, "read 1.58: more than α, but within its interval: a climb"),
         ({"high": 1.999}, "The interval reaches 2, and its"),  # as it is printed
         ({"high": 1.985}, "reads 1.98: the tails are heavier than a Gaussian's"),  # one surrogate hardly below it
@@ -79,10 +99,36 @@ def test_each_case_has_its_sentence(fields: dict[str, Any], words: str) -> None:
 
 def test_what_is_not_known_is_not_said() -> None:
     unknown = dict.fromkeys(("gaussian_p_value", "kolmogorov_distance", "noise_norm"), math.nan)
-    text = sentences(**unknown, law="", aggregated=average(1.9), high=2.0)
+    text = sentences(**unknown, law="", aggregated=average(1.9), alpha=2.0, high=2.0)
     for word in ("test against", "laws", "Kolmogorov", "times as long", "Averages"):
         assert word not in text
         assert word in sentences(aggregated=average(1.9))
+
+
+def test_tails_are_not_called_heavy_of_an_index_of_2() -> None:
+    text = sentences(**{**NO_LAW, "alpha": 2.0, "high": 2.0})
+    assert "heavy" not in text
+    assert "α is 2 only because its range ends there" in text
+
+
+def test_notes_are_said_before_what_they_qualify() -> None:
+    text = sentences(SHARED, note="2 of 9 series left out: constant values")
+    assert "16 samples. The full gradient" in sentences()
+    for note in ("Draws share data: their steps are of several epochs.", "2 of 9 series left out: constant values."):
+        assert note in text
+        assert text.index(note) < text.index("The interval excludes 2")
+    assert sentences(**NO_LAW).count("o stable law fits") == 1
+
+
+@pytest.mark.parametrize(
+    ("note", "why"),
+    [("the noise is no more than rounding", "the noise is no more than rounding"), ("", "no draw was usable")],
+)
+def test_without_a_tail_index_the_reason_is_quoted(note: str, why: str) -> None:
+    text = sentences(SHARED, alpha=math.nan, note=note)
+    assert text.endswith(
+        f"the whole model has no tail index: {why}. Draws share data: their steps are of several epochs."
+    )
 
 
 def test_the_course_of_several_reports() -> None:
