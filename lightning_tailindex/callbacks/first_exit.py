@@ -20,11 +20,11 @@ from lightning_tailindex.trainer import (
     weights_of_checkpoint,
 )
 from lightning_tailindex.trainer.flavour import LightningModule, Trainer
-from lightning_tailindex.weights import WeightPath
+from lightning_tailindex.weights import Unseen, WeightPath
 
 from .arguments import check_at_least, given, resolve_radii
 from .monitor import Monitor
-from .references import check_reference, followed_weights, in_words, is_read, unlike
+from .references import check_reference, followed_weights, in_words, is_read, unlike, why_none
 
 __all__ = ["FirstExitMonitor"]
 
@@ -34,7 +34,8 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
     r"""Follows the weights, and says when they first left a ball around a reference and how large their jumps are.
 
     After every optimizer step it compares the weights with the reference and with the step before. They are those that
-    are trainable and have a shape when the reference is taken; reports count the others:
+    are trainable and have a shape when the reference is taken; reports count the others, and say which steps were not
+    seen:
 
     .. math::
         \tau(r) = \min\{k : \lVert w_k - w_\mathrm{ref}\rVert > r\}, \qquad
@@ -122,6 +123,8 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
             "reference": reference,
             "reference_is": self.reference,
             "changed": self._changed,
+            "unseen": self._path.unseen and list(self._path.unseen),
+            "awaited": self._path.awaited,
         }
 
     def _resume(self, state_dict: dict[str, Any]) -> None:
@@ -131,8 +134,11 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
         self._kept = dict(state_dict.get("reference", {})) if is_same else {}
         followed = state_dict.get("radii", self.radii)
         self._added = tuple(radius for radius in self.radii if radius not in followed) if is_same else ()
-        self._path = WeightPath(self.radii, self.window, dict(state_dict.get("exits", ())) if is_same else {})
-        self._changed = state_dict.get("changed") if is_same else None
+        kept = state_dict if is_same else {}
+        unseen, awaited = kept.get("unseen"), kept.get("awaited")
+        exits = dict(kept.get("exits", ()))
+        self._path = WeightPath(self.radii, self.window, exits, unseen and Unseen(*unseen), awaited)
+        self._changed = kept.get("changed")
         self._module = None  # the state is of whatever module is trained next
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -179,7 +185,7 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
         with self._failures.told("the reference could not be taken") if is_later else nullcontext():
             weights.update(self._weights(module))
             if not self._path.reference:
-                self._leave_from(self._first_reference(weights, is_start))
+                self._path.leave_from(self._first_reference(weights, is_start), optimizer_steps(trainer))
                 self._kept = {}
         return weights
 
@@ -195,23 +201,24 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
             return {name: self._kept[name].to(weight.device) for name, weight in weights.items()}
         return weights if self.reference == "start" and is_start else {}
 
-    def _leave_from(self, weights: Mapping[str, Tensor]) -> None:
-        if weights:  # or all are lazy
-            self._path.leave_from(weights)
-
     def _look(self, trainer: Trainer, module: LightningModule) -> None:
-        if not self._is_stepping:
-            return
         step, start = optimizer_steps(trainer), time.perf_counter()
+        if not self._is_stepping:
+            if self._path.has_seen(step - 1):  # averaging counts a step that it does not make
+                self._path.see({}, step, has_stepped=False)
+            return
         with self._failures.told(f"the weights of step {step} could not be looked at"):
-            self._settle_anew(trainer, module)
-            weights = self._weights(module)
-            if step == self.reference and not self._path.reference:
-                self._leave_from(weights)
-            taken, self._taken = self._taken, trainer.global_step
-            # manual optimization need not step on every batch, and may step by hand, which is not counted
-            self._path.see(weights, step, has_stepped=taken == 0 or taken != trainer.global_step)
+            self._look_at(trainer, module, step)
         self._seconds += time.perf_counter() - start
+
+    def _look_at(self, trainer: Trainer, module: LightningModule, step: int) -> None:
+        self._settle_anew(trainer, module)
+        weights = self._weights(module)
+        if step == self.reference and not self._path.reference:
+            self._path.leave_from(weights, step)
+        taken, self._taken = self._taken, trainer.global_step
+        # manual optimization need not step on every batch, and may step by hand, which is not counted
+        self._path.see(weights, step, has_stepped=taken == 0 or taken != trainer.global_step)
 
     def _settle_anew(self, trainer: Trainer, module: LightningModule) -> None:
         if self._module is None:  # a checkpoint was loaded in the middle of the run
@@ -222,6 +229,8 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
 
     def _report(self, trainer: Trainer, module: LightningModule, step: int) -> FirstExitReport:
         self._settle_anew(trainer, module)
+        if self._is_stepping and not self._path.has_seen(step):  # that failed, and may be possible by now
+            self._look_at(trainer, module, step)
         differences = note_on_replicas(processes(trainer), lambda: self._weights(module).values())
         seconds, self._seconds = self._seconds, 0.0
         followed = self._weights(module)
@@ -230,7 +239,8 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
         others = f"{left} of {len(trainable)} trainable parameters are not followed: they were frozen or lazy"
         what = "the module, or names or shapes of its weights, changed at step"
         changed = "" if self._changed is None else f"{what} {self._changed}: reference and exits began anew"
-        notes = (self._without_reference(step), others if left else "", differences, self._without_history(), changed)
+        none = "" if self._path.reference else why_none(self.reference, step)
+        notes = (none, others if left else "", differences, self._without_history(), changed)
         return self._path.report(step, seconds, notes)
 
     def _without_history(self) -> str:
@@ -238,11 +248,3 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
         added = ", ".join(map(repr, self._added))
         what = "radii that were not followed before the run was resumed may have been left earlier"
         return f"{what}: {added}" if added else ""
-
-    def _without_reference(self, step: int) -> str:
-        """Says why there is none, if there is none."""
-        if self._path.reference:
-            return ""
-        if isinstance(self.reference, int) and step < self.reference:
-            return "no distance: the step of the reference is not reached yet"
-        return f"no distance: the {in_words(self.reference)}, the reference, were not seen"

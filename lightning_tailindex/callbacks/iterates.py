@@ -93,7 +93,7 @@ class IterateTailIndexMonitor(Monitor[IterateReport]):
         []
     """
 
-    _steps_before_first = 1  # a window is full some steps after it has begun
+    _measures_after_steps = True
     _is_ready_alike = True
 
     def __init__(
@@ -187,6 +187,11 @@ class IterateTailIndexMonitor(Monitor[IterateReport]):
         with self._failures.told(f"the iterate of step {step} could not be kept"):
             self._watched(trainer).see_step(trainer, pl_module, step)
         self._measure_if_due(trainer, pl_module, step)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws the last state, or says why there is nothing to see."""
+        self._why_nothing = "" if self._watch is None else self._watch.why_no_window
+        super().on_train_end(trainer, pl_module)
 
     def _report(self, trainer: Trainer, module: LightningModule, step: int) -> IterateReport:
         start = time.perf_counter()

@@ -38,8 +38,8 @@ class Monitor(Callback, ABC, Generic[ReportT]):
         logged: How they are logged.
     """
 
-    _steps_before_first: ClassVar[int] = 0
-    """Optimizer steps that have to be taken before there is anything to measure."""
+    _measures_after_steps: ClassVar[bool] = False
+    """Whether it measures after a step, the last one too, and not before the first."""
 
     _is_ready_alike: ClassVar[bool] = False
     """Whether processes are ready at the same steps, so that they need not agree on it at each."""
@@ -57,6 +57,7 @@ class Monitor(Callback, ABC, Generic[ReportT]):
         self._metrics: dict[str, float] = {}
         self._publisher: Publisher[ReportT] | None = None
         self._is_of_fit = True
+        self._why_nothing = ""  # was measured in a run, in words, where a subclass knows it
 
     @abstractmethod
     def _check(self, trainer: Trainer, module: LightningModule) -> None:
@@ -123,8 +124,8 @@ class Monitor(Callback, ABC, Generic[ReportT]):
         interval, what, work = self._begin(trainer, pl_module)
         self._schedule = Schedule(interval, self._schedule.is_waiting)
         start, end = optimizer_steps(trainer), last_step(trainer, pl_module)
-        first = start if self._schedule.is_waiting else start + self._steps_before_first
-        announcement = f"measures {what} {self._schedule.announcement(first, end)}, by {work}"
+        times = self._schedule.announcement(start, end, after=self._measures_after_steps)
+        announcement = f"measures {what} {times}, by {work}"
         rank_zero_info(f"{type(self).__name__}: {announcement}.")
         self._publisher = Publisher(
             type(self).__name__,
@@ -134,6 +135,7 @@ class Monitor(Callback, ABC, Generic[ReportT]):
             announcement,
             self._failures.told,
             rank_zero_info,
+            tuple(_publishers(trainer)),
         )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -142,7 +144,8 @@ class Monitor(Callback, ABC, Generic[ReportT]):
             with self._failures.told("the last figures could not be drawn"):
                 self._publisher.finish(self.reports)
         if not self.reports:
-            rank_zero_info(f"{type(self).__name__}: nothing was measured in this run.")
+            why = f": {self._why_nothing}" if self._why_nothing else ""
+            rank_zero_info(f"{type(self).__name__}: nothing was measured in this run{why}.")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Forgets the run's loggers: a monitor that is given to another run while it is under way has none."""

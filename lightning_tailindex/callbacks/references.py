@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 from lightning_tailindex.noise.groups import listed
 from lightning_tailindex.weights import shaped_parameters
 
-__all__ = ["check_reference", "followed_weights", "in_words", "is_read", "unlike"]
+__all__ = ["check_reference", "followed_weights", "in_words", "is_read", "unlike", "why_none"]
 
 
 def check_reference(reference: int | str) -> None:
@@ -24,7 +24,8 @@ def check_reference(reference: int | str) -> None:
     is_place = isinstance(reference, str) and (reference == "start" or Path(reference).is_file())
     if not is_step and not is_place:
         rule = "'start', an optimizer step of at least 0, or the path of a checkpoint"
-        raise ValueError(f"reference must be {rule}, got {reference!r}.")
+        why = ": there is no such file" if isinstance(reference, str) else ""
+        raise ValueError(f"reference must be {rule}, got {reference!r}{why}.")
 
 
 def is_read(reference: int | str) -> bool:
@@ -37,6 +38,13 @@ def in_words(reference: int | str) -> str:
     if isinstance(reference, int):
         return f"weights after {reference} optimizer steps"
     return "weights at the start of training" if reference == "start" else f"weights in {reference}"
+
+
+def why_none(reference: int | str, step: int) -> str:
+    """Says why there is no reference at a step."""
+    if isinstance(reference, int) and step < reference:
+        return "no distance: the step of the reference is not reached yet"
+    return f"no distance: the {in_words(reference)}, the reference, were not seen"
 
 
 def unlike(module: nn.Module, reference: Mapping[str, Tensor]) -> list[str]:

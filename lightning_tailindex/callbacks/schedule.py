@@ -42,12 +42,13 @@ class Schedule:
         """Counts the steps to the next measurement, 0 if it waits."""
         return 0 if self.is_waiting else self.interval - step % self.interval
 
-    def announcement(self, start: int, end: float) -> str:
+    def announcement(self, start: int, end: float, *, after: bool = False) -> str:
         """Says how often will be measured: at most, where something has to be ready for it.
 
         Args:
             start: Optimizer steps taken.
             end: The step at which training ends; infinity where nobody knows.
+            after: Whether it measures after a step, and so at the last one too and not before the first.
 
         Returns:
             A part of a sentence.
@@ -57,11 +58,13 @@ class Schedule:
             'every optimizer step'
             >>> Schedule(10).announcement(5, 40)
             'every 10 optimizer steps (at most 3 measurements from step 5 to the end at step 40)'
+            >>> Schedule(10).announcement(0, 40, after=True)
+            'every 10 optimizer steps (at most 4 measurements from step 1 to the end at step 40)'
         """
         count = ""
         if end < math.inf:
-            times = math.ceil(end / self.interval) - math.ceil(start / self.interval)
+            times = math.ceil((end + after) / self.interval) - math.ceil((start + after) / self.interval)
             several = f"{times} measurement{'' if times == 1 else 's'}"
-            count = f" (at most {several} from step {start} to the end at step {end})"
+            count = f" (at most {several} from step {start + after} to the end at step {end})"
         every = "every optimizer step" if self.interval == 1 else f"every {self.interval} optimizer steps"
         return f"{every}{count}"

@@ -141,12 +141,10 @@ class SharpnessMonitor(Monitor[SharpnessReport]):
         check_parameters(trainer, module, self.settings.patterns)
         self._minibatches = FixedMinibatches(trainer, self.num_minibatches, self.dataloader, self.settings.seed)
         self._source = SharpnessSource(self._minibatches, self.settings)
-        number, note = self._minibatches.count(trainer), ""
-        if self._minibatches.is_replayed:
-            note = ", which are the first of the stream that training sees"
+        number = self._minibatches.count(trainer)
         work = (
             f"{self.settings.most_products} products with the Hessian at most each time, which are of"
-            f" {number} minibatches and take some four forward passes of each{note}"
+            f" {number} minibatches and take some four forward passes of each{self._minibatches.note}"
         )
         return self.every_n_steps, "the sharpness", work
 

@@ -58,7 +58,8 @@ class WeightSpectrumMonitor(Monitor[SpectrumReport]):
             all positions, with their eigenvalues pooled, as WeightWatcher does it.
         normalize: Whether eigenvalues are divided by the larger dimension, as in the theory of random matrices. It
             changes no density exponent.
-        min_tail: Eigenvalues that a tail must have, at least 2; matrices with fewer have no density exponent.
+        min_tail: Eigenvalues that a tail must have, at least 2; matrices with fewer have no density exponent, nor have
+            those with fewer than 8 in all.
         max_dim: The largest smaller dimension of a matrix that is decomposed, at least 1; None for any. Larger ones
             are not measured, and the reports say so.
         figures: Whether to draw the spectra of the four largest matrices, for the loggers that show figures.
@@ -122,7 +123,8 @@ class WeightSpectrumMonitor(Monitor[SpectrumReport]):
         check_patterns(module, self.settings.patterns)
         matrices = weight_matrices(module, self.settings.patterns)
         cost = decomposition_cost(matrices, self.settings)
-        what = f"the spectra of {len(matrices)} weight matrices"
+        is_one = len(matrices) == 1
+        what = "the spectrum of 1 weight matrix" if is_one else f"the spectra of {len(matrices)} weight matrices"
         return (
             self.every_n_steps,
             what,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from matplotlib.axes import Axes
@@ -11,11 +11,12 @@ from torch import Tensor
 
 from lightning_tailindex.records import Report
 
-from ._canvas import GAUSSIAN, STABLE, counted, dress, figure_of, legend_outside, new_axes, percent
+from ._canvas import GAUSSIAN, STABLE, counted, dress, figure_of, legend_outside, new_axes, percent, shortened
 
 __all__ = ["noise_norms"]
 
 _TOLD = 3  # samples of a draw that are named
+_FONT, _COLUMN = 8.0, 9.0  # points: of the names, and from one to the next
 _FENCE = 1.5  # interquartile ranges beyond the upper quartile, as in a box plot
 
 
@@ -33,8 +34,9 @@ def noise_norms(
     Args:
         noise: A report, for the whole model's noise, or draws ``[n, d]`` in the unit of the gradient, as
             :func:`~lightning_tailindex.gradient_noise` returns them.
-        indices: What the draws are called, n of them. None for 0 to n - 1, with the first samples that a draw is of, by
-            their indices in the data set, where a report has them: all of them are in its ``largest_draws``.
+        indices: What the draws are called, n of them. None for 0 to n - 1; then the legend has the first samples
+            that an outlier is of, by their indices in the data set, where a report has them: all of them are in its
+            ``largest_draws``.
         most: Outliers to name at most, the largest ones, at least 0.
         ax: Axes to draw to; None makes a new figure.
 
@@ -67,7 +69,10 @@ def noise_norms(
     ax.axhline(float(finite.median()), color="0.4", linewidth=1, label="median")
     ax.axhline(fence, color=GAUSSIAN["color"], linewidth=1, linestyle="--", label="fence of outliers")
     ax.set_yscale("log")
-    _name(ax, norms.masked_fill(~outlying, torch.nan), names, most)
+    named = norms.where(outlying, -1.0).topk(min(most, int(outlying.sum()))).indices.tolist()
+    _name(ax, named, norms, names)
+    if isinstance(noise, Report) and indices is None:
+        _tell(ax, named, {each.draw: each.samples for each in noise.largest_draws})
     dress(ax, f"Norm of the noise {what}", "draw", "norm, in the unit of the gradient")
     legend_outside(ax)
     return figure_of(ax), ax
@@ -97,40 +102,63 @@ def _of_draws(noise: Tensor) -> tuple[Tensor, Sequence[object], str]:
 
 
 def _of_report(report: Report) -> tuple[Tensor, Sequence[object], str]:
-    samples = {each.draw: each.samples for each in report.largest_draws}
-    names = [f"{draw}{_told(samples.get(draw, ()))}" for draw in range(len(report.draw_norms))]
     norms = torch.tensor(report.draw_norms, dtype=torch.float64, device="cpu")
-    return norms, names, f"of {report.whole_model.group} at step {report.step}"
+    return norms, range(len(norms)), f"of {report.whole_model.group} at step {report.step}"
+
+
+def _tell(ax: Axes, draws: Sequence[int], samples: Mapping[int, Sequence[int]]) -> None:
+    """Tells in the legend of which samples draws are."""
+    told = [f"{draw}: {_told(samples[draw])}" for draw in draws if draw in samples]
+    if told:
+        ax.plot([], [], linestyle="none", label="\n".join(["samples of outliers:", *told]))
 
 
 def _told(samples: Sequence[int]) -> str:
     """Tells the first samples of a draw.
 
     Example:
-        >>> _told((7, 203, 55, 8, 9)), _told((7,)), _told(())
-        (' (samples 7, 203, 55, …)', ' (sample 7)', '')
+        >>> _told((7, 203, 55, 8, 9)), _told((7,))
+        ('7, 203, 55, …', '7')
     """
-    if not samples:
-        return ""
-    told = ", ".join(map(str, samples[:_TOLD])) + (", …" if len(samples) > _TOLD else "")
-    return f" ({'sample' if len(samples) == 1 else 'samples'} {told})"
+    return ", ".join(map(str, samples[:_TOLD])) + (", …" if len(samples) > _TOLD else "")
 
 
-def _name(ax: Axes, outlying: Tensor, names: Sequence[object], most: int) -> None:
-    """Names the largest outliers, slanting upwards so that neighbours do not hide each other."""
-    number, longest = min(most, int((~outlying.isnan()).sum())), 0
-    for place in outlying.nan_to_num(nan=-1.0).topk(number).indices.tolist():
-        ax.annotate(
-            str(names[place]),
-            (place, float(outlying[place])),
-            xytext=(1, 4),
-            textcoords="offset points",
-            rotation=45,
-            ha="left",
-            va="bottom",
-            rotation_mode="anchor",
-            fontsize="small",
-        )
-        longest = max(longest, len(str(names[place])))
+def _name(ax: Axes, draws: Sequence[int], norms: Tensor, names: Sequence[object]) -> None:
+    """Writes names upwards side by side above all draws, each with a line to its own."""
+    if not draws:
+        return
+    box = ax.get_window_extent().transformed(figure_of(ax).dpi_scale_trans.inverted())  # inches
     low, high = ax.get_ylim()
-    ax.set_ylim(low, high * (high / low) ** min(0.02 * longest, 0.5))  # room for the names
+    (first, last), ordered = ax.get_xlim(), sorted(draws)
+    least = _COLUMN / 72 / box.width * (last - first)
+    columns = dict(zip(ordered, _apart(ordered, least, last), strict=True))
+    written = dict(zip(draws, shortened([str(names[draw]) for draw in draws]), strict=True))
+    room = min(_FONT * (1.5 + 0.65 * max(map(len, written.values()))) / 72 / box.height, 0.7)
+    ax.set_ylim(low, high * (high / low) ** (room / (1 - room)))
+    above = high * (high / low) ** (0.03 / (1 - room))
+    for draw, name in written.items():
+        ax.annotate(
+            name,
+            (draw, float(norms[draw])),
+            xytext=(columns[draw], above),
+            rotation=90,
+            ha="center",
+            va="bottom",
+            fontsize=_FONT,
+            arrowprops={"arrowstyle": "-", "linewidth": 0.6, "color": "0.6", "shrinkA": 1, "shrinkB": 3},
+        )
+
+
+def _apart(places: Sequence[float], least: float, end: float) -> list[float]:
+    """Moves ascending places apart, none beyond the end.
+
+    Example:
+        >>> _apart([1.0, 2.0, 20.0, 39.0, 40.0], 5.0, 40.0)
+        [1.0, 6.0, 20.0, 35.0, 40.0]
+    """
+    moved: list[float] = []
+    for place in places:
+        moved.append(max(place, moved[-1] + least) if moved else place)
+    for i, place in reversed(list(enumerate(moved))):
+        moved[i] = min(place, end - least * (len(moved) - 1 - i))
+    return moved

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lightning_tailindex.records import Histogram, SpectrumMeasurement
 
+from ._checks import FEWEST_VALUES
 from .power_law import power_law
 
 __all__ = ["Convolutions", "weight_spectrum"]
@@ -21,6 +22,9 @@ Convolutions = Literal["flattened", "slices"]
 
 NOT_DECOMPOSED, NOT_FINITE = "not decomposed", "NaN or infinite weights"
 """What the notes begin with of matrices that have no spectrum."""
+
+FEWEST_EIGENVALUES = FEWEST_VALUES
+"""With fewer above rounding no power law is fitted."""
 
 _FEWEST_BINS, _MOST_BINS = 10, 40
 _TIES = 8  # machine epsilons, times the largest: equal singular values of a thousand came out up to two apart
@@ -71,11 +75,12 @@ def weight_spectrum(
             eigenvalues of which are pooled.
         normalize: Whether eigenvalues are divided by N, as in the theory of random matrices. It moves x_min, the
             largest eigenvalue and the weighted exponent, and not the density exponent.
-        min_tail: Eigenvalues that a tail must have, at least 2; with fewer there is no density exponent.
+        min_tail: Eigenvalues that a tail must have, at least 2; with fewer there is no density exponent. Nor is there
+            one of a matrix with fewer than 8 above rounding.
         max_dim: The largest M that is decomposed, at least 1; None for any.
 
     Returns:
-        The numbers of this matrix; NaN, with a note, where there are no such. With fewer eigenvalues than
+        The numbers of this matrix; NaN, with a note, where there are no such. With fewer eigenvalues than 8 or
         ``min_tail``, it still has norms and stable rank; with NaN or infinite weights, or a matrix larger than
         ``max_dim``, nothing.
 
@@ -194,8 +199,9 @@ def _found(name: str, weight: Tensor, singular: Tensor, values: Tensor, fit: _Fi
 
 def _fitted(values: Tensor, min_tail: int, rounding: float) -> _Fit:
     """The power law of eigenvalues in ascending order, none of them zero."""
-    if len(values) < min_tail:
-        return _Fit(note=f"no density exponent: fewer than {min_tail} eigenvalues above rounding")
+    fewest = max(min_tail, FEWEST_EIGENVALUES)
+    if len(values) < fewest:
+        return _Fit(note=f"no density exponent: fewer than {fewest} eigenvalues above rounding")
     if values[-1] <= values[0] * (1 + 2 * rounding):
         return _Fit(note="no density exponent: all eigenvalues are equal up to rounding")
     estimate = power_law(values)

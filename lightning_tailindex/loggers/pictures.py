@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import MappingProxyType
 from typing import Literal
 
@@ -43,13 +43,18 @@ FIGURES = MappingProxyType[str, Callable[[Sequence[Report]], Figure]](
 
 _NEEDED = MappingProxyType[str, Callable[[Report], Sequence[float]]](
     {
+        "alpha_by_minibatch_size": lambda report: _finite(each.alpha for each in report.whole_model.aggregated),
         "coordinate_alphas": lambda report: report.whole_model.coordinate_alphas.counts,
         "noise_density": lambda report: report.whole_model.standardized_noise.counts,
         "noise_qq": lambda report: report.whole_model.standardized_noise.counts,
-        "noise_norms": lambda report: [norm for norm in report.draw_norms if math.isfinite(norm)],
+        "noise_norms": lambda report: _finite(report.draw_norms),
     }
 )
 """The numbers that a figure shows, and without one of which that is not 0 there is nothing to draw."""
+
+
+def _finite(values: Iterable[float]) -> list[float]:
+    return [value for value in values if math.isfinite(value)]
 
 
 def rendered(figure: Figure) -> Picture:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Any, Generic
 
 from lightning_tailindex.figures._choice import few_enough
@@ -50,6 +50,7 @@ class Publisher(Generic[ReportT]):
         schedule: When is measured and at what cost, in a sentence.
         guard: What keeps an error inside from ending training, and says what failed.
         tell: Says a sentence to the user.
+        others: Publishers of the same run that have said already what their loggers leave out.
         charts: Its charts; none before the first report.
     """
 
@@ -60,6 +61,7 @@ class Publisher(Generic[ReportT]):
     schedule: str
     guard: Callable[[str], AbstractContextManager[None]]
     tell: Callable[[str], None]
+    others: InitVar[Iterable[Publisher[Any]]] = ()
     charts: tuple[Lines | Band, ...] = field(init=False, default=())
     _sinks: list[Sink] = field(init=False, default_factory=list)
     _set_up: set[Sink] = field(init=False, default_factory=set)
@@ -68,11 +70,13 @@ class Publisher(Generic[ReportT]):
     _is_drawn: bool = field(init=False, default=True)
     _told: set[str] = field(init=False, default_factory=set)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, others: Iterable[Publisher[Any]]) -> None:
         """Finds what writes to each logger, and says what will be left out."""
         self._sinks = [sink_of(logger) for logger in self.loggers]
+        known = {sink.name for other in others for sink in other._sinks}
         for name, left_out in {sink.name: sink.left_out for sink in self._sinks if sink.left_out}.items():
-            self.tell(f"{self.who}: {name} takes everything but {left_out}.")
+            if name not in known:
+                self.tell(f"{name} takes everything that monitors log but {left_out}.")
 
     def publish(self, reports: Sequence[ReportT], publishers: Sequence[Publisher[Any]]) -> None:
         """Writes the last report and says what holds of all of it; adds figures of all where it is time for them.

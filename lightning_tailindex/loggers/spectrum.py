@@ -102,8 +102,9 @@ class SpectrumPresentation(Presentation[SpectrumReport]):
 
     def setup(self, report: SpectrumReport) -> Mapping[str, str]:
         """Says which matrices were measured."""
+        number, size = len(report.matrices), sum(m.size for m in report.matrices)
         return {
-            "measured": f"{len(report.matrices)} matrices of {sum(m.size for m in report.matrices)} weights",
+            "measured": f"{number} {'matrix' if number == 1 else 'matrices'} of {size} weights",
             "eigenvalues": "squared singular values; those within rounding are zeros",
             "density exponent": "of the eigenvalues' density, as WeightWatcher's alpha; no tail index",
             "left out": report.note or "none",

@@ -28,10 +28,10 @@ class FirstExitReport:
     Attributes:
         step: Optimizer steps taken before it.
         distance: Distance of the weights from the reference, over those that could be trained when it was
-            taken; NaN before there is one.
+            taken; NaN before there is one, and where the weights of this step could not be looked at.
         exits: For each radius, the smallest first, when the weights left it.
-        largest_step: Norm of the largest change of the weights by one of the last optimizer steps; NaN before any, and
-            where one of the norms is NaN.
+        largest_step: Norm of the largest change of the weights by one of the last optimizer steps; NaN before any, also
+            after steps that were not looked at, and where one of the norms is NaN.
         median_step: Median of these norms; NaN where the largest is.
         num_steps: Optimizer steps that these two are of.
         seconds: Wall time that following the weights took since the report before.

@@ -20,7 +20,7 @@ from lightning_tailindex.noise.reaching import is_a
 
 from .flavour import Trainer, move_data_to_device
 
-__all__ = ["Batches", "Data", "Replay", "can_read_again", "check_dataloader", "data_of"]
+__all__ = ["Batches", "Data", "Replay", "can_read_again", "check_dataloader", "data_of", "why_not_again"]
 
 Batches: TypeAlias = DataLoader | Iterable[Any]  # type: ignore[type-arg]
 """What batches can be read from; command lines build a DataLoader, without its argument, and no other iterable."""
@@ -63,6 +63,14 @@ def can_read_again(trainer: Trainer) -> bool:
     combined: Any = trainer.fit_loop._combined_loader
     loaders = combined.flattened
     return _is_endless(loaders, combined._mode) and all(map(_is_read_again, loaders))
+
+
+def why_not_again(trainer: Trainer) -> str:
+    """Says in words why the training data are not read a second time."""
+    combined: Any = trainer.fit_loop._combined_loader
+    if _is_endless(combined.flattened, combined._mode):
+        return "its data are read only once"
+    return f"a CombinedLoader of mode {combined._mode!r} is not read a second time"
 
 
 def _cloned(loaders: list[Any], assemble: Callable[[list[object]], object], sweep_length: int, rank: int) -> Data:
@@ -152,9 +160,9 @@ def _own_data(dataloader: Iterable[object], trainer: Trainer) -> Data:
         sweep_length = min(lengths) if combined._mode == "min_size" else max(lengths)
         return _cloned(combined.flattened, _assembled(combined), sweep_length, rank)
     length = known_length(dataloader)
+    turns = None if length is None else _some(length) // world
     if can_be_cloned(dataloader) and length is not None:
-        return _cloned([dataloader], lambda batches: batches[0], _some(length), rank)
-    turns = None if length is None else length // world
+        return _cloned([dataloader], lambda batches: batches[0], length, rank)
     if turns == 0:
         raise ValueError(f"dataloader must have a batch for each of {world} processes, got {length}.")
     return Data(turns, None, lambda seed: _in_turn(dataloader, turns, rank, world))

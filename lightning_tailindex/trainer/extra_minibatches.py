@@ -15,7 +15,7 @@ from lightning_tailindex.noise.random_state import derived_seed
 from lightning_tailindex.noise.recorder import Recorder, combine
 from lightning_tailindex.noise.vectorized import CannotVectorizeError
 
-from .data import Data, Replay, can_read_again, data_of
+from .data import Data, Replay, can_read_again, data_of, why_not_again
 from .flavour import LightningModule, Trainer, rank_zero_info
 from .loss import borrowed_loss
 from .progress import MeasurementBar
@@ -40,6 +40,7 @@ class ExtraMinibatches(NoiseSource):
         self._dataloader = dataloader
         self._replay: Replay | None = None
         self._looked_at: object = None
+        self._reason = ""
         self._look(trainer)
         self._usual = UsualSize()
         self._engine = settings.engine
@@ -54,6 +55,7 @@ class ExtraMinibatches(NoiseSource):
             # the processes keep batches together, or none does
             is_read_again = together.all(together.all_or_none(lambda: can_read_again(trainer)))
             self._replay = None if is_read_again else Replay(self._length(trainer))
+            self._reason = why_not_again(trainer)
 
     def _length(self, trainer: Trainer) -> int:
         """Batches of a stream that the draws take; more where a schedule has more of them accumulated."""
@@ -66,12 +68,8 @@ class ExtraMinibatches(NoiseSource):
 
     @property
     def note(self) -> str:
-        """Says that the data are read only once, if they are: a stream's, or those of what cannot be copied."""
-        return (
-            ""
-            if self._replay is None
-            else ", on the last minibatches that training saw, as its data are read only once"
-        )
+        """Says that the data are not read again, if they are not: a stream's, or those of what cannot be copied."""
+        return "" if self._replay is None else f", on the last minibatches that training saw, as {self._reason}"
 
     def wants(self, trainer: Trainer, steps_left: int) -> bool:
         """Whether these are among the last batches of a stream."""

@@ -7,7 +7,7 @@ from typing import final
 
 from lightning_tailindex.noise.minibatches import Minibatch, SweepPlan, plan_minibatches
 
-from .data import Data, Replay, can_read_again, data_of
+from .data import Data, Replay, can_read_again, data_of, why_not_again
 from .flavour import MisconfigurationException, Trainer
 
 __all__ = ["FixedMinibatches"]
@@ -36,12 +36,18 @@ class FixedMinibatches:
         is_stream = dataloader is None and not can_read_again(trainer)
         if count is None and (is_stream or data_of(trainer, dataloader, None).sweep_length is None):
             raise MisconfigurationException("num_minibatches must be a number for data without a length, got None.")
+        self._reason = why_not_again(trainer)
         self._replay = Replay((count or 1) * self._accumulation) if is_stream else None
 
     @property
     def is_replayed(self) -> bool:
         """Whether they are a stream's, and on the host as training saw them."""
         return self._replay is not None
+
+    @property
+    def note(self) -> str:
+        """Says that the data are not read again, if they are not."""
+        return "" if self._replay is None else f", which are the first that training sees, as {self._reason}"
 
     @property
     def is_ready(self) -> bool:

@@ -58,6 +58,7 @@ class IterateWatch:
         self._begun = self._last = steps
         self._start = None if known is None else max(known, steps)
         self._repetitions = Repetitions(torch.empty(0, device="cpu"), ())
+        self._has_ended = False
         self._clear(trainer)
 
     def _clear(self, trainer: Trainer) -> None:
@@ -110,6 +111,13 @@ class IterateWatch:
         """Whether a window ends at a step; the same in all processes."""
         return self._start is not None and step >= self._start + self._settings.window
 
+    @property
+    def why_no_window(self) -> str:
+        """Says why no window has ended so far; empty if one has."""
+        if self._has_ended:
+            return ""
+        return "the loss had not settled; burn_in=0 begins at once" if self._start is None else "no window was full"
+
     def observe(self, trainer: Trainer, step: int, analyse: Callable[[Window], T]) -> T:
         """Ends a window and begins the next; every process has to call it, and none waits for one that failed.
 
@@ -125,7 +133,7 @@ class IterateWatch:
             OtherProcessError: If another process failed.
             ValueError: If replicas that ought to be the same are not.
         """
-        together = processes(trainer)
+        together, self._has_ended = processes(trainer), True
         try:
             mean, snapshots, samples = together.all_or_none(lambda: self._own(together, trainer.lightning_module))
             # the processes ask each other for all that they need, and then each works by itself until they agree

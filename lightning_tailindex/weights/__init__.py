@@ -3,10 +3,11 @@
 from .lazy import lazy_parameters, shaped_parameters
 from .listing import WeightMatrix, weight_matrices
 from .matrices import SpectrumSettings, decomposition_cost, spectra, without_exponent
-from .path import WeightPath
+from .path import Unseen, WeightPath
 
 __all__ = [
     "SpectrumSettings",
+    "Unseen",
     "WeightMatrix",
     "WeightPath",
     "decomposition_cost",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lightning_tailindex.functional import weight_spectrum
-from lightning_tailindex.functional.weight_spectrum import NOT_DECOMPOSED, NOT_FINITE, Convolutions
+from lightning_tailindex.functional.weight_spectrum import FEWEST_EIGENVALUES, NOT_DECOMPOSED, NOT_FINITE, Convolutions
 from lightning_tailindex.noise.processes import Processes
 from lightning_tailindex.records import SpectrumMeasurement
 from lightning_tailindex.records.notes import joined
@@ -112,14 +112,14 @@ def without_exponent(found: Iterable[SpectrumMeasurement], min_tail: int) -> str
     Returns:
         A sentence; empty if there are none.
     """
-    several = list(found)
+    several, fewest = list(found), max(min_tail, FEWEST_EIGENVALUES)
     reasons = {
         "too large to be decomposed (max_dim)": [m.matrix for m in several if m.note.startswith(NOT_DECOMPOSED)],
-        f"fewer than {min_tail} eigenvalues": [m.matrix for m in several if m.num_eigenvalues < min_tail],
+        f"fewer than {fewest} eigenvalues": [m.matrix for m in several if m.num_eigenvalues < fewest],
         NOT_FINITE: [m.matrix for m in several if m.note.startswith(NOT_FINITE)],
     }
     parts = (
-        f"{len(names)} of {len(several)} matrices have no density exponent: {reason} ({_listed(names)})"
+        f"{len(names)} of {len(several)} matrices can have no density exponent: {reason} ({_listed(names)})"
         for reason, names in reasons.items()
         if names
     )

@@ -228,6 +228,50 @@ def test_weights_that_are_renamed_are_told_of() -> None:
         fit(monitor(on_error="warn"), Rename(), max_steps=6)
 
 
+class RenameForAWhile(Rename):
+    """Takes the first name back in the middle of the run, or at its end."""
+
+    def __init__(self, last: int) -> None:
+        self.last = last
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+        if batch_idx == self.last:
+            self.take_back(pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if "w_orig" in dict(pl_module.named_parameters()):
+            self.take_back(pl_module)
+
+    def take_back(self, module: LightningModule) -> None:
+        del vars(module)["w"]
+        module.register_parameter("w", module._parameters.pop("w_orig"))
+
+
+@pytest.mark.parametrize(("last", "unseen"), [(7, "3 to 6"), (99, "3 to 15")])
+def test_no_distance_is_of_a_step_that_was_not_seen(last: int, unseen: str) -> None:
+    watcher = monitor(on_error="warn")
+    with pytest.warns(UserWarning, match="step 3 could not be looked at"):
+        fit(RenameForAWhile(last), watcher, max_steps=16)
+    note = f"the weights of steps {unseen} were not seen: exits may have come earlier, or be missing"
+    later = watcher.reports[1:]
+    # a step of 0.25 each, and 0.75 more at step 8
+    assert [(r.step, r.distance) for r in later] == [(s, s / 4 + 0.75) for s in (10, 15, 16) if last < s or s == 16]
+    assert {report.note for report in later} == {note}
+    assert left(later[0]) == ([7, 7, 8, None] if last == 7 else [16] * 3 + [None])
+    assert [report.num_steps for report in later] == ([3, 6, 6] if last == 7 else [0])
+
+
+def test_a_resumed_run_still_says_which_steps_were_not_seen(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="step 3 could not be looked at"):
+        trainer = fit(RenameForAWhile(5), monitor(on_error="warn"), max_steps=9, limit_train_batches=9)
+    trainer.save_checkpoint(tmp_path / "nine.ckpt")
+    watcher = monitor()
+    fit(watcher, ckpt_path=str(tmp_path / "nine.ckpt"), max_steps=12, limit_train_batches=9)
+    what = "the weights of steps 3 to 4 were not seen: exits may have come earlier, or be missing"
+    assert (watcher.reports[-1].distance, watcher.reports[-1].note) == (3.75, what)
+
+
 class Grow(Callback):
     """Gives a weight another shape, as a layer does that is made anew."""
 
@@ -294,6 +338,7 @@ def test_what_stands_in_a_tensorboard_file(tmp_path: Path) -> None:
         ({"radii": [1.0, -2.0]}, "radii must be a number above 0, got -2.0"),
         ({"radii": math.inf}, "radii must be a number above 0, got inf"),
         ({"reference": "nowhere.ckpt"}, "reference must be 'start', an optimizer step of at least 0, or the path of a"),
+        ({"reference": "nowhere.ckpt"}, "got 'nowhere.ckpt': there is no such file"),
         ({"reference": -1}, "reference must be 'start', an optimizer step of at least 0, .* got -1"),
         ({"every_n_steps": 0}, "every_n_steps must be an integer of at least 1, got 0"),
         ({"window": 1}, "window must be None or an integer of at least 2, got 1"),

@@ -34,6 +34,24 @@ def test_windows_follow_the_burn_in_and_each_other(caplog: pytest.LogCaptureFixt
     assert all((report.burn_in, report.window, report.num_snapshots) == (10, 16, 16) for report in watcher.reports)
 
 
+@pytest.mark.parametrize(("steps", "times"), [(16, "1 measurement"), (31, "1 measurement"), (32, "2 measurements")])
+def test_a_window_that_ends_with_training_is_counted(steps: int, times: str, caplog: pytest.LogCaptureFixture) -> None:
+    watcher = monitor(burn_in=0)
+    with caplog.at_level("INFO"):
+        fit(Chains(0.1), watcher, max_steps=steps)
+    assert f"(at most {times} from step 1 to the end at step {steps})" in caplog.text
+    assert len(watcher.reports) == int(times[0])
+
+
+@pytest.mark.parametrize(
+    ("burn_in", "why"), [(None, "the loss had not settled; burn_in=0 begins at once"), (20, "no window was full")]
+)
+def test_a_run_without_a_window_says_why(burn_in: int | None, why: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        fit(Chains(0.1), monitor(burn_in=burn_in), max_steps=20)
+    assert f"IterateTailIndexMonitor: nothing was measured in this run: {why}." in caplog.messages
+
+
 @pytest.mark.parametrize(
     ("burn_in", "found", "end", "said"),
     [

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, Sampler, default_collate
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from lightning_tailindex import TailIndexMonitor
+from lightning_tailindex import SharpnessMonitor, TailIndexMonitor
 
 from .training_trace import NaiveMeasurement, Net, NoisyData, Trace, train
 
@@ -313,6 +313,15 @@ def test_training_is_the_same_bit_for_bit(kind: str, tmp_path: Path) -> None:
     assert all(report.whole_model.num_draws == 16 for report in watcher.reports)
     assert without.differences(watched) == []
     assert "parameters" in without.differences(run(tmp_path / "naive", kind, NaiveMeasurement()))
+
+
+def test_what_is_read_again_nowhere_is_told_by_its_mode(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    other = SharpnessMonitor(8, num_minibatches=2, trace_samples=None, on_error="raise")
+    train(str(tmp_path), lambda: CombinedLoader(named(), "max_size"), [monitor(), other], module=TakesSeveral)
+    reason = "as a CombinedLoader of mode 'max_size' is not read a second time"
+    assert f"on the last minibatches that training saw, {reason}" in caplog.text
+    assert f"which are the first that training sees, {reason}" in caplog.text
 
 
 def test_lightning_itself_refuses_loaders_one_after_the_other(tmp_path: Path) -> None:

@@ -204,11 +204,9 @@ def test_a_stream_in_training_need_not_be_waited_for(tmp_path: Path) -> None:
 
 
 def test_what_gives_no_batch_is_refused_before_training() -> None:
-    with pytest.raises(ValueError, match="dataloader must have a batch for each of 1 processes, got 0"):
-        first_report(monitor([]))
     some, few = DataLoader(NoisyData(), 6), DataLoader(NoisyData(3), 4, drop_last=True)
     pairs = [CombinedLoader([some, few], mode) for mode in ("min_size", "max_size_cycle")]
-    for empty in (DataLoader([]), few, *pairs):  # type: ignore[arg-type, var-annotated]
+    for empty in ([], DataLoader([]), few, *pairs):  # type: ignore[arg-type, var-annotated]
         with pytest.raises(ValueError, match="dataloader must have at least one batch, got 0"):
             first_report(monitor(empty, on_error="warn"))
     loaders = [DataLoader(NoisyData(), 6)] * 2

@@ -96,14 +96,27 @@ def test_what_has_no_exponent_is_told_once(caplog: pytest.LogCaptureFixture) -> 
     watcher = monitor(min_tail=8, max_dim=15)
     fit(watcher)
     note = (
-        "3 of 5 matrices have no density exponent: too large to be decomposed (max_dim) (convolution.weight,"
-        " attention.in_proj_weight, attention.out_proj.weight); 1 of 5 matrices have no density exponent: fewer than 8"
-        " eigenvalues (head.weight)"
+        "3 of 5 matrices can have no density exponent: too large to be decomposed (max_dim) (convolution.weight,"
+        " attention.in_proj_weight, attention.out_proj.weight); 1 of 5 matrices can have no density exponent: fewer"
+        " than 8 eigenvalues (head.weight)"
     )
     assert {report.note for report in watcher.reports} == {note}
     assert [record.message.count(note) for record in caplog.records].count(1) == 1
     assert math.isnan(by_name(watcher.reports[0])["head.weight"].density_exponent)
     assert by_name(watcher.reports[0])["head.weight"].stable_rank > 1
+
+
+def test_no_power_law_is_fitted_to_fewer_than_eight_eigenvalues(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    watcher = monitor(min_tail=3, parameters="head.weight")
+    fit(watcher)
+    told = {"1 of 1 matrices can have no density exponent: fewer than 8 eigenvalues (head.weight)"}
+    assert {report.note for report in watcher.reports} == told
+    (found,) = watcher.reports[0].matrices
+    assert found.note == "no density exponent: fewer than 8 eigenvalues above rounding"
+    assert "measures the spectrum of 1 weight matrix every 4" in caplog.text
+    setup = watcher.logged.setup(watcher.reports[0])
+    assert setup["measured"] == "1 matrix of 48 weights"
 
 
 class Ruined(AllKinds):

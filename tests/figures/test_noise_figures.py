@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,12 +11,15 @@ import pytest
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from numpy.testing import assert_allclose
 from torch import Tensor
 
 from lightning_tailindex.analysis import analyse, resolve_estimators
 from lightning_tailindex.distributions import SymmetricStable
 from lightning_tailindex.figures import noise_density, noise_norms, noise_qq
+from lightning_tailindex.loggers.pictures import rendered
 from lightning_tailindex.noise.observation import GroupNoise, NoiseObservation
 from lightning_tailindex.records import DrawSamples, Measurement, Report
 from tests.functional.samples import generator, noise
@@ -195,6 +199,24 @@ def test_names_are_numbers_if_none_are_given_and_no_more_than_asked_for() -> Non
     assert [text.get_text() for text in noise_norms(draws(*NORMS))[1].texts] == []
 
 
+def is_clear(one: Bbox, others: Sequence[Bbox]) -> bool:
+    return not any(one.overlaps(other) for other in others)
+
+
+@pytest.mark.parametrize("names", [None, [f"images/part_{i:05d}/scan_{i:05d}.png" for i in range(20)]])
+@pytest.mark.parametrize("first", [4, 17])
+def test_names_of_neighbours_hide_neither_each_other_nor_the_title(first: int, names: list[str] | None) -> None:
+    norms = [*NORMS[:first], 9.0, 20.0, 9.5, *NORMS[first + 3 :]]
+    samples = (DrawSamples(first + i, (124, 110, 77, 8)) for i in range(3))
+    fig, ax = noise_norms(report_of(norms, *samples), names)
+    rendered(fig)
+    boxes = [Text.get_window_extent(text) for text in ax.texts]
+    assert len(boxes) == 3
+    for i, box in enumerate(boxes):
+        assert is_clear(box, [ax.title.get_window_extent(), *boxes[:i], *boxes[i + 1 :]])
+        assert box.y1 < ax.get_window_extent().y1
+
+
 @pytest.mark.parametrize("norms", [(1.0,), (2.0, 2.0), (1.0, math.nan, 0.0, math.inf, 2.0)])
 def test_few_norms_and_norms_that_are_gaps(norms: tuple[float, ...]) -> None:
     _, ax = noise_norms(draws(*norms))
@@ -223,9 +245,12 @@ def report_of(norms: list[float], *largest: DrawSamples) -> Report:
 def test_outlying_draws_of_a_report_are_named_by_their_samples() -> None:
     found = report_of([*NORMS, 9.0, 30.0], DrawSamples(21, (7, 203, 55, 8)), DrawSamples(20, (4,)))
     _, ax = noise_norms(found)
-    assert [text.get_text() for text in ax.texts] == ["21 (samples 7, 203, 55, …)", "20 (sample 4)"]
+    assert [text.get_text() for text in ax.texts] == ["21", "20"]
+    assert texts(ax)[-1] == "samples of outliers:\n21: 7, 203, 55, …\n20: 4"
     assert ax.get_title() == "Norm of the noise of whole_model at step 300"
     assert [text.get_text() for text in noise_norms(report_of([*NORMS, 9.0]))[1].texts] == ["20"]
-    assert [text.get_text() for text in noise_norms(found, range(22))[1].texts] == ["21", "20"]
+    named = noise_norms(found, range(100, 122))[1]
+    assert [text.get_text() for text in named.texts] == ["121", "120"]
+    assert texts(named)[-1] == "fence of outliers"
     with pytest.raises(ValueError, match="noise_norms needs a norm that is finite and not 0, got none in 0 draws"):
         noise_norms(report_of([]))

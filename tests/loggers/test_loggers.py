@@ -14,14 +14,14 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from lightning_tailindex import TailIndexMonitor
+from lightning_tailindex import FirstExitMonitor, TailIndexMonitor, WeightSpectrumMonitor
 from lightning_tailindex.loggers import FIGURES, SINKS, sink_of
 
 from .training import TwoLayers, WithHyperparameters, categories, events_in, fit, monitor
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.message for record in caplog.records if "takes everything but" in record.message]
+    return [record.message for record in caplog.records if "takes everything that monitors log but" in record.message]
 
 
 def ours(caught: pytest.WarningsRecorder) -> list[str]:
@@ -66,10 +66,18 @@ def test_every_logger_gets_the_scalars(tmp_path: Path, caplog: pytest.LogCapture
     assert [event.value for event in events.Scalars("tail_index/whole_model")] == pytest.approx(alphas)
     assert events.Tags()["images"] == ["tail_index_figures/alpha_heatmap"]
     assert said(caplog) == [
-        "TailIndexMonitor: Remembering takes everything but histograms, figures and texts, as nobody has said yet how"
+        "Remembering takes everything that monitors log but histograms, figures and texts, as nobody has said yet how"
         " it takes them.",
-        "TailIndexMonitor: CSVLogger takes everything but histograms, figures and texts.",
+        "CSVLogger takes everything that monitors log but histograms, figures and texts.",
     ]
+
+
+def test_what_a_logger_leaves_out_is_said_once_in_a_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    logger, monitors = CSVLogger(tmp_path, "", ""), (monitor(), FirstExitMonitor(), WeightSpectrumMonitor())
+    for _ in range(2):
+        fit(logger, *monitors)
+    assert said(caplog) == ["CSVLogger takes everything that monitors log but histograms, figures and texts."] * 2
 
 
 def test_hparams_of_a_csv_logger_are_left_alone(tmp_path: Path) -> None:
@@ -170,6 +178,12 @@ def test_an_error_in_drawing_is_warned_of_once_and_the_other_figures_are_drawn(
     assert set(events_in(tmp_path).Tags()["images"]) == drawn
 
 
+@pytest.mark.parametrize(("draws", "is_drawn"), [(31, False), (32, True)])
+def test_averages_that_are_too_few_have_no_figure(draws: int, is_drawn: bool, tmp_path: Path) -> None:
+    fit(TensorBoardLogger(tmp_path, "", ""), monitor(figures="alpha_by_minibatch_size", num_minibatches=draws))
+    assert bool(events_in(tmp_path).Tags()["images"]) == is_drawn
+
+
 class SkipsEverything(TwoLayers):
     def gradient_noise_step(self, batch: Any, batch_idx: int) -> None:
         return None
@@ -177,7 +191,7 @@ class SkipsEverything(TwoLayers):
 
 def test_what_has_no_value_is_no_error_in_drawing(tmp_path: Path) -> None:
     fit(TensorBoardLogger(tmp_path, "", ""), monitor(figures=tuple(FIGURES)), module=SkipsEverything())
-    drawn = {"alpha_over_steps", "alpha_heatmap", "alpha_by_minibatch_size"}
+    drawn = {"alpha_over_steps", "alpha_heatmap"}
     assert set(events_in(tmp_path).Tags()["images"]) == {f"tail_index_figures/{name}" for name in drawn}
 
 

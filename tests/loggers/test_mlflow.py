@@ -45,7 +45,7 @@ def test_scalars_figures_texts_and_parameters(store: Path, caplog: pytest.LogCap
     assert np.asarray(Image.open(folder / "tail_index_figures/alpha_heatmap/step_00000030.png")).std() > 10
     assert "| estimators | grouped_mle |" in (folder / "tail_index_setup/step_00000000.md").read_text()
     assert len(list((folder / "tail_index_law").iterdir())) == 4
-    assert "TailIndexMonitor: MLFlowLogger takes everything but histograms." in caplog.messages
+    assert "MLFlowLogger takes everything that monitors log but histograms." in caplog.messages
 
 
 def test_parameters_that_may_not_change_do_not_end_a_training(store: Path) -> None:

@@ -77,6 +77,6 @@ def test_training_is_the_same_bit_for_bit(loggers: Callable[[str], list[Logger]]
     assert watcher.reports
     if loggers is several:
         drawn = events_in(tmp_path / "with" / "events").Tags()["images"]
-        assert len(drawn) == len(FIGURES)
+        assert len(drawn) == len(FIGURES) - 1  # 16 draws are too few to be averaged
     assert without.differences(with_) == []
     assert "parameters" in without.differences(naive)
