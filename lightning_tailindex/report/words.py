@@ -12,6 +12,7 @@ __all__ = ["said"]
 
 _SIGNIFICANT = 0.05
 _LEAST = 1 / 39  # one in 40 is what 39 surrogates can show
+_TWO_SIDED, _ONE_SIDED = 1.96, 1.645  # standard errors that a Gaussian exceeds in 5 %
 _SAME = 0.1  # tail indices that differ by less are said to be the same
 _TWO = 1.995  # what is printed as 2
 _LAWS = {
@@ -117,24 +118,41 @@ def _averages(whole: Measurement) -> Iterator[str]:
         yield "Averages of minibatches were not measured: a finite variance is neither shown nor excluded."
     elif whole.alpha < _TWO:
         last = known[-1]
-        yield f"Averages of {last.num_minibatches} minibatches read {last.alpha:.2f}: {_climb(whole, last)}"
+        yield f"Averages of {last.num_minibatches} minibatches read {last.alpha:.2f}: {_climb(whole, known)}"
 
 
-def _climb(whole: Measurement, average: AggregatedTailIndex) -> str:
-    # two intervals of the same draws do not tell whether they differ; where there is none, a tenth has to do
-    highest = max(whole.alpha + _SAME, whole.high)  # the first where the other is NaN
-    if average.alpha > highest or average.alpha >= _TWO > whole.high:
+def _climb(whole: Measurement, averages: Sequence[AggregatedTailIndex]) -> str:
+    last = averages[-1]
+    above = [_above(whole, average) for average in averages]
+    if sum(each > _ONE_SIDED for each in above) > 1:  # two sizes, as one errs too often where few draws rule
         return "α climbs, as it does for noise of finite variance, and larger minibatches have lighter tails."
-    if average.alpha < whole.alpha - _SAME:
-        return "α falls, which neither a stable law nor finite variance explains; averages share few draws."
-    if average.alpha > whole.alpha + _SAME:
-        return "more than α, but within its interval: a climb, as of finite variance, is neither shown nor excluded."
-    if highest < _TWO and average.high < _TWO:  # there was room to climb, and no climb to 2
+    if sum(each < -_ONE_SIDED for each in above) > 1:
+        return "α falls, which neither a stable law nor finite variance explains."
+    if abs(last.alpha - whole.alpha) > _SAME:
+        more = "more" if last.alpha > whole.alpha else "less"
+        return (
+            f"{more} than α, but by no more, or in no more sizes of averages, than chance has it: a climb, as of finite"
+            " variance, is neither shown nor excluded."
+        )
+    if max(whole.alpha + _SAME, whole.high) < _TWO and last.high < _TWO:  # there was room to climb, and no climb to 2
         return "α keeps its value, as under a stable law; so far, larger minibatches are no more Gaussian."
     return (
         f"within {_SAME:.1f} of α, but they are too few, or α is too near 2, to show whether it climbs, as for noise of"
         " finite variance, or keeps its value, as under a stable law."
     )
+
+
+def _above(whole: Measurement, average: AggregatedTailIndex) -> float:
+    """By how many standard errors averages read more than single draws; NaN without an interval.
+
+    Averages of m draws of a stable law are as good as a share of 1/m of the draws. The estimate from all of them being
+    efficient, the difference has the variance of the worse less that of the better (J. A. Hausman, Specification tests
+    in econometrics, Econometrica 46, 1978): m - 1 times that of the tail index.
+    """
+    difference = average.alpha - whole.alpha
+    end = whole.high if difference > 0 else whole.low
+    error = abs(end - whole.alpha) / _TWO_SIDED * math.sqrt(average.num_minibatches - 1)
+    return difference / error if error else math.nan
 
 
 def _course(reports: Sequence[Report]) -> Iterator[str]:

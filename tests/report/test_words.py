@@ -7,10 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
+from lightning_tailindex import functional
+from lightning_tailindex.analysis.aggregation import aggregated_alphas, sizes
 from lightning_tailindex.records import AggregatedTailIndex, Report
 from lightning_tailindex.report.words import said
 from tests.figures.reports import measurement
+from tests.functional.samples import generator, noise
 
 NEAR_2 = {"alpha": 1.92, "low": 1.774, "high": 1.9969}  # Student's t of 10 degrees of freedom, 128 draws
 NO_LAW = {
@@ -34,9 +39,9 @@ def sentences(of_report: str = "", /, **fields: Any) -> str:
     return " ".join(said([Report(7, (whole,), 90, 16, 0.1, note=of_report)])).replace("\N{NO-BREAK SPACE}", " ")
 
 
-def average(alpha: float, size: int = 4, high: float = 1.95) -> tuple[AggregatedTailIndex, ...]:
+def average(alpha: float, size: int = 4, high: float = 1.95, of_two: float = 1.5) -> tuple[AggregatedTailIndex, ...]:
     return (
-        AggregatedTailIndex(2, 32, 1.5, 1.3, 1.7, 2.0),
+        AggregatedTailIndex(2, 32, of_two, of_two - 0.2, of_two + 0.2, 2.0),
         AggregatedTailIndex(size, 16, alpha, alpha - 0.4, high, 2.0),
     )
 
@@ -71,7 +76,9 @@ def average(alpha: float, size: int = 4, high: float = 1.95) -> tuple[Aggregated
         ),
         ({}, "Kolmogorov distance of 0.01, which does not speak against it; so few draws cannot show"),
         ({"aggregated": ()}, "a finite variance is neither shown nor excluded"),
-        ({"aggregated": average(1.9)}, "Averages of 4 minibatches read 1.90: α climbs, as it does for noise of finite"),
+        ({"aggregated": average(1.9, of_two=1.7)}, "Averages of 4 minibatches read 1.90: α climbs, as it does for"),
+        ({"aggregated": average(1.9)}, "read 1.90: more than α, but by no more, or in no more sizes of averages, than"),
+        ({"aggregated": average(1.6, of_two=1.7)}, "read 1.60: more than α, but by no more"),
         ({"aggregated": average(1.45)}, "read 1.45: α keeps its value, as under a stable law"),
         ({"aggregated": average(1.45, high=2.0)}, "read 1.45: within 0.1 of α, but they are too few"),
         ({"aggregated": average(1.45, high=math.nan)}, "read 1.45: within 0.1 of α, but they are too few"),
@@ -80,13 +87,14 @@ def average(alpha: float, size: int = 4, high: float = 1.95) -> tuple[Aggregated
             {**NEAR_2, "aggregated": average(1.9)},
             "or α is too near 2, to show whether it climbs, as for noise of finite",
         ),
-        ({**NEAR_2, "high": 1.99, "aggregated": average(2.0)}, "read 2.00: α climbs"),
-        ({"aggregated": average(1.9), "high": 2.0}, "read 1.90: more than α, but within its interval: a climb"),
-        ({"aggregated": average(1.58)}, "read 1.58: more than α, but within its interval: a climb"),
+        ({**NEAR_2, "high": 1.94, "aggregated": average(2.0, of_two=1.99)}, "read 2.00: α climbs"),
+        ({"aggregated": average(1.7, of_two=1.7), "high": 2.0}, "read 1.70: more than α, but by no more"),
         ({"high": 1.999}, "The interval reaches 2, and its"),  # as it is printed
         ({"high": 1.985}, "reads 1.98: the tails are heavier than a Gaussian's"),  # one surrogate hardly below it
-        ({"aggregated": average(1.58), "high": math.nan}, "read 1.58: α climbs"),
-        ({"aggregated": average(1.1)}, "read 1.10: α falls"),
+        ({"aggregated": average(1.9, of_two=1.9), "high": math.nan}, "read 1.90: more than α, but by no more"),
+        ({"aggregated": average(1.9, of_two=1.9), "high": 1.4}, "read 1.90: more than α, but by no more"),
+        ({"aggregated": average(1.0, of_two=1.1)}, "read 1.00: α falls, which"),
+        ({"aggregated": average(1.0)}, "read 1.00: less than α, but by no more"),
         ({"aggregated": average(math.nan)}, "Averages of 2 minibatches read 1.50"),
         ({"noise_norm": 4.0}, "0.25 times as long as the noise: a step is mostly noise"),
         ({"noise_norm": 0.5}, "2 times as long as the noise: a step is more signal than noise"),
@@ -118,6 +126,25 @@ def test_notes_are_said_before_what_they_qualify() -> None:
         assert note in text
         assert text.index(note) < text.index("The interval excludes 2")
     assert sentences(**NO_LAW).count("o stable law fits") == 1
+
+
+def averages_of(draws: Tensor) -> str:
+    """What is said of draws and their averages."""
+    found = functional.grouped_mle(draws, pooled=True)
+    numbers = aggregated_alphas(functional.grouped_mle, [draws], [draws])[0].view(-1, 4).tolist()
+    several = (AggregatedTailIndex(size, 256 // size, *row) for size, row in zip(sizes(256), numbers, strict=True))
+    return sentences(alpha=float(found.alpha), low=float(found.low), high=float(found.high), aggregated=(*several,))
+
+
+def test_of_dependent_draws_only_those_of_finite_variance_are_said_to_climb() -> None:
+    stable = normal = 0
+    for seed in range(16):
+        rng = generator(seed)
+        stable += "α climbs" in averages_of(noise(1.7, 256, 64, rng, rank=20))
+        sizes_of_steps = torch.randn(256, 1, generator=rng, dtype=torch.float64).mul(0.7).exp()
+        normal += "α climbs" in averages_of(noise(2.0, 256, 64, rng) * sizes_of_steps)
+    assert stable <= 2  # averages of 16 read far more than α in every third
+    assert normal >= 14
 
 
 @pytest.mark.parametrize(
