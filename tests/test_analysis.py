@@ -13,6 +13,7 @@ from torch.distributions import StudentT
 from lightning_tailindex import NamedEstimator, functional
 from lightning_tailindex.analysis import Estimators, analyse, resolve_estimators
 from lightning_tailindex.analysis.aggregation import aggregated
+from lightning_tailindex.analysis.groups import batches
 from lightning_tailindex.noise.observation import GroupNoise, NoiseObservation
 from lightning_tailindex.records import Measurement, TailIndexEstimate
 
@@ -43,6 +44,21 @@ def observe(**groups: Tensor) -> NoiseObservation:
 def measure(estimators: Estimators = "grouped_mle", **groups: Tensor) -> dict[tuple[str, str], Measurement]:
     report = analyse(observe(**groups), resolve_estimators(estimators), step=0, seed=0)
     return {(m.group, m.estimator): m for m in report.measurements}
+
+
+def test_many_groups_are_estimated_some_at_a_time_and_each_as_alone() -> None:
+    many = {f"group_{i}": noise(1.5, 16, 4, generator(i)) for i in range(150)}
+    many["wide"] = noise(1.5, 16, 70_000, generator(0))
+    observed = observe(**many).groups
+    assert [len(some) for some in batches(observed)] == [64, 64, 22, 1]
+    assert [each.name for some in batches(observed) for each in some] == list(many)
+    found = measure(**many)
+    assert list(found) == [(name, "grouped_mle") for name in many]
+    for name in ("group_0", "group_64", "group_149"):
+        alone = measure(**{name: many[name]})[name, "grouped_mle"]
+        together = found[name, "grouped_mle"]
+        assert together.alpha == pytest.approx(alone.alpha, abs=1e-3)
+        assert (together.low, together.high) == pytest.approx((alone.low, alone.high), abs=1e-2)
 
 
 def student(freedom: float, n: int, d: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,13 +14,14 @@ from lightning_tailindex.functional.grouped_mle import counted_groups, pooled_es
 from lightning_tailindex.functional.law_fit import law_fits
 from lightning_tailindex.functional.normality import projection_acceptances
 from lightning_tailindex.functional.surrogate import gaussian_surrogate
-from lightning_tailindex.noise.observation import GroupNoise, NoiseObservation
+from lightning_tailindex.noise.observation import GroupNoise
 from lightning_tailindex.records import LawFit, TailIndexEstimate
 
 from .aggregation import thinned
 
-__all__ = ["Group", "observed_groups"]
+__all__ = ["Group", "batches", "observed_groups"]
 
+_MOST_VALUES, _MOST_GROUPS = 1 << 20, 64
 _SURROGATES = 39  # behind a p-value: enough to tell 5 %
 
 
@@ -55,11 +56,33 @@ def _noise_and_surrogate(group: GroupNoise, generator: torch.Generator) -> tuple
     return nothing, nothing
 
 
-def observed_groups(observation: NoiseObservation, seed: int) -> tuple[list[Group], Groups]:
-    """What holds of all groups whatever the estimator is, and their counts."""
-    device = observation.groups[0].gradients.device
-    generator = torch.Generator(device).manual_seed(seed)
-    draws = [_noise_and_surrogate(group, generator) for group in observation.groups]
+def batches(groups: Sequence[GroupNoise]) -> Iterator[list[GroupNoise]]:
+    """As many groups at a time as are estimated together in bounded memory; more would not be faster."""
+    batch: list[GroupNoise] = []
+    number = 0
+    for group in groups:
+        number += group.gradients.numel()
+        if batch and (number > _MOST_VALUES or len(batch) == _MOST_GROUPS):
+            yield batch
+            batch, number = [], group.gradients.numel()
+        batch.append(group)
+    yield batch
+
+
+def observed_groups(
+    observed: Sequence[GroupNoise], seed: int, generator: torch.Generator
+) -> tuple[list[Group], Groups]:
+    """What holds of groups whatever the estimator is, and their counts.
+
+    Args:
+        observed: The groups.
+        seed: Seed of the projections.
+        generator: Source of the surrogates on the device of the draws.
+
+    Returns:
+        The groups, and their counts.
+    """
+    draws = [_noise_and_surrogate(group, generator) for group in observed]
     number = len(draws)
     together = counted_groups([*(noise for noise, _ in draws), *(thinned(surrogate) for _, surrogate in draws)])
     pooled = Pooled(together, intervals=[True] * number + [False] * number)
@@ -69,7 +92,7 @@ def observed_groups(observation: NoiseObservation, seed: int) -> tuple[list[Grou
     return [
         Group(group, *drawn, *found)
         for group, drawn, *found in zip(
-            observation.groups,
+            observed,
             draws,
             estimates[:number],
             estimates[number:],

@@ -24,7 +24,7 @@ from .aggregation import FIELDS, aggregated_alphas, sizes, thinned
 from .bins import ALPHA_BINS, NOISE_BINS
 from .estimators import Estimator
 from .every_coordinate import every_coordinate, sums_of_groups
-from .groups import Group, observed_groups
+from .groups import Group, batches, observed_groups
 from .notes import group_note, misfit
 from .transfer import on_host
 
@@ -129,13 +129,15 @@ def _all_pending(
     observation: NoiseObservation, estimators: dict[str, Estimator], seed: int
 ) -> Iterator[tuple[_Pending, ...]]:
     """Estimates all groups by one estimator after the other; what belongs to one group comes together."""
-    groups, counted = observed_groups(observation, seed)
-    columns = [_column(groups, counted, name, estimator) for name, estimator in estimators.items()]
-    pairs = [group.pairs for group in observation.groups if group.pairs is not None]
-    if pairs:
-        rows = zip(groups, columns[0], pairs, sums_of_groups(pairs), strict=True)
-        columns.insert(0, [_of_all(*row) for row in rows])
-    return zip(*columns, strict=True)
+    generator = torch.Generator(observation.groups[0].gradients.device).manual_seed(seed)
+    for some in batches(observation.groups):
+        groups, counted = observed_groups(some, seed, generator)
+        columns = [_column(groups, counted, name, estimator) for name, estimator in estimators.items()]
+        pairs = [group.pairs for group in some if group.pairs is not None]
+        if pairs:
+            rows = zip(groups, columns[0], pairs, sums_of_groups(pairs), strict=True)
+            columns.insert(0, [_of_all(*row) for row in rows])
+        yield from zip(*columns, strict=True)
 
 
 def _of_all(group: Group, sample: _Pending, pairs: PairNoise, sums: Tensor) -> _Pending:
