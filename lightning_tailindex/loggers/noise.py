@@ -71,8 +71,9 @@ class NoisePresentation(Presentation[Report]):
         """Says, too, which groups have no tail index, and why; of a further estimator, where the first one has one."""
         unknown: dict[tuple[str, str], list[str]] = {}
         silent = {each.group for each in report.headline if math.isnan(each.alpha)}
+        first = report.whole_model.estimator
         for each in report.measurements:
-            by = "" if each.estimator == report.whole_model.estimator else f" by {each.estimator}"
+            by = "" if each.estimator == first else f" by {each.estimator}"
             if math.isnan(each.alpha) and each.note and not (by and each.group in silent):
                 unknown.setdefault((by, each.note.rstrip(".")), []).append(each.group)
         told = {

@@ -45,7 +45,8 @@ class _Section:
     @property
     def further(self) -> list[Measurement]:
         """What further estimators say."""
-        return [measurement for measurement in self.last.measurements if measurement not in self.last.headline]
+        first = self.last.whole_model.estimator
+        return [measurement for measurement in self.last.measurements if measurement.estimator != first]
 
     @property
     def last_median(self) -> float:
