@@ -224,7 +224,7 @@ def group_names(parameter_names: Iterable[str], grouping: Grouping) -> dict[str,
         ('a.weight', 'a.bias')
     """
     names = tuple(parameter_names)
-    groups: dict[str, tuple[str, ...]] = {}
+    groups: dict[str, list[str]] = {}
     for name in names:
         try:
             group = grouping(name)
@@ -232,7 +232,7 @@ def group_names(parameter_names: Iterable[str], grouping: Grouping) -> dict[str,
             raise ValueError(f"group_by failed for {name!r}: {type(error).__name__}: {error}.") from error
         if not isinstance(group, str) or not group:
             raise ValueError(f"group_by must give each parameter the name of its group, got {group!r} for {name!r}.")
-        groups[group] = (*groups.get(group, ()), name)
-    if groups.pop(WHOLE_MODEL, names) != names:
+        groups.setdefault(group, []).append(name)
+    if len(groups.pop(WHOLE_MODEL, names)) != len(names):
         raise ValueError(f"group_by must keep the name {WHOLE_MODEL!r} for the group of all parameters.")
-    return {**groups, WHOLE_MODEL: names}
+    return {**{group: tuple(members) for group, members in groups.items()}, WHOLE_MODEL: names}
