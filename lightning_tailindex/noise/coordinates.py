@@ -66,8 +66,9 @@ def _choose(names: tuple[str, ...], sizes: Mapping[str, int], limit: int | None,
     chosen = _sample_without_replacement(total, count, generator).sort().values
     ends = torch.tensor([sizes[name] for name in names], device="cpu").cumsum(0)
     owner = torch.searchsorted(ends, chosen, right=True)
-    starts = torch.cat([ends.new_zeros(1), ends[:-1]])
-    return {name: chosen[owner == i] - starts[i] for i, name in enumerate(names)}
+    starts = [0, *ends[:-1].tolist()]
+    parts = torch.split(chosen, owner.bincount(minlength=len(names)).tolist())  # owners are sorted as the chosen are
+    return {name: part - start for name, part, start in zip(names, parts, starts, strict=True)}
 
 
 def sample_coordinates(
@@ -89,16 +90,18 @@ def sample_coordinates(
     """
     size_of = dict(sizes)
     chosen = {group: _choose(names, size_of, max_coordinates, seed) for group, names in groups}
+    wanted: dict[str, dict[str, Tensor]] = {name: {} for name in size_of}
+    for group, by_name in chosen.items():
+        for name, part in by_name.items():
+            wanted[name][group] = part
     indices: dict[str, Tensor] = {}
     columns: dict[str, list[Tensor]] = {group: [] for group in chosen}
     start = 0
-    for name in size_of:
-        owners = [group for group, by_name in chosen.items() if name in by_name]
-        if not owners:
+    for name, by_group in wanted.items():
+        if not by_group:
             continue
-        wanted = torch.cat([chosen[group][name] for group in owners])
-        indices[name], position = torch.unique(wanted, return_inverse=True)
-        for group, part in zip(owners, position.split([len(chosen[group][name]) for group in owners]), strict=True):
+        indices[name], position = torch.unique(torch.cat(list(by_group.values())), return_inverse=True)
+        for group, part in zip(by_group, position.split(list(map(len, by_group.values()))), strict=True):
             columns[group].append(part + start)
         start += len(indices[name])
     return CoordinateSample(

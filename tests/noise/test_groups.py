@@ -1,6 +1,9 @@
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_tailindex.noise.coordinates import sample_coordinates
 from lightning_tailindex.noise.groups import (
@@ -120,3 +123,54 @@ def test_the_sample_is_fixed_by_its_seed_and_uniform() -> None:
     assert torch.equal(first.indices["b"], second.indices["b"])
     assert not torch.equal(first.indices["b"], other.indices["b"])
     assert abs(float(first.indices["b"].float().mean()) / 1_500_000 - 1) < 0.1
+
+
+def test_a_sample_may_leave_parameters_out_and_have_nothing_of_others() -> None:
+    sizes, groups = (("a", 3), ("empty", 0), ("other", 4), ("b", 2)), (("ab", ("b", "empty", "a")), ("b", ("b",)))
+    sample = sample_coordinates(sizes, groups, None, 0)
+    indices = {name: index.tolist() for name, index in sample.indices.items()}
+    assert indices == {"a": [0, 1, 2], "empty": [], "b": [0, 1]}
+    columns = {group: each.tolist() for group, each in sample.columns.items()}
+    assert columns == {"ab": [0, 1, 2, 3, 4], "b": [3, 4]}
+    nothing = sample_coordinates((("empty", 0),), (("empty", ("empty",)),), 10, 0)
+    assert nothing.indices["empty"].tolist() == nothing.columns["empty"].tolist() == []
+
+
+class Counted(str):
+    """A name that counts how often it is looked up."""
+
+    times: list[int]
+
+    def __hash__(self) -> int:
+        self.times[0] += 1
+        return super().__hash__()
+
+
+class Elements(TorchDispatchMode):
+    """Counts the elements of what operations return."""
+
+    number = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        self.number += found.numel() if isinstance(found, Tensor) else 0
+        return found
+
+
+def work_of_sampling(layers: int) -> tuple[int, int]:
+    """How often names are looked up, and how many numbers are made, for groups of one parameter and the whole."""
+    times = [0]
+    names = tuple(map(Counted, (f"layer{i}" for i in range(layers))))
+    for name in names:
+        name.times = times
+    groups = (*((str(name) + "_group", (name,)) for name in names), (WHOLE_MODEL, names))
+    with Elements() as elements:
+        sample_coordinates(tuple((name, 4) for name in names), groups, None, 0)
+    return times[0], elements.number
+
+
+def test_many_parameters_are_not_looked_for_in_each_of_many_groups() -> None:
+    few, many = work_of_sampling(20), work_of_sampling(200)
+    assert min(few) >= 20
+    assert many[0] < 20 * few[0]
+    assert many[1] < 20 * few[1]
