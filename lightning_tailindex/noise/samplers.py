@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -62,8 +62,9 @@ def _is_order(value: object) -> bool:
     return value.nbytes <= _LARGEST if is_array else isinstance(value, _HOLDING)  # type: ignore[attr-defined]
 
 
-def _places(container: Any) -> list[tuple[Any, Any]]:
-    return list(container.items() if isinstance(container, dict) else enumerate(container))
+def _places(container: Any) -> Iterable[tuple[Any, Any]]:
+    """Where a container has what; in a list of the items of a dictionary, which may reorder itself when it is set."""
+    return list(container.items()) if isinstance(container, dict) else enumerate(container)
 
 
 def _holds_orders(value: object) -> bool:

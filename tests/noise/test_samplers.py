@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -82,6 +82,23 @@ def test_large_data_that_a_sampler_maps_from_a_file_are_shared(tmp_path: Any) ->
     data = Numbers(COUNT)
     copied, _ = own_samplers(DataLoader(data, sampler=InPlace(mapped)), data)
     assert copied.order is mapped
+
+
+class Recent(OrderedDict[int, list[int]]):
+    """Has last what was set last."""
+
+    def __setitem__(self, key: int, value: list[int]) -> None:
+        super().__setitem__(key, value)
+        self.move_to_end(key)
+
+
+def test_a_dictionary_that_reorders_itself_is_copied() -> None:
+    held = Recent((label, [label]) for label in range(2000))  # too long for a copy that is not asked for
+    data = Numbers(COUNT)
+    copied, _ = own_samplers(DataLoader(data, sampler=InPlace(held)), data)
+    assert copied.order == held
+    assert copied.order is not held
+    assert not any(copied.order[label] is held[label] for label in held)
 
 
 class Popping(Sampler[int]):
