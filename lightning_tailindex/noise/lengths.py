@@ -12,7 +12,7 @@ from torch.utils.data import BatchSampler, DataLoader
 from .cloning import full_clone
 from .random_state import isolated_random_state
 
-__all__ = ["can_be_copied", "ends_short", "is_cut_short", "known_length", "loader_batch_size"]
+__all__ = ["ends_short", "is_cut_short", "known_length", "length_if_copied", "loader_batch_size"]
 
 
 @contextmanager
@@ -26,12 +26,6 @@ def _to_be_asked(item: Any) -> Iterator[Any]:
         yield asked
 
 
-def can_be_copied(loader: DataLoader[Any]) -> bool:
-    """Whether a loader and all that it reads with can be copied, which iterators and queues, say, cannot."""
-    with _to_be_asked(loader) as asked:
-        return asked is not loader
-
-
 def known_length(item: object) -> int | None:
     """Returns a length, and leaves random states and, of a loader, its samplers and its data as they are.
 
@@ -42,15 +36,31 @@ def known_length(item: object) -> int | None:
         Its length; None where nobody knows.
     """
     with _to_be_asked(item) as asked:
-        candidates: tuple[Any, ...] = (asked, item)
-        for each in candidates:
-            try:
-                return len(each)
-            except (TypeError, NotImplementedError):
-                return None
-            except Exception:  # a copy may lack what tells it: data sets leave handles behind
-                continue
-        return None
+        return _first_length(asked, item)
+
+
+def length_if_copied(loader: DataLoader[Any]) -> int | None:
+    """Returns the length of a loader that can be copied with all that it reads with; iterators and queues cannot.
+
+    Args:
+        loader: The loader, which is copied once.
+
+    Returns:
+        What :func:`known_length` does; None, too, where it cannot be copied, and nothing is asked.
+    """
+    with _to_be_asked(loader) as asked:
+        return None if asked is loader else _first_length(asked, loader)
+
+
+def _first_length(*candidates: Any) -> int | None:
+    for each in candidates:
+        try:
+            return len(each)
+        except (TypeError, NotImplementedError):
+            return None
+        except Exception:  # a copy may lack what tells it: data sets leave handles behind
+            continue
+    return None
 
 
 def loader_batch_size(loader: DataLoader[Any]) -> int | None:

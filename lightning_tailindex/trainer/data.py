@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_unflatten
 from torch.utils.data import DataLoader
 
 from lightning_tailindex.noise.cloning import fresh_clone
-from lightning_tailindex.noise.lengths import can_be_copied, ends_short, known_length, loader_batch_size
+from lightning_tailindex.noise.lengths import ends_short, known_length, length_if_copied, loader_batch_size
 from lightning_tailindex.noise.loaders import can_be_cloned, shuffled_batches
 from lightning_tailindex.noise.minibatches import LoaderBatch, guess_size
 from lightning_tailindex.noise.reaching import is_a
@@ -55,7 +55,7 @@ def _is_endless(loaders: list[Any], mode: str) -> bool:
 
 def _is_read_again(loader: Any) -> bool:
     """Whether a loader has a length and an order that copies can follow; one that cannot be copied is not asked."""
-    return can_be_cloned(loader) and can_be_copied(loader) and known_length(loader) is not None
+    return can_be_cloned(loader) and length_if_copied(loader) is not None
 
 
 def can_read_again(trainer: Trainer) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lightning_tailindex import TailIndexMonitor
+from lightning_tailindex.noise.cloning import full_clone
 from lightning_tailindex.records import Report
 
 from .training_trace import NaiveMeasurement, NoisyData, train
@@ -214,3 +215,14 @@ def test_what_gives_no_batch_is_refused_before_training() -> None:
         monitor(CombinedLoader(loaders, "sequential"))
     with pytest.raises(ValueError, match=r"that have a length and can be copied .* got one over Stream"):
         monitor(CombinedLoader([DataLoader(NoisyData(), 6), DataLoader(Stream(), 6)], "min_size"))
+
+
+def test_a_loader_is_copied_once_to_see_whether_it_can_be_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sampler may hold all batches in a list, of which each copy takes time."""
+    copied: list[Any] = []
+    monkeypatch.setattr(
+        "lightning_tailindex.noise.lengths.full_clone", lambda loader: (copied.append(loader), full_clone(loader))[1]
+    )
+    loaders = [DataLoader(NoisyData(), 6), DataLoader(NoisyData(), 5)]
+    monitor(CombinedLoader(loaders, "min_size"))
+    assert copied == loaders

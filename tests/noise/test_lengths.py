@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler
 
-from lightning_tailindex.noise.lengths import ends_short, known_length
+from lightning_tailindex.noise.lengths import ends_short, known_length, length_if_copied
 
 from .test_loaders import Numbers
 
@@ -106,13 +106,24 @@ def test_where_a_copy_has_lost_what_tells_its_length_the_original_is_asked() -> 
     assert known_length(loader) is None
 
 
+def test_what_cannot_be_copied_has_no_length_of_its_copy_and_is_not_asked() -> None:
+    sampler: Any = DrawingSampler()
+    loader = DataLoader(Numbers(), 6, sampler=sampler)
+    before = states(sampler)
+    assert length_if_copied(loader) == 4
+    sampler.stream = (i for i in range(3))
+    assert length_if_copied(loader) is None
+    assert states(sampler) == before
+
+
 def test_what_has_no_length_has_none() -> None:
     class Endless(Sampler[list[int]]):
         def __iter__(self) -> Iterator[list[int]]:
             while True:
                 yield [0]
 
-    assert known_length(DataLoader(Numbers(), batch_sampler=Endless())) is None
+    endless = DataLoader(Numbers(), batch_sampler=Endless())
+    assert known_length(endless) is length_if_copied(endless) is None
     assert known_length(iter([])) is None
     assert known_length([1, 2, 3]) == 3
 
