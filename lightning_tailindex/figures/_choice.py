@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
+from lightning_tailindex.noise.groups import listed
 from lightning_tailindex.records import Measurement, Report, ReportT
 
 __all__ = [
@@ -71,7 +72,7 @@ def checked_group(function: str, reports: Sequence[Report], group: str | None) -
     if group is None:
         return names[-1]
     if group not in names:
-        raise ValueError(f"{function} needs a group among {names}, got {group!r}.")
+        raise ValueError(f"{function} needs a group among {listed(names)}, got {group!r}.")
     return group
 
 

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from lightning_tailindex.noise.groups import listed
 from lightning_tailindex.records import SpectrumMeasurement, SpectrumReport
 
 from ._canvas import GAUSSIAN, NOISE, STABLE, counted, dress, figure_of, legend_outside, new_axes
@@ -76,7 +77,7 @@ def _chosen(spectrum: SpectrumReport | SpectrumMeasurement, matrix: str | None) 
         return max(several, key=lambda m: m.size)
     names = [m.matrix for m in several]
     if matrix not in names:
-        raise ValueError(f"weight_spectrum needs a matrix among {names}, got {matrix!r}.")
+        raise ValueError(f"weight_spectrum needs a matrix among {listed(names)}, got {matrix!r}.")
     return several[names.index(matrix)]
 
 

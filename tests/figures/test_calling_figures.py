@@ -22,7 +22,7 @@ from lightning_tailindex.figures import (
 )
 from lightning_tailindex.records import Report
 
-from .reports import training
+from .reports import report, training
 
 OVER_REPORTS: list[Callable[..., Any]] = [alpha_heatmap, alpha_over_steps, coordinate_alphas]
 
@@ -36,7 +36,7 @@ def test_reports_are_asked_for(figure: Callable[..., Any]) -> None:
 
 
 def test_groups_and_numbers_are_checked() -> None:
-    reports, among = training(), r"needs a group among \['conv1', 'fc1', 'whole_model'\], got 'fc9'"
+    reports, among = training(), "needs a group among 'conv1', 'fc1', 'whole_model', got 'fc9'"
     for draw in (
         coordinate_alphas,
         lambda r, g: alpha_over_steps(r, [g]),
@@ -44,6 +44,8 @@ def test_groups_and_numbers_are_checked() -> None:
     ):
         with pytest.raises(ValueError, match=among):
             draw(reports, "fc9")  # type: ignore[operator]
+    with pytest.raises(ValueError, match="'layer7' and 993 more, got 'fc9'"):  # not in a hundred lines
+        alpha_by_minibatch_size(report(0, **{f"layer{i}": 1.5 for i in range(1000)}), "fc9")
     for draw in (coordinate_alphas, alpha_over_steps):
         with pytest.raises(ValueError, match=f"{draw.__name__} needs most to be at least 1, got 0"):
             draw(reports, most=0)

@@ -67,7 +67,7 @@ def test_labels_of_a_narrow_spectrum_do_not_overlap() -> None:
 
 def test_what_cannot_be_drawn_is_named() -> None:
     report = SpectrumReport(7, (spectrum(),), 0.1)
-    with pytest.raises(ValueError, match=r"weight_spectrum needs a matrix among \['fc'\], got 'fd'"):
+    with pytest.raises(ValueError, match="weight_spectrum needs a matrix among 'fc', got 'fd'"):
         weight_spectrum(report, "fd")
     with pytest.raises(ValueError, match="weight_spectrum needs a report with matrices, got one without"):
         weight_spectrum(SpectrumReport(7, (), 0.1))
