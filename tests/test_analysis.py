@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -13,7 +14,8 @@ from torch.distributions import StudentT
 from lightning_tailindex import NamedEstimator, functional
 from lightning_tailindex.analysis import Estimators, analyse, resolve_estimators
 from lightning_tailindex.analysis.aggregation import aggregated
-from lightning_tailindex.analysis.groups import batches
+from lightning_tailindex.analysis.groups import Group, observed_groups
+from lightning_tailindex.functional._search import Groups
 from lightning_tailindex.noise.observation import GroupNoise, NoiseObservation
 from lightning_tailindex.records import Measurement, TailIndexEstimate
 
@@ -46,19 +48,24 @@ def measure(estimators: Estimators = "grouped_mle", **groups: Tensor) -> dict[tu
     return {(m.group, m.estimator): m for m in report.measurements}
 
 
-def test_many_groups_are_estimated_some_at_a_time_and_each_as_alone() -> None:
+def test_many_groups_are_estimated_some_at_a_time_and_each_as_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    together: list[int] = []
+
+    def counting(observed: Sequence[GroupNoise], seed: int, rng: torch.Generator) -> tuple[list[Group], Groups]:
+        together.append(len(observed))
+        return observed_groups(observed, seed, rng)
+
+    monkeypatch.setattr("lightning_tailindex.analysis.report.observed_groups", counting)
     many = {f"group_{i}": noise(1.5, 16, 4, generator(i)) for i in range(150)}
     many["wide"] = noise(1.5, 16, 70_000, generator(0))
-    observed = observe(**many).groups
-    assert [len(some) for some in batches(observed)] == [64, 64, 22, 1]
-    assert [each.name for some in batches(observed) for each in some] == list(many)
     found = measure(**many)
+    assert together == [64, 64, 22, 1]
     assert list(found) == [(name, "grouped_mle") for name in many]
     for name in ("group_0", "group_64", "group_149"):
         alone = measure(**{name: many[name]})[name, "grouped_mle"]
-        together = found[name, "grouped_mle"]
-        assert together.alpha == pytest.approx(alone.alpha, abs=1e-3)
-        assert (together.low, together.high) == pytest.approx((alone.low, alone.high), abs=1e-2)
+        beside = found[name, "grouped_mle"]
+        assert beside.alpha == pytest.approx(alone.alpha, abs=1e-3)
+        assert (beside.low, beside.high) == pytest.approx((alone.low, alone.high), abs=1e-2)
 
 
 def student(freedom: float, n: int, d: int) -> Tensor:

@@ -12,12 +12,12 @@ from lightning_tailindex.functional.grouped_mle import counted_groups, pooled_al
 
 from .estimators import Estimator
 
-__all__ = ["FIELDS", "aggregated", "aggregated_alphas", "sizes", "thinned"]
+__all__ = ["FIELDS", "MOST_COORDINATES", "aggregated", "aggregated_alphas", "sizes", "thinned"]
 
 FIELDS = ("alpha", "low", "high", "gaussian_alpha")
 _FEWEST_DRAWS = 16
 # Coordinates share their draws, so what many of them tell a few hundred tell too: more draws narrow an interval.
-_MOST_COORDINATES = 256
+MOST_COORDINATES = 256
 
 
 def sizes(num_draws: int) -> tuple[int, ...]:
@@ -28,7 +28,7 @@ def sizes(num_draws: int) -> tuple[int, ...]:
 def thinned(noise: Tensor) -> Tensor:
     """Takes evenly spaced coordinates of draws ``[n, d]``, 256 at most, for numbers that stand beside the headline."""
     d = noise.shape[1]
-    number = min(d, _MOST_COORDINATES)
+    number = min(d, MOST_COORDINATES)
     chosen = torch.arange(number, device=noise.device) * d // max(number, 1)
     return noise if number == d else noise.index_select(1, chosen)  # in a fifth of the time that indexing takes
 

@@ -130,12 +130,14 @@ def _all_pending(
 ) -> Iterator[tuple[_Pending, ...]]:
     """Estimates all groups by one estimator after the other; what belongs to one group comes together."""
     generator = torch.Generator(observation.groups[0].gradients.device).manual_seed(seed)
+    # those of the whole model are made of those of the groups, which are not in one batch
+    all_sums = sums_of_groups([group.pairs for group in observation.groups if group.pairs is not None])
     for some in batches(observation.groups):
         groups, counted = observed_groups(some, seed, generator)
         columns = [_column(groups, counted, name, estimator) for name, estimator in estimators.items()]
         pairs = [group.pairs for group in some if group.pairs is not None]
         if pairs:
-            rows = zip(groups, columns[0], pairs, sums_of_groups(pairs), strict=True)
+            rows = zip(groups, columns[0], pairs, islice(all_sums, len(pairs)), strict=True)
             columns.insert(0, [_of_all(*row) for row in rows])
         yield from zip(*columns, strict=True)
 

@@ -94,6 +94,30 @@ def report(path: Path, **arguments: Any) -> Report:
     return monitor.reports[-1]
 
 
+class ManyParts(Regression):
+    """The same in 100 parameters, more than are estimated together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        del self.weight
+        self.parts = torch.nn.ParameterList(torch.zeros(2) for _ in range(100))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        return (x @ torch.cat(list(self.parts)) - y).square().mean()
+
+
+def test_each_of_many_groups_speaks_for_its_own_coordinates(tmp_path: Path) -> None:
+    monitor = TailIndexMonitor(
+        every_n_steps=100, max_coordinates=None, num_minibatches=64, group_by="parameter", on_error="raise"
+    )
+    train(tmp_path, ManyParts(), 1, callbacks=[monitor])
+    *groups, whole = monitor.reports[-1].headline
+    assert [(m.num_coordinates, sum(m.coordinate_alphas.counts)) for m in groups] == [(2, 2)] * 100
+    assert (whole.num_coordinates, sum(whole.coordinate_alphas.counts)) == (200, 200)
+    assert {m.estimator for m in groups} == {"sequential_mle"}
+
+
 def test_all_coordinates_speak_first_and_a_sample_of_them_after(tmp_path: Path) -> None:
     found = report(tmp_path, max_coordinates=None, estimators=["grouped_mle", "hill"], group_by="parameter")
     names = [(each.group, each.estimator) for each in found.measurements]
