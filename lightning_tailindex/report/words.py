@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from lightning_tailindex.analysis.aggregation import MOST_COORDINATES
 from lightning_tailindex.analysis.notes import NO_STABLE_LAW, misfit
 from lightning_tailindex.records import AggregatedTailIndex, Measurement, Report
 
@@ -13,6 +14,7 @@ __all__ = ["said"]
 _SIGNIFICANT = 0.05
 _LEAST = 1 / 39  # one in 40 is what 39 surrogates can show
 _TWO_SIDED, _ONE_SIDED = 1.96, 1.645  # standard errors that a Gaussian exceeds in 5 %
+_EFFICIENT = ("grouped_mle", "sequential_mle")
 _SAME = 0.1  # tail indices that differ by less are said to be the same
 _TWO = 1.995  # what is printed as 2
 _LAWS = {
@@ -124,16 +126,17 @@ def _averages(whole: Measurement) -> Iterator[str]:
 def _climb(whole: Measurement, averages: Sequence[AggregatedTailIndex]) -> str:
     last = averages[-1]
     above = [_above(whole, average) for average in averages]
-    if sum(each > _ONE_SIDED for each in above) > 1:  # two sizes, as one errs too often where few draws rule
+    is_more = last.alpha > whole.alpha + _SAME or last.alpha >= _TWO
+    is_less = last.alpha < whole.alpha - _SAME
+    if is_more and sum(each > _ONE_SIDED for each in above) > 1:  # one size errs too often where few draws rule
         return "α climbs, as it does for noise of finite variance, and larger minibatches have lighter tails."
-    if sum(each < -_ONE_SIDED for each in above) > 1:
+    if is_less and sum(each < -_ONE_SIDED for each in above) > 1:
         return "α falls, which neither a stable law nor finite variance explains."
     if abs(last.alpha - whole.alpha) > _SAME:
+        known = "by no more, or in no more sizes of averages, than chance has it"
+        chance = "by how much chance would have it is not known" if math.isnan(above[-1]) else known
         more = "more" if last.alpha > whole.alpha else "less"
-        return (
-            f"{more} than α, but by no more, or in no more sizes of averages, than chance has it: a climb, as of finite"
-            " variance, is neither shown nor excluded."
-        )
+        return f"{more} than α, but {chance}: a climb, as of finite variance, is neither shown nor excluded."
     if max(whole.alpha + _SAME, whole.high) < _TWO and last.high < _TWO:  # there was room to climb, and no climb to 2
         return "α keeps its value, as under a stable law; so far, larger minibatches are no more Gaussian."
     return (
@@ -143,15 +146,19 @@ def _climb(whole: Measurement, averages: Sequence[AggregatedTailIndex]) -> str:
 
 
 def _above(whole: Measurement, average: AggregatedTailIndex) -> float:
-    """By how many standard errors averages read more than single draws; NaN without an interval.
+    """By how many standard errors averages read more than single draws; NaN where nobody knows.
 
     Averages of m draws of a stable law are as good as a share of 1/m of the draws. The estimate from all of them being
     efficient, the difference has the variance of the worse less that of the better (J. A. Hausman, Specification tests
-    in econometrics, Econometrica 46, 1978): m - 1 times that of the tail index.
+    in econometrics, Econometrica 46, 1978): m - 1 times that of the tail index; more where fewer coordinates are
+    averaged than the tail index is of, and all tell something of their own.
     """
+    if whole.estimator not in _EFFICIENT:
+        return math.nan
     difference = average.alpha - whole.alpha
     end = whole.high if difference > 0 else whole.low
-    error = abs(end - whole.alpha) / _TWO_SIDED * math.sqrt(average.num_minibatches - 1)
+    share = max(1.0, whole.effective_coordinates / MOST_COORDINATES)  # the first where the other is NaN
+    error = abs(end - whole.alpha) / _TWO_SIDED * math.sqrt(average.num_minibatches * share - 1)
     return difference / error if error else math.nan
 
 

@@ -18,6 +18,7 @@ from tests.figures.reports import measurement
 from tests.functional.samples import generator, noise
 
 NEAR_2 = {"alpha": 1.92, "low": 1.774, "high": 1.9969}  # Student's t of 10 degrees of freedom, 128 draws
+EXACT = {"alpha": 1.5, "low": 1.499, "high": 1.501}
 NO_LAW = {
     "kolmogorov_distance": 0.09,
     "effective_coordinates": 40.0,
@@ -91,8 +92,19 @@ def average(alpha: float, size: int = 4, high: float = 1.95, of_two: float = 1.5
         ({"aggregated": average(1.7, of_two=1.7), "high": 2.0}, "read 1.70: more than α, but by no more"),
         ({"high": 1.999}, "The interval reaches 2, and its"),  # as it is printed
         ({"high": 1.985}, "reads 1.98: the tails are heavier than a Gaussian's"),  # one surrogate hardly below it
-        ({"aggregated": average(1.9, of_two=1.9), "high": math.nan}, "read 1.90: more than α, but by no more"),
-        ({"aggregated": average(1.9, of_two=1.9), "high": 1.4}, "read 1.90: more than α, but by no more"),
+        ({"aggregated": average(1.9, of_two=1.9), "high": math.nan}, "read 1.90: more than α, but by how much chance"),
+        ({"aggregated": average(1.9, of_two=1.9), "high": 1.4}, "read 1.90: more than α, but by how much chance"),
+        (
+            {"aggregated": average(1.9, of_two=1.9), "estimator": "hill"},
+            "read 1.90: more than α, but by how much chance",
+        ),
+        (
+            {"aggregated": average(1.8, of_two=1.8), "effective_coordinates": 1024},
+            "read 1.80: more than α, but by no more",
+        ),
+        ({**EXACT, "aggregated": average(1.48, of_two=1.52)}, "read 1.48: α keeps its value"),
+        ({**EXACT, "aggregated": average(1.52, of_two=1.52)}, "read 1.52: α keeps its value"),
+        ({**EXACT, "aggregated": average(1.7, of_two=1.48)}, "read 1.70: more than α, but by no more"),
         ({"aggregated": average(1.0, of_two=1.1)}, "read 1.00: α falls, which"),
         ({"aggregated": average(1.0)}, "read 1.00: less than α, but by no more"),
         ({"aggregated": average(math.nan)}, "Averages of 2 minibatches read 1.50"),
