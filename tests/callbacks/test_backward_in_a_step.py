@@ -15,6 +15,8 @@ from lightning_tailindex import TailIndexMonitor
 
 from .sharp import fit, samples, watch
 
+pytestmark = pytest.mark.no_cover
+
 Act = Callable[[LightningModule, Tensor], object]
 
 

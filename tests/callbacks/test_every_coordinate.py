@@ -18,6 +18,8 @@ from lightning_tailindex.noise.pairs import PairRecorder
 
 from .test_training_source import Regression, data, train
 
+pytestmark = pytest.mark.no_cover
+
 ROOT = Path(__file__).parents[2]
 MEGABYTE = 2.0**20
 # Bytes a parameter that measuring takes beside the weights, in single precision; docs/cost.md says the same.

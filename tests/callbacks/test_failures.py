@@ -37,6 +37,8 @@ from .fragile import (
 )
 from .training_trace import NoisyData, Trace, train
 
+pytestmark = pytest.mark.no_cover
+
 
 @dataclass
 class Stage:

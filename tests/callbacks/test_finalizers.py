@@ -23,6 +23,8 @@ from lightning_tailindex import TailIndexMonitor
 
 from .training_trace import NaiveMeasurement, Net, NoisyData, Trace, train
 
+pytestmark = pytest.mark.no_cover
+
 FOLDER: dict[str, Path] = {}
 AT_THE_END: list[Callable[[], object]] = []
 """Closes what else would be told by warnings of its own."""

@@ -25,7 +25,7 @@ from lightning_tailindex.callbacks.monitor import Monitor
 
 from .training_trace import OURS, KeptCSVLogger, NaiveMeasurement, NoisyData, Trace, train
 
-pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists")
+pytestmark = [pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists"), pytest.mark.no_cover]
 
 
 class FindsRate(LearningRateFinder):

@@ -21,6 +21,8 @@ from lightning_tailindex import SharpnessMonitor, TailIndexMonitor
 
 from .training_trace import NaiveMeasurement, Net, NoisyData, Trace, train
 
+pytestmark = pytest.mark.no_cover
+
 
 class Stream(IterableDataset[tuple[Tensor, Tensor]]):
     """Goes on where it stopped, epoch after epoch, and can be told where to go on."""

@@ -18,6 +18,8 @@ from lightning_tailindex import TailIndexMonitor
 
 from .training_trace import Net, NoisyData, Trace, mixed_half, train
 
+pytestmark = pytest.mark.no_cover
+
 
 class Classifier(Net):
     """A body of some kind under Net's dropout, metrics and logging."""

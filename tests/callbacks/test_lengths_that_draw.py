@@ -19,6 +19,8 @@ from lightning_tailindex import SharpnessMonitor, TailIndexMonitor
 from .test_kinds_of_loaders import TakesSeveral
 from .training_trace import NoisyData, train
 
+pytestmark = pytest.mark.no_cover
+
 
 class Buckets(Sampler[list[int]]):
     """Makes its batches anew whenever it is asked how many there are."""

@@ -21,6 +21,8 @@ from lightning_tailindex import TailIndexMonitor
 
 from .training_trace import NaiveMeasurement, Net, NoisyData, Trace, train
 
+pytestmark = pytest.mark.no_cover
+
 FEEDERS: list[threading.Event] = []
 AT_THE_END: list[Callable[[], object]] = []
 

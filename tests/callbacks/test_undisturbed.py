@@ -20,6 +20,8 @@ from lightning_tailindex import TailIndexMonitor
 
 from .training_trace import NaiveMeasurement, Net, NoisyData, Trace, train
 
+pytestmark = pytest.mark.no_cover
+
 
 class StatefulSampler(Sampler[int]):
     """Starts each epoch where the last one stopped."""
