@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -89,6 +91,40 @@ results = {{
     "modules": sorted({{name.partition(".")[0] for name in sys.modules}}),
 }}
 torch.save(results, sys.argv[1] + "/results.pt")
+
+from {lightning}.cli import LightningCLI
+from {lightning}.demos.boring_classes import BoringModel
+
+sys.argv = ["train.py", "fit", "--config", sys.argv[1] + "/config.yaml"]
+cli = LightningCLI(BoringModel, seed_everything_default=1, save_config_callback=None)
+(monitor,) = [each for each in cli.trainer.callbacks if isinstance(each, TailIndexMonitor)]
+print("measured at", [report.step for report in monitor.reports], monitor.settings.noise_unit)
+"""
+
+CONFIG = """
+trainer:
+  accelerator: cpu
+  logger: false
+  max_epochs: 1
+  enable_checkpointing: false
+  limit_val_batches: 0
+  callbacks:
+    - class_path: lightning_tailindex.TailIndexMonitor
+      init_args: {every_n_steps: 20, num_minibatches: 16, noise_unit: loader, dataloader: null}
+"""
+
+# Does one thing after the other in processes of their own, which begin with torch alone and share its import.
+APART = """
+import os, sys, torch
+for code in sys.argv[1:]:
+    child = os.fork()
+    if not child:
+        exec(code, {})
+        sys.stdout.flush()
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        sys.exit("failed:\\n" + code)
+    print("end of one", flush=True)
 """
 
 PACKAGES = {"lightning.pytorch": {"lightning"}, "pytorch_lightning": {"pytorch_lightning", "lightning_fabric"}}
@@ -109,75 +145,85 @@ def same(one: object, other: object) -> bool:
     return one == other
 
 
-@pytest.mark.parametrize("is_alone", [True, pytest.param(False, marks=pytest.mark.long)])
-@pytest.mark.parametrize("name", PACKAGES)
-def test_either_trains_as_if_nobody_measured(name: str, is_alone: bool, tmp_path: Path) -> None:
-    pytest.importorskip(name)
-    others = set().union(*PACKAGES.values()) - PACKAGES[name]
-    hiding = HIDING.format(hidden=sorted(others)) if is_alone else "import lightning_tailindex"
-    run(f"{hiding}\n{FIT.format(lightning=name)}", str(tmp_path))
-    results = torch.load(tmp_path / "results.pt", weights_only=False)
+@pytest.fixture(scope="module", params=PACKAGES)
+def name(request: pytest.FixtureRequest) -> str:
+    """Either Lightning, where it is installed."""
+    pytest.importorskip(request.param)
+    return str(request.param)
+
+
+@pytest.fixture(scope="module", params=[True, pytest.param(False, marks=pytest.mark.long)], ids=["alone", "both"])
+def is_alone(request: pytest.FixtureRequest) -> bool:
+    """Whether the other one cannot be found."""
+    return bool(request.param)
+
+
+def others(name: str) -> set[str]:
+    return set().union(*PACKAGES.values()) - PACKAGES[name]
+
+
+@pytest.fixture(scope="module")
+def trained(name: str, is_alone: bool, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
+    """What trainings in a process of their own left behind, and what it printed."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "config.yaml").write_text(CONFIG)
+    hiding = HIDING.format(hidden=sorted(others(name))) if is_alone else "import lightning_tailindex"
+    said = run(f"{hiding}\n{FIT.format(lightning=name)}", str(folder))
+    return torch.load(folder / "results.pt", weights_only=False), said
+
+
+def test_either_trains_as_if_nobody_measured(trained: Any, name: str, is_alone: bool) -> None:
+    results, _ = trained
     assert results["steps"] == [0, 10, 20, 30]
     assert same(results["without"], results["with"])
     assert not same(results["without"], results["naive"])
     if is_alone:
-        assert not others & set(results["modules"])
+        assert not others(name) & set(results["modules"])
 
 
-def test_what_is_missing_is_named() -> None:
-    hiding = HIDING.format(hidden=["lightning", "pytorch_lightning"])
-    code = f"{hiding}\ntry:\n    import lightning_tailindex\nexcept ModuleNotFoundError as error:\n    print(error)"
-    assert "needs lightning or pytorch_lightning, and finds neither" in run(code)
+def test_the_command_line_of_either_takes_it(trained: Any) -> None:
+    _, said = trained
+    assert "measured at [0, 20, 40, 60] loader" in said
 
 
-def test_a_broken_installation_is_not_taken_for_none() -> None:
-    hiding = HIDING.format(hidden=["torchmetrics"])
-    code = f"{hiding}\ntry:\n    import lightning_tailindex\nexcept ModuleNotFoundError as error:\n    print(error)"
-    assert "No module named 'torchmetrics" in run(code)
+IMPORT = """
+try:
+    import lightning_tailindex
+except ModuleNotFoundError as error:
+    print(error)
+"""
+ASK = "from lightning_utilities.core import rank_zero\nprint(rank_zero.log.name)\n"
 
 
-@pytest.mark.parametrize("name", PACKAGES)
-def test_the_messages_stay_in_the_log_of_the_one_that_the_user_imported(name: str) -> None:
-    pytest.importorskip(name)
-    asked = f"import {name}\nfrom lightning_utilities.core import rank_zero\nprint(rank_zero.log.name)\n"
-    *_, alone, first = run(f"{asked}import lightning_tailindex\nprint(rank_zero.log.name)").split()
+@pytest.fixture(scope="module")
+def said() -> dict[str, str]:
+    """What was printed by each of several processes, which import Lightning anew."""
+    installed = [name for name in PACKAGES if find_spec(name.partition(".")[0])]
+    codes = {
+        "missing": HIDING.format(hidden=["lightning", "pytorch_lightning"]) + IMPORT,
+        "broken": HIDING.format(hidden=["torchmetrics"]) + IMPORT,
+        **{name: f"import {name}\n{ASK}import lightning_tailindex\nprint(rank_zero.log.name)" for name in installed},
+    }
+    if len(installed) == 2:
+        codes["control"] = f"import {', '.join(PACKAGES)}\n{ASK}"
+    return dict(zip(codes, run(APART, *codes.values()).split("end of one\n"), strict=False))
+
+
+def test_what_is_missing_is_named(said: dict[str, str]) -> None:
+    assert "needs lightning or pytorch_lightning, and finds neither" in said["missing"]
+
+
+def test_a_broken_installation_is_not_taken_for_none(said: dict[str, str]) -> None:
+    assert "No module named 'torchmetrics" in said["broken"]
+
+
+def test_the_messages_stay_in_the_log_of_the_one_that_the_user_imported(name: str, said: dict[str, str]) -> None:
+    alone, first = said[name].split()
     assert first == alone
     assert first.startswith(name)
 
 
-def test_the_control_the_last_one_imported_takes_the_messages() -> None:
-    pytest.importorskip("lightning.pytorch")
-    pytest.importorskip("pytorch_lightning")
-    both = run(
-        "import lightning.pytorch, pytorch_lightning\nimport lightning_utilities.core.rank_zero as z\nprint(z.log)"
-    )
-    assert "pytorch_lightning" in both  # the last one imported takes it, where nobody gives it back
-
-
-CLI = """
-import sys
-import torch
-from {lightning}.cli import LightningCLI
-from {lightning}.demos.boring_classes import BoringModel
-from lightning_tailindex import TailIndexMonitor
-
-sys.argv = ["train.py", "fit", "--config", sys.argv[1]]
-cli = LightningCLI(BoringModel, seed_everything_default=1, save_config_callback=None)
-(monitor,) = [each for each in cli.trainer.callbacks if isinstance(each, TailIndexMonitor)]
-print("measured at", [report.step for report in monitor.reports], monitor.settings.noise_unit)
-"""
-
-
-@pytest.mark.parametrize("is_alone", [True, pytest.param(False, marks=pytest.mark.long)])
-@pytest.mark.parametrize("name", PACKAGES)
-def test_the_command_line_of_either_takes_it(name: str, is_alone: bool, tmp_path: Path) -> None:
-    pytest.importorskip(name)
-    config = tmp_path / "config.yaml"
-    config.write_text(
-        "trainer:\n  accelerator: cpu\n  logger: false\n  max_epochs: 1\n  enable_checkpointing: false\n"
-        "  limit_val_batches: 0\n  callbacks:\n    - class_path: lightning_tailindex.TailIndexMonitor\n"
-        "      init_args: {every_n_steps: 20, num_minibatches: 16, noise_unit: loader, dataloader: null}\n"
-    )
-    others = set().union(*PACKAGES.values()) - PACKAGES[name]
-    hiding = HIDING.format(hidden=sorted(others)) if is_alone else ""
-    assert "measured at [0, 20, 40, 60] loader" in run(f"{hiding}\n{CLI.format(lightning=name)}", str(config))
+def test_the_control_the_last_one_imported_takes_the_messages(said: dict[str, str]) -> None:
+    if "control" not in said:
+        pytest.skip("only one Lightning is installed")
+    assert said["control"].startswith("pytorch_lightning")  # where nobody gives it back
