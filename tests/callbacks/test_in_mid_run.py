@@ -73,6 +73,12 @@ def run(path: Path, *callbacks: Callback, epochs: int = 5) -> Trace:
     return train(str(path), loader, callbacks, max_epochs=epochs)[0]
 
 
+@pytest.fixture(scope="module")
+def without(tmp_path_factory: pytest.TempPathFactory) -> Trace:
+    """What three epochs leave if nobody measures."""
+    return run(tmp_path_factory.mktemp("without"), epochs=3)
+
+
 @pytest.mark.parametrize("kind", [FindsRate, GoesBack])
 def test_a_checkpoint_that_is_loaded(kind: Any, tmp_path: Path) -> None:
     without, watching = run(tmp_path / "a", kind(str(tmp_path / "a"))), monitors(on_error="raise")
@@ -109,8 +115,8 @@ class Adds(Callback):
 
 
 @pytest.mark.parametrize("index", range(5))
-def test_a_monitor_that_is_added(index: int, tmp_path: Path) -> None:
-    without, monitor = run(tmp_path / "a", epochs=3), monitors()[index]
+def test_a_monitor_that_is_added(index: int, without: Trace, tmp_path: Path) -> None:
+    monitor = monitors()[index]
     with pytest.warns(UserWarning, match="was not there when training started: give it to the Trainer") as said:
         added = run(tmp_path / "b", Adds(monitor), epochs=3)
     assert sum("training goes on" in str(each.message) for each in said) == 1
@@ -179,9 +185,9 @@ def steps_in(logger: KeptCSVLogger) -> list[Any]:
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
 @pytest.mark.parametrize("index", range(5))
 def test_a_monitor_of_a_run_that_an_error_ended_is_added(
-    index: int, error: type[BaseException], tmp_path: Path
+    index: int, error: type[BaseException], without: Trace, tmp_path: Path
 ) -> None:
-    without, monitor, logger = run(tmp_path / "a", epochs=3), monitors()[index], KeptCSVLogger(str(tmp_path))
+    monitor, logger = monitors()[index], KeptCSVLogger(str(tmp_path))
     loader = lambda: DataLoader(NoisyData(), 4, shuffle=True)  # noqa: E731
     with contextlib.suppress(OSError):
         train(str(tmp_path / "b"), loader, [monitor, Ends(error)], make_logger=lambda path: logger)

@@ -17,7 +17,7 @@ from lightning_tailindex import TailIndexMonitor
 from lightning_tailindex.noise.cloning import full_clone
 from lightning_tailindex.records import Report
 
-from .training_trace import NaiveMeasurement, NoisyData, train
+from .training_trace import NaiveMeasurement, NoisyData, Trace, train
 
 pytestmark = pytest.mark.no_cover
 
@@ -80,21 +80,36 @@ class TakesTwo(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("kind", OWN)
-def test_training_is_the_same_bit_for_bit(kind: str, workers: int, tmp_path: Path) -> None:
-    def loader() -> DataLoader[Any]:
-        return DataLoader(NoisyData(), 6, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
+def training_loader(workers: int) -> DataLoader[Any]:
+    return DataLoader(NoisyData(), 6, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
 
-    training = loader()
+
+@pytest.fixture(scope="module", params=[0, 2])
+def workers(request: pytest.FixtureRequest) -> int:
+    """How many processes training's own loader has."""
+    return int(request.param)
+
+
+@pytest.fixture(scope="module")
+def without(workers: int, tmp_path_factory: pytest.TempPathFactory) -> Trace:
+    """What training leaves if nobody measures."""
+    path = tmp_path_factory.mktemp("without")
+    return train(str(path), lambda: training_loader(workers), module=TakesTwo)[0]
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_training_is_the_same_bit_for_bit(kind: str, workers: int, without: Trace, tmp_path: Path) -> None:
+    training = training_loader(workers)
     watcher = monitor(OWN[kind](training))
-    without, _ = train(str(tmp_path / "without"), loader, module=TakesTwo)
-    watched, _ = train(str(tmp_path / "with"), lambda: training, [watcher], module=TakesTwo)
+    watched, _ = train(str(tmp_path), lambda: training, [watcher], module=TakesTwo)
     assert without.differences(watched) == []
     assert [report.step for report in watcher.reports] == [0, 6, 12, 18]
     size = 6 if kind in ("training's own loader", "CombinedLoader") else 5
     assert {report.minibatch_size for report in watcher.reports} == {size}
-    naive, _ = train(str(tmp_path / "naive"), loader, [NaiveMeasurement()], module=TakesTwo)
+
+
+def test_the_comparison_can_fail(workers: int, without: Trace, tmp_path: Path) -> None:
+    naive, _ = train(str(tmp_path), lambda: training_loader(workers), [NaiveMeasurement()], module=TakesTwo)
     assert "parameters" in without.differences(naive)
 
 
