@@ -39,20 +39,22 @@ class Net(LightningModule):
         return SGD(self.parameters(), lr=0.05)
 
 
-def fit(path: Path, module: Callable[[], LightningModule], *callbacks: Callback, samples: int = 256) -> LightningModule:
+def fit(
+    path: Path, module: Callable[[], LightningModule], *callbacks: Callback, samples: int = 256, steps: int = -1
+) -> LightningModule:
     seed_everything(0)
     x = torch.randn(samples, 6, generator=torch.Generator().manual_seed(0))
     net = module()
     own = {"default_root_dir": path, "logger": False, "enable_checkpointing": False, "accelerator": "cpu"}
-    quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "max_epochs": 2}
+    quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
     data = DataLoader(TensorDataset(x, (x.sum(1) > 0).long()), batch_size=8, shuffle=True)
-    Trainer(**own, **quiet, callbacks=list(callbacks)).fit(net, data)
+    Trainer(**own, **quiet, max_epochs=2, max_steps=steps, callbacks=list(callbacks)).fit(net, data)
     return net
 
 
 def noise(path: Path, module: Callable[[], LightningModule]) -> float:
     monitor = TailIndexMonitor(100, num_minibatches=16, on_error="raise")
-    fit(path, module, monitor)
+    fit(path, module, monitor, steps=1)
     return monitor.reports[0].whole_model.noise_norm
 
 
@@ -140,7 +142,7 @@ class Branching(Net):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch.compile's own
 def test_parameters_of_a_branch_are_measured(tmp_path: Path) -> None:
     monitor = TailIndexMonitor(100, num_minibatches=16, on_error="raise")
-    fit(tmp_path, Branching, monitor)
+    fit(tmp_path, Branching, monitor, steps=1)
     norms = {measurement.group: measurement.noise_norm for measurement in monitor.reports[0].measurements}
     assert norms["louder"] > 0.01 * norms["whole_model"]
 
