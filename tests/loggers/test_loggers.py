@@ -104,12 +104,12 @@ class FullDisk(TensorBoardLogger):
 def test_a_logger_that_fails_is_warned_of_once_and_the_others_go_on(tmp_path: Path) -> None:
     loggers = [FullDisk(tmp_path / "full", "", ""), CSVLogger(tmp_path / "csv", "", "")]
     with pytest.warns(UserWarning, match="FullDisk could not log the report of step 0, .*no space left") as caught:
-        trainer = fit(loggers, monitor(on_error="warn"))
+        trainer = fit(loggers, monitor(on_error="warn", figures=()))
     assert len(ours(caught)) == 1
     assert trainer.global_step == 40
     assert len(column(tmp_path / "csv" / "metrics.csv", "tail_index/whole_model")) == 4
     with pytest.raises(OSError, match="no space left"):
-        fit(FullDisk(tmp_path / "again", "", ""), monitor())
+        fit(FullDisk(tmp_path / "again", "", ""), monitor(figures=()))
 
 
 class Hiccups(TensorBoardLogger):
@@ -133,7 +133,7 @@ class Hiccups(TensorBoardLogger):
 @pytest.mark.parametrize("fails", ["add_scalar", "add_histogram_raw", "add_text", "flush"])
 def test_what_is_said_once_is_said_though_a_logger_failed_at_first(fails: str, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="Hiccups could not log the report of step 0, training goes on"):
-        fit(Hiccups(tmp_path, fails), monitor(on_error="warn"))
+        fit(Hiccups(tmp_path, fails), monitor(on_error="warn", figures=()))
     events = events_in(tmp_path)
     assert [event.step for event in events.Scalars("tail_index/first")][-3:] == [10, 20, 30]
     (said,) = events.Tensors("tail_index_setup/text_summary")
@@ -155,7 +155,7 @@ class Blind(TensorBoardLogger):
 
 def test_a_logger_that_takes_no_images_still_gets_the_rest(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="Blind could not log the figures of step 0, .*ZeroDivisionError") as caught:
-        trainer = fit(Blind(tmp_path, "", ""), monitor(on_error="warn"))
+        trainer = fit(Blind(tmp_path, "", ""), monitor(on_error="warn", figures_every=100))  # and at the end
     assert len(ours(caught)) == 1
     assert trainer.global_step == 40
     events = events_in(tmp_path)
@@ -171,7 +171,7 @@ def test_an_error_in_drawing_is_warned_of_once_and_the_other_figures_are_drawn(
 
     monkeypatch.setattr("lightning_tailindex.figures.alpha_heatmap", broken)
     with pytest.warns(UserWarning, match="the figure alpha_heatmap of step 0 could not be drawn.*no font") as caught:
-        trainer = fit(TensorBoardLogger(tmp_path, "", ""), monitor(on_error="warn"))
+        trainer = fit(TensorBoardLogger(tmp_path, "", ""), monitor(on_error="warn", figures_every=100))
     assert len(ours(caught)) == 1
     assert trainer.global_step == 40
     drawn = {"tail_index_figures/alpha_over_steps", "tail_index_figures/noise_density"}
@@ -190,7 +190,11 @@ class SkipsEverything(TwoLayers):
 
 
 def test_what_has_no_value_is_no_error_in_drawing(tmp_path: Path) -> None:
-    fit(TensorBoardLogger(tmp_path, "", ""), monitor(figures=tuple(FIGURES)), module=SkipsEverything())
+    fit(
+        TensorBoardLogger(tmp_path, "", ""),
+        monitor(figures=tuple(FIGURES), figures_every=100),
+        module=SkipsEverything(),
+    )
     drawn = {"alpha_over_steps", "alpha_heatmap"}
     assert set(events_in(tmp_path).Tags()["images"]) == {f"tail_index_figures/{name}" for name in drawn}
 
@@ -239,5 +243,6 @@ def test_figures_come_without_a_warning(tmp_path: Path) -> None:
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", ".*does not have many workers")
         warnings.filterwarnings("ignore", ".*LeafSpec")
-        fit(TensorBoardLogger(tmp_path, "", ""), monitor(figures=list(FIGURES)), log_every_n_steps=1)
+        watcher = monitor(figures=list(FIGURES), figures_every=100)
+        fit(TensorBoardLogger(tmp_path, "", ""), watcher, log_every_n_steps=1)
     assert len(events_in(tmp_path).Tags()["images"]) == len(FIGURES)

@@ -75,6 +75,7 @@ def test_it_loads_nothing_and_runs_nothing(html: str) -> None:
         assert b"<script" not in image
 
 
+@pytest.mark.no_cover
 def test_what_files_hold_is_text(tmp_path: Path, sweep: Sweep) -> None:
     name = ATTACK.replace("/", "∕")  # a folder has no slash in its name
     train(tmp_path / name, Net(kind=ATTACK, **{"lr" + SCRIPT: 1}), group_by=lambda _: ATTACK)
@@ -102,6 +103,7 @@ def test_the_control_a_page_without_escapes_would_have_the_script() -> None:
     assert "script" in {tag for tag, _ in Elements(unescaped).found}
 
 
+@pytest.mark.no_cover
 def test_any_name_is_drawn_and_written() -> None:
     names = ["$x_{$", "a$b$c", "\x01\x02\n", "日本", "x" * 300, "\\$", "%s {0} {{ 7*7 }}"]
     reports = [report(step, **dict.fromkeys(names, 1.5)) for step in (0, 1)]
@@ -147,11 +149,13 @@ def test_what_is_missing_is_a_dash_and_a_word() -> None:
     assert "none were logged" in text
 
 
+@pytest.mark.no_cover
 def test_long_runs_are_thinned_for_figures() -> None:
     reports = [report(step, fc1=1.5) for step in range(201)]
     assert len(page([run(reports=reports)])) < 2 * len(page([run(reports=reports[:100])]))
 
 
+@pytest.mark.no_cover
 def test_runs_that_differ_in_nothing_and_in_too_many_words() -> None:
     assert "No hyperparameter that was logged differs" in page([run("a"), run("b")])
     runs = [run(f"run {i}", training()[:1], path=f"out{i}") for i in range(13)]
@@ -159,23 +163,21 @@ def test_runs_that_differ_in_nothing_and_in_too_many_words() -> None:
     assert of_comparison(runs, varied(runs), "path").text == "Not drawn: path has 13 values that are no numbers."
 
 
-def test_more_hyperparameters_than_there_is_room_for() -> None:
-    text = Elements(page([run(str(i), training()[:1], **{f"h{k}": float(i) for k in range(14)}) for i in (1, 2)])).text
-    assert "8 more hyperparameters differ" in text
-    assert "Drawn are 12 of 14" in text
+@pytest.fixture(scope="module")
+def crowded() -> Elements:
+    """The page of two runs that differ in 2 hyperparameters and 12 settings of the measurement, drawn once."""
+    settings = [f"TailIndexMonitor/a{k}" for k in range(12)]
+    given = [dict.fromkeys(settings, i) | {"lr": i / 10, "bs": i} for i in (1, 2)]
+    return Elements(page([Run(str(i), tuple(training()[:1]), values, {}) for i, values in enumerate(given)]))
 
 
-def test_hyperparameters_are_drawn_before_settings_of_the_measurement() -> None:
-    runs = [
-        Run(
-            str(i),
-            tuple(training()[:1]),
-            {f"TailIndexMonitor/a{k}": i for k in range(12)} | {"lr": i / 10, "bs": i},
-            {},
-        )
-        for i in (1, 2)
-    ]
-    figures = [text for text in Elements(page(runs)).attributes("alt") if "against" in text]
+def test_more_hyperparameters_than_there_is_room_for(crowded: Elements) -> None:
+    assert "8 more hyperparameters differ" in crowded.text
+    assert "Drawn are 12 of 14" in crowded.text
+
+
+def test_hyperparameters_are_drawn_before_settings_of_the_measurement(crowded: Elements) -> None:
+    figures = [text for text in crowded.attributes("alt") if "against" in text]
     assert len(figures) == 12
     for name, text in zip(("lr", "bs", "TailIndexMonitor/a0"), figures, strict=False):
         assert f"against {name}," in text
