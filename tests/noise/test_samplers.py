@@ -52,9 +52,11 @@ class InPlace(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         self._shuffle(self.order)
-        parts = self.order.values() if isinstance(self.order, dict) else self.order
-        for part in parts:
-            yield from part if isinstance(part, list) else [int(part)]
+        if isinstance(self.order, (np.ndarray, torch.Tensor)):
+            yield from self.order.tolist()
+            return
+        for part in self.order.values() if isinstance(self.order, dict) else self.order:
+            yield from part if isinstance(part, list) else [part]
 
 
 @pytest.mark.parametrize("is_nested", [False, True])
