@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.forked import script
 
 DEMO = Path(__file__).parents[2] / "examples" / "digits.py"
 GROUPS = ("conv1", "conv2", "fc1", "fc2", "whole_model")
@@ -16,10 +16,9 @@ GROUPS = ("conv1", "conv2", "fc1", "fc2", "whole_model")
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, EventAccumulator]:
     folder = tmp_path_factory.mktemp("demo")
-    command = [sys.executable, str(DEMO), "--max-steps", "901", "--every-n-steps", "300"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout, EventAccumulator(str(folder / "runs" / "digits" / "version_0")).Reload()
+    code, said = script(DEMO, "--max-steps", "901", "--every-n-steps", "300", folder=folder, timeout=240)
+    assert code == 0, said[-3000:]
+    return said, EventAccumulator(str(folder / "runs" / "digits" / "version_0")).Reload()
 
 
 def values(events: EventAccumulator, tag: str) -> dict[int, float]:
