@@ -23,8 +23,6 @@ from lightning_tailindex import TailIndexMonitor
 
 from .training_trace import NaiveMeasurement, Net, NoisyData, train
 
-pytestmark = pytest.mark.no_cover
-
 
 class Captures(Net):
     """Calls itself through closures, hooks and a partial list of functions."""

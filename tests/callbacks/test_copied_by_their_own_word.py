@@ -17,8 +17,6 @@ from lightning_tailindex import TailIndexMonitor
 
 from .training_trace import NaiveMeasurement, Net, NoisyData, train
 
-pytestmark = pytest.mark.no_cover
-
 
 class DropsInPlace(NoisyData):
     """Lets go of what it has open when somebody asks for its state, instead of leaving it out of a copy of that."""

@@ -19,8 +19,6 @@ from lightning_tailindex import TailIndexMonitor
 
 from .training_trace import Net, NoisyData, train
 
-pytestmark = pytest.mark.no_cover
-
 
 class ByHand(Net):
     """Clears gradients after the step, and not before: what a measurement leaves there is trained with."""

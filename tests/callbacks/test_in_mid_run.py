@@ -25,7 +25,7 @@ from lightning_tailindex.callbacks.monitor import Monitor
 
 from .training_trace import OURS, KeptCSVLogger, NaiveMeasurement, NoisyData, Trace, train
 
-pytestmark = [pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists"), pytest.mark.no_cover]
+pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists")
 
 
 class FindsRate(LearningRateFinder):
@@ -79,6 +79,7 @@ def without(tmp_path_factory: pytest.TempPathFactory) -> Trace:
     return run(tmp_path_factory.mktemp("without"), epochs=3)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("kind", [FindsRate, GoesBack])
 def test_a_checkpoint_that_is_loaded(kind: Any, tmp_path: Path) -> None:
     without, watching = run(tmp_path / "a", kind(str(tmp_path / "a"))), monitors(on_error="raise")
@@ -181,6 +182,7 @@ def steps_in(logger: KeptCSVLogger) -> list[Any]:
     return [row["step"] for row in logger.all_rows if any(name.startswith(OURS) for name in row)]
 
 
+@pytest.mark.no_cover
 @pytest.mark.usefixtures("interrupts")
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
 @pytest.mark.parametrize("index", range(5))

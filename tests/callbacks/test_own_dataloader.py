@@ -19,8 +19,6 @@ from lightning_tailindex.records import Report
 
 from .training_trace import NaiveMeasurement, NoisyData, Trace, train
 
-pytestmark = pytest.mark.no_cover
-
 
 def monitor(dataloader: Any, **options: Any) -> TailIndexMonitor:
     settings: dict[str, Any] = {"every_n_steps": 6, "num_minibatches": 16, "group_by": "model", "on_error": "raise"}

@@ -17,8 +17,6 @@ from lightning_tailindex.trainer import progress
 from .test_kinds_of_loaders import Data
 from .training_trace import Net, Trace, train
 
-pytestmark = pytest.mark.no_cover
-
 TITLE = "Gradient noise"
 
 

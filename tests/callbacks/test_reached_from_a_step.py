@@ -28,8 +28,6 @@ from lightning_tailindex import TailIndexMonitor
 from lightning_tailindex.trainer.silence import Silence
 from tests.noise.test_reaching import PLACES
 
-pytestmark = pytest.mark.no_cover
-
 X = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
 DATA = TensorDataset(X, (X.sum(1) > 0).long())
 

@@ -25,8 +25,6 @@ from lightning_tailindex.records import from_plain, to_plain
 from .sharp import Classifier, Kept, Quadratic, fit, samples, watch
 from .test_sharpness_monitor import ALL, dense
 
-pytestmark = pytest.mark.no_cover
-
 
 class Frozen(Classifier):
     """Does not learn, so that all its reports have to be the same."""

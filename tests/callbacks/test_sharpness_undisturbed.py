@@ -15,8 +15,6 @@ from .fragile import FAILS_AT, Armed, FragileNet, raises
 from .test_undisturbed import SCENARIOS, run
 from .training_trace import NaiveMeasurement, NoisyData, train
 
-pytestmark = pytest.mark.no_cover
-
 NAMES = ["plain", "accumulation of 4", "bf16-mixed", "a stream without a length"]
 MORE = ["2 workers", "stateful sampler", "dictionary of loaders", "SGD with momentum", "overfit_batches"]
 

@@ -15,8 +15,6 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_tailindex import TailIndexMonitor
 from lightning_tailindex.trainer import TrainingGradients
 
-pytestmark = pytest.mark.no_cover
-
 
 class Mean(LightningModule):
     """Gradients are Gaussian and do not depend on the weights: each is the mean of a batch."""

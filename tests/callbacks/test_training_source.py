@@ -14,8 +14,6 @@ from lightning_tailindex import Report, TailIndexMonitor
 
 from .training_trace import mixed_half
 
-pytestmark = pytest.mark.no_cover
-
 
 class Regression(LightningModule):
     """Least squares on data with heavy-tailed residuals, so that the noise has heavy tails from the first step on."""

@@ -20,8 +20,6 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_tailindex import SharpnessMonitor, TailIndexMonitor, gradient_noise
 from lightning_tailindex.noise.shadow import alias_shadow
 
-pytestmark = pytest.mark.no_cover
-
 
 class Net(LightningModule):
     def __init__(self) -> None:

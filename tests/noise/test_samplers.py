@@ -16,8 +16,6 @@ from lightning_tailindex.noise.samplers import own_samplers
 
 from .test_loaders import Numbers, sweeps
 
-pytestmark = pytest.mark.no_cover
-
 COUNT = 200_000  # so many numbers are more than a MiB
 ORDERS: dict[str, Callable[[], Any]] = {
     "list": lambda: list(range(COUNT)),
