@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,3 +24,13 @@ def _reports_of_a_training(doctest_namespace: dict[str, Any]) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Lets `make pictures` say where the browser's pictures go."""
     parser.addoption("--pictures", metavar="FOLDER", help="where tests/browser saves its pictures; nowhere without it")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Counts no lines in what is marked uncounted: pytest-cov's own mark does nothing in processes of pytest-xdist."""
+    counting = sys.gettrace()
+    if item.get_closest_marker("uncounted"):
+        sys.settrace(None)
+    yield
+    sys.settrace(counting)

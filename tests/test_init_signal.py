@@ -14,7 +14,7 @@ from lightning_tailindex.init import fractional_moment_, fractional_moment_gain,
 
 from .test_init import KINDS
 
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.uncounted
 
 WIDTHS = (16, 8, 24, 12, 12, 20, 6, 16, 10)
 NETS = 3000

@@ -15,7 +15,7 @@ from lightning_tailindex import TailIndexMonitor
 
 from .sharp import fit, samples, watch
 
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.uncounted
 
 Act = Callable[[LightningModule, Tensor], object]
 

@@ -18,7 +18,7 @@ from lightning_tailindex.noise.pairs import PairRecorder
 
 from .test_training_source import Regression, data, train
 
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.uncounted
 
 ROOT = Path(__file__).parents[2]
 MEGABYTE = 2.0**20

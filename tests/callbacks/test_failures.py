@@ -100,7 +100,7 @@ STAGES = {
 }
 
 
-@pytest.mark.no_cover
+@pytest.mark.uncounted
 @pytest.mark.parametrize("name", STAGES)
 def test_training_goes_on_bit_for_bit_after_one_warning(name: str, tmp_path: Path) -> None:
     stage = STAGES[name]
@@ -152,7 +152,7 @@ class CarelessMeasurement(Callback):
                 pl_module.zero_grad()
 
 
-@pytest.mark.no_cover
+@pytest.mark.uncounted
 @pytest.mark.parametrize("name", STAGES)
 def test_the_comparison_can_fail(name: str, tmp_path: Path) -> None:
     without, _ = STAGES[name].run(tmp_path / "without")
@@ -197,7 +197,7 @@ def test_an_interrupted_measurement_leaves_an_interrupted_training(name: str, on
     assert "parameters" in without.differences(later)
 
 
-@pytest.mark.no_cover
+@pytest.mark.uncounted
 @pytest.mark.parametrize("factor", [math.nan, math.inf, -math.inf])
 def test_a_loss_that_is_not_finite_is_data(factor: float, tmp_path: Path) -> None:
     stage = Stage(OSError, in_step(lambda loss: loss * factor))

@@ -23,7 +23,7 @@ from lightning_tailindex import TailIndexMonitor
 
 from .training_trace import NaiveMeasurement, Net, NoisyData, Trace, train
 
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.uncounted
 
 FOLDER: dict[str, Path] = {}
 AT_THE_END: list[Callable[[], object]] = []

@@ -79,7 +79,7 @@ def without(tmp_path_factory: pytest.TempPathFactory) -> Trace:
     return run(tmp_path_factory.mktemp("without"), epochs=3)
 
 
-@pytest.mark.no_cover
+@pytest.mark.uncounted
 @pytest.mark.parametrize("kind", [FindsRate, GoesBack])
 def test_a_checkpoint_that_is_loaded(kind: Any, tmp_path: Path) -> None:
     without, watching = run(tmp_path / "a", kind(str(tmp_path / "a"))), monitors(on_error="raise")
@@ -182,7 +182,7 @@ def steps_in(logger: KeptCSVLogger) -> list[Any]:
     return [row["step"] for row in logger.all_rows if any(name.startswith(OURS) for name in row)]
 
 
-@pytest.mark.no_cover
+@pytest.mark.uncounted
 @pytest.mark.usefixtures("interrupts")
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
 @pytest.mark.parametrize("index", range(5))

@@ -21,7 +21,7 @@ from lightning_tailindex import SharpnessMonitor, TailIndexMonitor
 
 from .training_trace import NaiveMeasurement, Net, NoisyData, Trace, train
 
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.uncounted
 
 
 class Stream(IterableDataset[tuple[Tensor, Tensor]]):

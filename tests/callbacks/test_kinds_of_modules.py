@@ -18,7 +18,7 @@ from lightning_tailindex import TailIndexMonitor
 
 from .training_trace import Net, NoisyData, Trace, mixed_half, train
 
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.uncounted
 
 
 class Classifier(Net):

@@ -19,7 +19,7 @@ from lightning_tailindex import SharpnessMonitor, TailIndexMonitor
 from .test_kinds_of_loaders import TakesSeveral
 from .training_trace import NoisyData, train
 
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.uncounted
 
 
 class Buckets(Sampler[list[int]]):

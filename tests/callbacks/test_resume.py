@@ -26,7 +26,7 @@ from .training_trace import Trace
 KEY = "TailIndexMonitor"
 
 pytestmark = [
-    pytest.mark.no_cover,
+    pytest.mark.uncounted,
     pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended"),
     pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`, callbacks used to create the checkpoint"),
     pytest.mark.filterwarnings("ignore:The dirpath has changed", "ignore:Checkpoint directory .* exists"),

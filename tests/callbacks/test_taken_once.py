@@ -21,7 +21,7 @@ from lightning_tailindex import TailIndexMonitor
 
 from .training_trace import NaiveMeasurement, Net, NoisyData, Trace, train
 
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.uncounted
 
 FEEDERS: list[threading.Event] = []
 AT_THE_END: list[Callable[[], object]] = []

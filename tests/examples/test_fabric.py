@@ -15,7 +15,7 @@ def weights(steps: int, every_n_steps: int) -> tuple[torch.Tensor, Any]:
     return torch.cat([parameter.detach().flatten() for parameter in net.parameters()]), found
 
 
-@pytest.mark.no_cover
+@pytest.mark.uncounted
 def test_measures_beside_training_and_leaves_it_alone() -> None:
     often, found = weights(601, 200)
     assert [step for step, _, _ in found] == [0, 200, 400, 600]

@@ -18,7 +18,7 @@ from tests.callbacks.training_trace import NaiveMeasurement, NoisyData, Trace, t
 
 from .training import events_in
 
-pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"), pytest.mark.no_cover]
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"), pytest.mark.uncounted]
 
 
 def tensorboard(path: str) -> list[Logger]:

@@ -67,7 +67,7 @@ def test_what_cannot_be_read_is_told_and_the_rest_reported(
     assert "there is no such file or folder" in output.read_text(encoding="utf-8")
 
 
-@pytest.mark.no_cover
+@pytest.mark.uncounted
 @pytest.mark.parametrize(("runs", "bars"), [(["narrow", "wide"], ["reading", "drawing"]), (["narrow"], [])])
 def test_a_terminal_shows_how_far_several_runs_are(
     runs: list[str], bars: list[str], sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

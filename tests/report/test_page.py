@@ -75,7 +75,7 @@ def test_it_loads_nothing_and_runs_nothing(html: str) -> None:
         assert b"<script" not in image
 
 
-@pytest.mark.no_cover
+@pytest.mark.uncounted
 def test_what_files_hold_is_text(tmp_path: Path, sweep: Sweep) -> None:
     name = ATTACK.replace("/", "∕")  # a folder has no slash in its name
     train(tmp_path / name, Net(kind=ATTACK, **{"lr" + SCRIPT: 1}), group_by=lambda _: ATTACK)
@@ -103,7 +103,7 @@ def test_the_control_a_page_without_escapes_would_have_the_script() -> None:
     assert "script" in {tag for tag, _ in Elements(unescaped).found}
 
 
-@pytest.mark.no_cover
+@pytest.mark.uncounted
 def test_any_name_is_drawn_and_written() -> None:
     names = ["$x_{$", "a$b$c", "\x01\x02\n", "日本", "x" * 300, "\\$", "%s {0} {{ 7*7 }}"]
     reports = [report(step, **dict.fromkeys(names, 1.5)) for step in (0, 1)]
@@ -149,13 +149,13 @@ def test_what_is_missing_is_a_dash_and_a_word() -> None:
     assert "none were logged" in text
 
 
-@pytest.mark.no_cover
+@pytest.mark.uncounted
 def test_long_runs_are_thinned_for_figures() -> None:
     reports = [report(step, fc1=1.5) for step in range(201)]
     assert len(page([run(reports=reports)])) < 2 * len(page([run(reports=reports[:100])]))
 
 
-@pytest.mark.no_cover
+@pytest.mark.uncounted
 def test_runs_that_differ_in_nothing_and_in_too_many_words() -> None:
     assert "No hyperparameter that was logged differs" in page([run("a"), run("b")])
     runs = [run(f"run {i}", training()[:1], path=f"out{i}") for i in range(13)]

@@ -128,7 +128,7 @@ def falls(values: list[float]) -> bool:
     return all(later < earlier for earlier, later in pairwise(values))
 
 
-@pytest.mark.no_cover
+@pytest.mark.uncounted
 @pytest.mark.parametrize(("dim", "batch_size"), [(1, 1), (2, 1), (2, 5), (5, 3)])
 def test_tail_index_falls_with_step_size_scale_and_dimension_and_rises_with_batch_size(
     dim: int, batch_size: int
