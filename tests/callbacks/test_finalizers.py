@@ -285,4 +285,9 @@ def test_training_is_the_same_bit_for_bit_and_keeps_what_it_holds_open(kind: str
     # worker processes share the place where a file is read next: such data are replayed, once training has taken them
     assert len(watcher.reports) == (1 if kind == "archived arrays by a worker" else 7)
     assert without.differences(watched) == []
-    assert "parameters" in without.differences(run(tmp_path / "naive", kind, NaiveMeasurement()))
+    try:
+        naive = run(tmp_path / "naive", kind, NaiveMeasurement())
+    except zipfile.BadZipFile:  # it moved the place where training's worker reads
+        assert kind == "archived arrays by a worker"
+    else:
+        assert "parameters" in without.differences(naive)
