@@ -16,7 +16,7 @@ from lightning_tailindex.noise.pairs import PairNoise
 
 from .bins import ALPHA_BINS, Bins
 
-__all__ = ["EveryCoordinate", "every_coordinate", "sums_of_groups"]
+__all__ = ["EveryCoordinate", "every_coordinate", "sums_over_coordinates"]
 
 _CHUNK = 1 << 20
 _SUMS = ("told", "values", "possible", "defined", "inverses")
@@ -38,7 +38,7 @@ class EveryCoordinate:
     coordinate_alphas: Tensor
 
 
-def sums_of_groups(groups: Sequence[PairNoise]) -> Iterator[Tensor]:
+def sums_over_coordinates(groups: Sequence[PairNoise]) -> Iterator[Tensor]:
     """Adds up over all coordinates of each group, those that other processes hold among them.
 
     Args:
@@ -62,7 +62,7 @@ def every_coordinate(pairs: PairNoise, sums: Tensor, effective: Tensor, surrogat
 
     Args:
         pairs: What they told.
-        sums: The group's of :func:`sums_of_groups`.
+        sums: The group's of :func:`sums_over_coordinates`.
         effective: Effective number of independent ones among them, from a sample whose draws were kept.
         surrogate: The Gaussian surrogate of that sample's noise, ``[n, d]``.
 

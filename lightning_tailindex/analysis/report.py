@@ -23,7 +23,7 @@ from lightning_tailindex.records.notes import joined
 from .aggregation import FIELDS, aggregated_alphas, sizes, thinned
 from .bins import ALPHA_BINS, NOISE_BINS
 from .estimators import Estimator
-from .every_coordinate import every_coordinate, sums_of_groups
+from .every_coordinate import every_coordinate, sums_over_coordinates
 from .groups import Group, batches, observed_groups
 from .notes import group_note, misfit
 from .transfer import on_host
@@ -131,7 +131,7 @@ def _all_pending(
     """Estimates all groups by one estimator after the other; what belongs to one group comes together."""
     generator = torch.Generator(observation.groups[0].gradients.device).manual_seed(seed)
     # those of the whole model are made of those of the groups, which are not in one batch
-    all_sums = sums_of_groups([group.pairs for group in observation.groups if group.pairs is not None])
+    all_sums = sums_over_coordinates([group.pairs for group in observation.groups if group.pairs is not None])
     for some in batches(observation.groups):
         groups, counted = observed_groups(some, seed, generator)
         columns = [_column(groups, counted, name, estimator) for name, estimator in estimators.items()]

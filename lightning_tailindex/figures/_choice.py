@@ -69,11 +69,15 @@ def names_of_groups(reports: Sequence[Report]) -> list[str]:
 def checked_group(function: str, reports: Sequence[Report], group: str | None) -> str:
     """Returns the group that was asked for, the whole model if none was."""
     names = names_of_groups(reports)
-    if group is None:
-        return names[-1]
-    if group not in names:
-        raise ValueError(f"{function} needs a group among {listed(names)}, got {group!r}.")
-    return group
+    return names[-1] if group is None else _known(function, names, [group])[0]
+
+
+def _known(function: str, names: Sequence[str], groups: Sequence[str]) -> list[str]:
+    known = set(names)
+    for group in groups:
+        if group not in known:
+            raise ValueError(f"{function} needs a group among {listed(names)}, got {group!r}.")
+    return list(groups)
 
 
 def chosen_groups(function: str, reports: Sequence[Report], groups: Sequence[str] | None, most: int) -> list[str]:
@@ -84,7 +88,7 @@ def chosen_groups(function: str, reports: Sequence[Report], groups: Sequence[str
     if groups is not None:
         if isinstance(groups, str) or not groups:
             raise ValueError(f"{function} needs groups to be one or several names in a list, got {groups!r}.")
-        return [checked_group(function, reports, group) for group in groups]
+        return _known(function, names, groups)
     last = dict.fromkeys(names, math.nan)
     for report in reports:
         last |= {m.group: m.alpha for m in report.headline if not math.isnan(m.alpha)}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_tailindex.analysis.every_coordinate import sums_of_groups
+from lightning_tailindex.analysis.every_coordinate import sums_over_coordinates
 from lightning_tailindex.functional.sequential import sequential_fit, sequential_of
 from lightning_tailindex.noise.engine import collect_gradients
 from lightning_tailindex.noise.groups import measured_parameters, resolve_grouping
@@ -107,8 +107,8 @@ def test_the_whole_model_adds_up_what_its_groups_add_up(group_by: str) -> None:
         return 2 * own
 
     noises = [group.pairs for group in observed("loop", group_by=group_by).values() if group.pairs is not None]
-    sums = list(sums_of_groups([replace(pairs, whole=whole) for pairs in noises]))
-    (alone,) = sums_of_groups([noises[-1]])
+    sums = list(sums_over_coordinates([replace(pairs, whole=whole) for pairs in noises]))
+    (alone,) = sums_over_coordinates([noises[-1]])
     assert len(sums) == len(noises) == {"module": 4, "parameter": 7, "model": 1}[group_by]
     assert len(asked) == max(len(noises) - 1, 1)  # the other processes are asked for no sum that is known
     torch.testing.assert_close(sums[-1], 2 * alone, rtol=1e-12, atol=0.0)
