@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import traceback
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from types import TracebackType
 
 from lightning_tailindex.noise.processes import OtherProcessError
 from lightning_tailindex.trainer.flavour import rank_zero_info, rank_zero_warn
@@ -32,23 +33,24 @@ class Failures:
         self._are_fatal = are_fatal
         self._kinds: set[str] = set()
 
-    @contextmanager
-    def told(self, what: str) -> Iterator[None]:
+    def told(self, what: str) -> AbstractContextManager[object]:
         """Drops what fails inside; interruptions are no errors and pass.
 
         Args:
             what: What an error inside means.
-        """
-        try:
-            yield
-        except Exception as error:
-            if self._are_fatal:
-                raise
-            self._tell(error, what)
-            # the frames hold the shadow, its gradients and perhaps the error itself: training needs the memory now
-            traceback.clear_frames(error.__traceback__)
 
-    def _tell(self, error: Exception, what: str) -> None:
+        Returns:
+            What to do it in.
+        """
+        return nullcontext() if self._are_fatal else _Told(self, what)
+
+    def tell(self, error: Exception, what: str) -> None:
+        """Warns of an error, if it is the first of its kind.
+
+        Args:
+            error: The error.
+            what: What it means.
+        """
         kind = _kind(error)
         if kind not in self._kinds:
             self._kinds.add(kind)
@@ -59,3 +61,26 @@ class Failures:
                 tell(said)
             except Warning:  # where warnings are errors, as by python -W error, this one is none
                 rank_zero_info(said)
+
+
+@dataclass(frozen=True)
+class _Told(AbstractContextManager[object]):
+    """Drops errors; no generator, because one that does leaves them in a cycle with their frames from Python 3.12 on.
+
+    Attributes:
+        failures: Tells of them.
+        what: What they mean.
+    """
+
+    failures: Failures
+    what: str
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
+    ) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        self.failures.tell(error, self.what)
+        # the frames hold the shadow, its gradients and perhaps the error itself: training needs the memory now
+        traceback.clear_frames(frames)
+        return True

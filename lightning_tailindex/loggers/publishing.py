@@ -59,7 +59,7 @@ class Publisher(Generic[ReportT]):
     presentation: Presentation[ReportT]
     arguments: Mapping[str, object]
     schedule: str
-    guard: Callable[[str], AbstractContextManager[None]]
+    guard: Callable[[str], AbstractContextManager[object]]
     tell: Callable[[str], None]
     others: InitVar[Iterable[Publisher[Any]]] = ()
     charts: tuple[Lines | Band, ...] = field(init=False, default=())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,7 @@ class Vectorizer:
             CannotVectorizeError: If the two differ, Python's or NumPy's random numbers are drawn, parameters are
                 reached that were replaced, gradients are written to, or other processes are waited for.
         """
-        with _telling(), _alone_in_the_world():
+        with _Telling(), _alone_in_the_world():
             first, second = self._alone(minibatch), self._alone(minibatch)
             # some operations on a GPU add up in another order each time; a net that diverged has no finite gradient
             room = 1e-3 * torch.where(first.isfinite(), first, 0).abs().amax()
@@ -138,7 +139,7 @@ class Vectorizer:
         Returns:
             The gradients of each parameter, ``[minibatches, ...]``.
         """
-        with _telling():
+        with _Telling():
             tensors, rebuild = stacked(minibatches)
             loss = self._loss_of(rebuild, is_checked=True)
             found = vmap(grad(loss), in_dims=(None, 0), randomness="different")(self._weights, tensors)
@@ -146,7 +147,7 @@ class Vectorizer:
 
     def total(self, minibatches: Sequence[Minibatch], shares: Sequence[float]) -> dict[str, Tensor]:
         """Computes the sum of the gradients of minibatches of the same shapes, each times its share."""
-        with _telling():
+        with _Telling():
             tensors, rebuild = stacked(minibatches)
             loss = self._loss_of(rebuild, is_checked=False)  # here vmap hides it
             weight = next(iter(self._weights.values()))
@@ -224,11 +225,16 @@ def _accumulated(leaves: Sequence[Tensor], num_batches: int) -> Iterator[None]:
             leaf.grad = None
 
 
-@contextmanager
-def _telling() -> Iterator[None]:
-    """Turns every error into one kind, by its first sentence; what is really wrong shows again in the loop."""
-    try:
-        yield
-    except Exception as error:
-        first, *_ = f"{type(error).__name__}: {error}".splitlines()[0].split(". ")
-        raise CannotVectorizeError(first.rstrip(".")) from error
+class _Telling(AbstractContextManager[object]):
+    """Turns every error into one kind, by its first sentence; what is really wrong shows again in the loop.
+
+    No generator: from Python 3.12 on, one that turns an error leaves it in a cycle with its frames, and so the shadow
+    and what was recorded.
+    """
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception):
+            first, *_ = f"{type(error).__name__}: {error}".splitlines()[0].split(". ")
+            raise CannotVectorizeError(first.rstrip(".")) from error

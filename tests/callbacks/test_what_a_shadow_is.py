@@ -303,7 +303,7 @@ class OfUnknownShape(Net):
 
 
 class WithInstances(OfUnknownShape):
-    norm = partial(nn.LazyInstanceNorm1d, affine=True, track_running_stats=True)
+    norm = staticmethod(partial(nn.LazyInstanceNorm1d, affine=True, track_running_stats=True))
 
 
 @pytest.mark.parametrize("module", [OfUnknownShape, WithInstances])
