@@ -114,13 +114,18 @@ def _products(loss: Tensor, parameters: Sequence[Tensor], vector: Sequence[Tenso
     try:
         # not autograd.grad, which passes over operations that say that they have no second derivative
         torch.autograd.backward([gradient for gradient, _ in reached], [direction for _, direction in reached])
-        return [parameter.grad for parameter in parameters]
+        products = [parameter.grad for parameter in parameters]
     except RuntimeError as error:
         raise RuntimeError(
             f"the loss cannot be differentiated twice ({error}); an operation that it uses has a first derivative only."
         ) from error
     finally:
         _clear(parameters)
+    # reentrant checkpointing hides parameters from autograd.grad, whose directions are then left out, not from backward
+    if any(g is None and product is not None for g, product in zip(gradients, products, strict=True)):
+        how = "reentrant checkpointing hides parameters; with use_reentrant=False it can be"
+        raise RuntimeError(f"the loss cannot be differentiated twice ({how}).")
+    return products
 
 
 def _clear(parameters: Iterable[Tensor]) -> None:

@@ -185,6 +185,17 @@ def test_a_loss_that_cannot_be_measured_is_an_error_in_words(name: str) -> None:
         Hessian([LEAF], [(1.0, loss)]).product(torch.ones(3))
 
 
+def test_parameters_that_reentrant_checkpointing_hides_are_told_of(x: Tensor) -> None:
+    module, head = net(), nn.Linear(2, 2).double()
+    hidden = x.clone().requires_grad_()  # no parameter stands before the checkpoint, so torch does not complain
+    loss = lambda reentrant: square(head(checkpoint(module, hidden, use_reentrant=reentrant)))  # noqa: E731
+    found = Hessian([*module.parameters(), *head.parameters()], [(1.0, lambda: loss(True))])
+    with pytest.raises(RuntimeError, match="checkpointing hides parameters; with use_reentrant=False"):
+        found.product(torch.ones(found.size).double())
+    assert all(parameter.grad is None for parameter in found.parameters)
+    Hessian(found.parameters, [(1.0, lambda: loss(False))]).product(torch.ones(found.size).double())
+
+
 def test_checkpointing_without_reentrance_works(x: Tensor) -> None:
     module = net()
     plain = columns(Hessian(module.parameters(), [(1.0, lambda: square(module(x)))]))
