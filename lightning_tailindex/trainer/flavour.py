@@ -19,6 +19,7 @@ __all__ = [
     "LightningModule",
     "Logger",
     "MisconfigurationException",
+    "PassThroughProfiler",
     "Strategy",
     "Trainer",
     "is_param_in_hook_signature",
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from lightning.fabric.utilities.rank_zero import rank_zero_info, rank_zero_warn
     from lightning.pytorch import Callback, LightningModule, Trainer
     from lightning.pytorch.loggers.logger import DummyLogger, Logger
+    from lightning.pytorch.profilers import PassThroughProfiler
     from lightning.pytorch.strategies import Strategy
     from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 else:
@@ -84,6 +86,7 @@ else:
     LightningModule = import_module(_PACKAGE).LightningModule
     Trainer = import_module(_PACKAGE).Trainer
     Logger = import_module(f"{_PACKAGE}.loggers.logger").Logger
+    PassThroughProfiler = import_module(f"{_PACKAGE}.profilers").PassThroughProfiler
     Strategy = import_module(f"{_PACKAGE}.strategies").Strategy
     is_param_in_hook_signature = import_module(f"{_PACKAGE}.utilities.signature_utils").is_param_in_hook_signature
     move_data_to_device = import_module(f"{_FABRIC}.utilities.apply_func").move_data_to_device

@@ -21,6 +21,7 @@ from lightning_tailindex.noise.touched import told_if_touched
 
 from .flavour import (
     LightningModule,
+    PassThroughProfiler,
     Trainer,
     is_param_in_hook_signature,
     move_data_to_device,
@@ -52,6 +53,8 @@ def _twin_of_trainer(trainer: Trainer) -> Trainer:
     """Returns a trainer for the shadow to read from: what is set on it, ``should_stop`` say, is set on nobody else."""
     twin: Any = copy.copy(trainer)
     twin.loggers = [SilentLogger(logger) for logger in trainer.loggers]
+    # what a step measures of itself by the profiler, and saves, is training's
+    twin.profiler, twin.save_checkpoint = PassThroughProfiler(), _ignore
     # a method of the module's class may log too: only those of the shadow itself are replaced
     twin.fit_loop, twin._logger_connector = copy.copy(twin.fit_loop), copy.copy(twin._logger_connector)
     metrics = vars(twin._logger_connector)  # what a step reads of them it may write, too

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+import os
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .flavour import DummyLogger, Logger
@@ -10,17 +12,38 @@ from .flavour import DummyLogger, Logger
 __all__ = ["Silence", "SilentLogger"]
 
 
-class Silence:
-    """Takes everything and keeps nothing; whatever is asked of it, it is the answer."""
+_DATA = (str, bytes, int, float, os.PathLike, Mapping)
+"""What a step computes with: an answer that is no answer would be an error there."""
 
-    def __getattr__(self, name: str) -> Silence:
+
+class Silence:
+    """Takes everything and keeps nothing; whatever is asked of it, it is the answer.
+
+    Args:
+        of: What it stands for, whose data can be read; None for nothing.
+    """
+
+    def __init__(self, of: object = None) -> None:
+        self._of = of
+
+    def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # protocols of Python, which ask whether it has a part in them
             raise AttributeError(name)
-        return self
+        value = getattr(self._of, name, None)
+        if isinstance(value, _DATA):
+            return copy.copy(value)
+        return self if value is None else Silence(value)
 
     def __call__(self, *args: object, **kwargs: object) -> Silence:
         """Does nothing."""
         return self
+
+    def __enter__(self) -> Silence:
+        """Begins nothing, as Comet's ``with self.logger.experiment.train()``."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Ends nothing."""
 
     def __iter__(self) -> Iterator[Silence]:
         return iter(())
@@ -47,7 +70,7 @@ class SilentLogger(DummyLogger):
     @property
     def experiment(self) -> Any:
         """What a step writes to by itself."""
-        return Silence()
+        return Silence(getattr(self._stood_for, "experiment", None))
 
     @property
     def name(self) -> str:
@@ -68,3 +91,13 @@ class SilentLogger(DummyLogger):
     def log_dir(self) -> str | None:
         """Where the logger writes."""
         return self._stood_for.log_dir
+
+    @property
+    def root_dir(self) -> str | None:
+        """Where the logger's runs are."""
+        return getattr(self._stood_for, "root_dir", None)
+
+    def __getattr__(self, name: str) -> Any:
+        """What the logger knows of its run, as its hyperparameters; its methods do nothing."""
+        value = None if name == "_stood_for" else getattr(self._stood_for, name, None)
+        return copy.copy(value) if isinstance(value, _DATA) else super().__getattr__(name)

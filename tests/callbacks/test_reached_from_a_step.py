@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.profilers import SimpleProfiler
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import (
@@ -230,6 +232,62 @@ def test_a_logger_that_is_looked_up_by_its_class(tmp_path: Path) -> None:
     for tag in ("seen", "written"):
         assert [event.step for event in events.Scalars(tag)] == list(range(48))  # what training itself writes
     assert [event.step for event in events.Scalars("tail_index/whole_model")] == list(range(0, 48, 4))
+
+
+class ReadsItsLogger(Net):
+    """Computes with what its logger tells, and marks the loss as Comet wants it."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        logger: Any = self.logger
+        assert str(Path(logger.root_dir, "")) == str(Path(logger.experiment.log_dir))
+        with logger.experiment.train():
+            return super().training_step(batch, batch_idx) * len(logger.hparams) * logger.experiment.steps
+
+
+class Comet(TensorBoardLogger):
+    """TensorBoard with what other loggers' runs can be asked."""
+
+    @property
+    def experiment(self) -> Any:
+        writer: Any = super().experiment
+        writer.train, writer.steps = nullcontext, 3
+        return writer
+
+
+def test_what_a_logger_tells_is_read(tmp_path: Path) -> None:
+    logger = Comet(tmp_path, "", "")
+    logger.log_hyperparams({"lr": 0.1})
+    watched = fit(tmp_path, ReadsItsLogger, shuffled(), monitor(figures=None), logger=logger)
+    assert not torch.equal(watched, fit(tmp_path, Net, shuffled(), None))  # the factor changes something
+
+
+class SavesAndProfiles(Net):
+    """Saves a checkpoint by itself, and times itself."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        trainer: Any = self.trainer
+        trainer.save_checkpoint(Path(trainer.default_root_dir, "own.ckpt"))
+        with trainer.profiler.profile("own"):
+            return super().training_step(batch, batch_idx)
+
+
+def test_checkpoints_and_times_are_those_of_training(tmp_path: Path) -> None:
+    seen: dict[bool, tuple[int, int]] = {}
+    for is_watched in (False, True):
+        profiler, saves = SimpleProfiler(), Saves()
+        options = {"callbacks": [saves, *([monitor()] if is_watched else [])], "profiler": profiler}
+        fit(tmp_path, SavesAndProfiles, shuffled(), None, **options)
+        seen[is_watched] = saves.count, len(profiler.recorded_durations["own"])
+    assert seen[False] == seen[True] == (48, 48)
+
+
+class Saves(Callback):
+    """Counts checkpoints."""
+
+    count = 0
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self.count += 1
 
 
 class Masked(LightningDataModule):
