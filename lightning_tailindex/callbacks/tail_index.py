@@ -168,6 +168,12 @@ class TailIndexMonitor(Monitor[Report]):
         assert self._source is not None
         return self._source.is_ready(trainer)
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws the last state, or says why there is nothing to see."""
+        if self._source is not None and self._source.waits_for and not self._is_ready(trainer):
+            self._why_nothing = f"training did not show it {self._source.waits_for}"
+        super().on_train_end(trainer, pl_module)
+
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Measures if this step is one to measure at."""
         self._measure_if_due(trainer, pl_module)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count, islice
+from typing import TypeVar
 
+import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
-__all__ = ["LoaderBatch", "Minibatch", "SweepPlan", "guess_size", "plan_minibatches"]
+__all__ = ["LoaderBatch", "Minibatch", "SweepPlan", "copied", "guess_size", "plan_minibatches"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -127,11 +133,28 @@ def guess_size(data: object) -> int | None:
         5
     """
     if isinstance(data, Tensor):
-        return (len(data) or None) if data.ndim else 1  # an empty tensor tells of no sample, not of none
+        return (data.size(0) or None) if data.ndim else 1  # an empty tensor tells of no sample, not of none
     if dataclasses.is_dataclass(data) and not isinstance(data, type):
         data = [getattr(data, field.name, None) for field in dataclasses.fields(data)]  # one need not be set
     items = data.values() if isinstance(data, Mapping) else data if isinstance(data, (list, tuple)) else ()
     return next((size for size in map(guess_size, items) if size is not None), None)
+
+
+def copied(data: T) -> T:
+    """Copies a batch, with what ``deepcopy`` refuses: nested tensors, and those of sparse rows or columns.
+
+    Args:
+        data: The batch.
+
+    Returns:
+        The copy.
+    """
+    unusual = (leaf for leaf in tree_leaves(data) if isinstance(leaf, Tensor) and not _is_plain(leaf))
+    return copy.deepcopy(data, {id(leaf): leaf.clone() for leaf in unusual})
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.layout in (torch.strided, torch.sparse_coo) and not tensor.is_nested
 
 
 def _sweeps(batches: Iterable[LoaderBatch], plan: SweepPlan) -> Iterator[tuple[int, int, tuple[LoaderBatch, ...]]]:

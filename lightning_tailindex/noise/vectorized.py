@@ -19,7 +19,7 @@ from .minibatches import Minibatch
 from .random_state import isolated_random_state
 from .recorder import flat_gradient
 from .sharded import is_sharded
-from .stacking import stacked
+from .stacking import shapes, stacked
 from .touched import FoundGradients
 
 __all__ = ["CannotVectorizeError", "Vectorizer", "num_together", "pays"]
@@ -107,6 +107,7 @@ class Vectorizer:
                 reached that were replaced, gradients are written to, or other processes are waited for.
         """
         with _Telling(), _alone_in_the_world():
+            shapes(minibatch)  # nested tensors have none, and no stack
             first, second = self._alone(minibatch), self._alone(minibatch)
             # some operations on a GPU add up in another order each time; a net that diverged has no finite gradient
             room = 1e-3 * torch.where(first.isfinite(), first, 0).abs().amax()

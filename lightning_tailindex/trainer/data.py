@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from torch.utils.data import DataLoader
 from lightning_tailindex.noise.cloning import fresh_clone
 from lightning_tailindex.noise.lengths import ends_short, known_length, length_if_copied, loader_batch_size
 from lightning_tailindex.noise.loaders import can_be_cloned, shuffled_batches
-from lightning_tailindex.noise.minibatches import LoaderBatch, guess_size
+from lightning_tailindex.noise.minibatches import LoaderBatch, copied, guess_size
 from lightning_tailindex.noise.reaching import is_a
 
 from .flavour import Trainer, move_data_to_device
@@ -177,7 +176,7 @@ def _some(length: int) -> int:
 def _batches_of(dataloader: Iterable[object]) -> Iterator[object]:
     if isinstance(dataloader, DataLoader):
         return iter(fresh_clone(dataloader))
-    return map(copy.deepcopy, dataloader)  # a training step may write into its batch, and this one comes again
+    return map(copied, dataloader)  # a training step may write into its batch, and this one comes again
 
 
 def _in_turn(dataloader: Iterable[object], length: int | None, rank: int, world: int) -> Iterator[LoaderBatch]:
@@ -219,8 +218,9 @@ class Replay:
         return len(self._batches) == self.length
 
     def see(self, batch: object) -> None:
-        """Keeps a copy of a batch that training is about to use, in main memory."""
-        self._batches.append(copy.deepcopy(move_data_to_device(batch, "cpu")))
+        """Keeps a copy of a batch that training is about to use, in main memory; None is yet to be fetched."""
+        if batch is not None:
+            self._batches.append(copied(move_data_to_device(batch, "cpu")))
 
     def data(self) -> Data:
         """Returns what has been seen, in copies, because a training step may write into its batch."""
@@ -228,7 +228,7 @@ class Replay:
 
 
 def _of_own(batch: object) -> LoaderBatch:
-    return LoaderBatch(copy.deepcopy(batch), guess_size(batch))
+    return LoaderBatch(copied(batch), guess_size(batch))
 
 
 def data_of(trainer: Trainer, dataloader: Iterable[object] | None, replay: Replay | None) -> Data:

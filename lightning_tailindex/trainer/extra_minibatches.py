@@ -71,6 +71,11 @@ class ExtraMinibatches(NoiseSource):
         """Says that the data are not read again, if they are not: a stream's, or those of what cannot be copied."""
         return "" if self._replay is None else f", on the last minibatches that training saw, as {self._reason}"
 
+    @property
+    def waits_for(self) -> str:
+        """The minibatches that are measured, where they are those that training saw."""
+        return "" if self._replay is None else f"{self._replay.length} minibatches"
+
     def wants(self, trainer: Trainer, steps_left: int) -> bool:
         """Whether these are among the last batches of a stream."""
         self._look(trainer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -24,7 +23,7 @@ from lightning_tailindex.curvature import (
 )
 from lightning_tailindex.noise.groups import measured_parameters
 from lightning_tailindex.noise.leading import led
-from lightning_tailindex.noise.minibatches import Minibatch
+from lightning_tailindex.noise.minibatches import Minibatch, copied
 from lightning_tailindex.noise.processes import Processes
 from lightning_tailindex.noise.random_state import derived_seed, isolated_random_state
 from lightning_tailindex.records.notes import joined
@@ -240,7 +239,7 @@ def _fixed(
         restore()
         # a training step may write into its batch, and this one comes again
         with isolated_random_state(derived_seed(seed, number), device):
-            return loss(copy.deepcopy(batch), number)
+            return loss(copied(batch), number)
 
     return compute
 

@@ -89,6 +89,11 @@ class NoiseSource(ABC):
     def note(self) -> str:
         """What the reader of the announcement has to know of the data; empty where nothing is special."""
 
+    @property
+    @abstractmethod
+    def waits_for(self) -> str:
+        """What of training it has to see before it is ready, in words; empty where it waits for nothing."""
+
     @abstractmethod
     def work(self, trainer: Trainer) -> tuple[str, float]:
         """Says what a measurement takes: in words, and in minibatch passes, those of training being the unit."""

@@ -84,6 +84,11 @@ class TrainingGradients(NoiseSource):
         """Nothing is special."""
         return ""
 
+    @property
+    def waits_for(self) -> str:
+        """Steps between which nothing changes that makes the noise another one."""
+        return f"{2 * self._settings.num_minibatches} steps in a row of the same parameters and batch sizes"
+
     def is_ready(self, trainer: Trainer) -> bool:
         """Whether enough steps were seen; of every coordinate, half of them since the last one."""
         needed = 2 * self._settings.num_minibatches

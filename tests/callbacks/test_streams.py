@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from lightning_tailindex import TailIndexMonitor
+from lightning_tailindex import SharpnessMonitor, TailIndexMonitor
 
 
 class Stream(IterableDataset[Tensor]):
@@ -41,11 +42,12 @@ class Mean(LightningModule):
 
 def measured(path: Path, samples: int, batch_size: int, *callbacks: Callback, **options: Any) -> TailIndexMonitor:
     seed_everything(0)
-    monitor = TailIndexMonitor(32, num_minibatches=32, on_error="raise")
+    monitor = options.pop("monitor", None) or TailIndexMonitor(32, num_minibatches=32, on_error="raise")
+    module = options.pop("module", Mean())
     own = {"default_root_dir": path, "logger": False, "enable_checkpointing": False, "accelerator": "cpu"}
     quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
     trainer = Trainer(**own, **quiet, **options, callbacks=[*callbacks, monitor])
-    trainer.fit(Mean(), DataLoader(Stream(samples), batch_size=batch_size))
+    trainer.fit(module, DataLoader(Stream(samples), batch_size=batch_size))
     return monitor
 
 
@@ -64,3 +66,69 @@ def test_more_batches_are_kept_where_more_are_accumulated(tmp_path: Path) -> Non
     assert [report.minibatch_size for report in reports][:: len(reports) - 1] == [4, 16]
     for report in reports:
         assert report.whole_model.noise_norm == pytest.approx((50 / report.minibatch_size) ** 0.5, rel=0.15)
+
+
+@pytest.mark.parametrize(("source", "missing"), [("extra", "32 minibatches"), ("training", "64 steps in a row .*")])
+def test_too_few_to_measure_are_told(
+    source: Any, missing: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    watcher = TailIndexMonitor(8, num_minibatches=32, on_error="raise", source=source)
+    assert measured(tmp_path, 160, 8, max_epochs=1, monitor=watcher).reports == []
+    assert re.search(f"nothing was measured in this run: training did not show it {missing}", caplog.text)
+
+
+class Fetches(Mean):
+    """Takes its batches from the iterator itself."""
+
+    def training_step(self, dataloader_iter: Any) -> Tensor:  # type: ignore[override]
+        return super().training_step(next(dataloader_iter)[0], 0)
+
+    def gradient_noise_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        return super().training_step(batch, batch_idx)
+
+
+@pytest.mark.filterwarnings("ignore:.*`dataloader_iter`")
+def test_steps_that_fetch_their_batches(tmp_path: Path) -> None:
+    found = measured(tmp_path, 512, 8, max_epochs=2, module=Fetches())
+    assert len(found.reports) > 1
+    assert {report.whole_model.num_draws for report in found.reports} == {32}
+
+
+def nested(rows: list[Tensor]) -> Tensor:
+    return torch.nested.as_nested_tensor([row[: 30 + i] for i, row in enumerate(rows)])
+
+
+def compressed(rows: list[Tensor]) -> Tensor:
+    return torch.stack(rows).to_sparse_csr()
+
+
+class Unusual(Mean):
+    """Takes batches of unusual layouts, which cannot be stacked or copied as others are."""
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        if batch.is_nested:
+            batch = torch.nested.to_padded_tensor(batch, 0.0, (len(batch.unbind()), 50))
+        else:
+            batch = batch.to_dense()
+        return super().training_step(batch, batch_idx)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage")
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled")
+@pytest.mark.parametrize("collate", [nested, compressed])
+@pytest.mark.parametrize("is_stream", [True, False])
+def test_batches_of_unusual_layouts(collate: Any, is_stream: bool, tmp_path: Path) -> None:
+    monitor = TailIndexMonitor(32, num_minibatches=32, on_error="raise")
+    sharpness = SharpnessMonitor(32, num_minibatches=2, trace_samples=None, on_error="raise")
+    own = {"default_root_dir": tmp_path, "logger": False, "enable_checkpointing": False, "accelerator": "cpu"}
+    quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "max_epochs": 2}
+    data: Any = Stream(512) if is_stream else torch.randn(512, 50)
+    Trainer(**own, **quiet, callbacks=[monitor, sharpness]).fit(
+        Unusual(), DataLoader(data, batch_size=8, collate_fn=collate)
+    )
+    assert len(monitor.reports) > 1
+    assert monitor.reports[-1].whole_model.num_draws == 32
+    assert len(sharpness.reports) > 1
+    assert sharpness.reports[-1].eigenvalues[0] == pytest.approx(1, rel=1e-3)  # the loss is a parabola
