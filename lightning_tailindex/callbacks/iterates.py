@@ -167,11 +167,6 @@ class IterateTailIndexMonitor(Monitor[IterateReport]):
     def _is_ready(self, trainer: Trainer) -> bool:
         return self._watched(trainer).is_full(steps_after_batch(trainer))
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Looks how large the batch is."""
-        with self._failures.told(f"the minibatch of step {optimizer_steps(trainer)} could not be counted"):
-            self._watched(trainer).see_batch(batch)
-
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Looks how large the step will be."""
         with self._failures.told(f"the step size of step {optimizer_steps(trainer)} could not be read"):
@@ -182,6 +177,9 @@ class IterateTailIndexMonitor(Monitor[IterateReport]):
     ) -> None:
         """Takes the weights after a step, and measures at the end of a window."""
         step = steps_after_batch(trainer)
+        with self._failures.told(f"the minibatch of step {step} could not be counted"):
+            # not as the batch begins: a step may fetch it itself, or be left out by the module's on_train_batch_start
+            self._watched(trainer).see_batch(batch)
         with self._failures.told(f"the loss of step {step} could not be kept"):
             self._watched(trainer).see_loss(trainer, pl_module, outputs)
         with self._failures.told(f"the iterate of step {step} could not be kept"):

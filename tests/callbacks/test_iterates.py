@@ -330,6 +330,28 @@ def test_the_minibatch_is_what_a_step_consumes() -> None:
     assert [report.minibatch_size for report in watcher.reports] == [4 * alone.reports[0].minibatch_size] * 2
 
 
+class LeavesEpochs(Chains):
+    """Leaves an epoch as its third batch begins, which no step consumes then."""
+
+    def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> int | None:
+        return -1 if batch_idx == 2 else None
+
+
+class TakesIterator(Chains):
+    """Fetches its batches, of which Lightning shows the one before as a step begins."""
+
+    def training_step(self, dataloader_iter: Any) -> Tensor:  # type: ignore[override]
+        return super().training_step(*next(dataloader_iter)[:2])
+
+
+@pytest.mark.filterwarnings("ignore:.*`dataloader_iter`")
+@pytest.mark.parametrize("module", [LeavesEpochs, TakesIterator])
+def test_batches_that_no_step_consumes_are_not_counted(module: type[Chains]) -> None:
+    watcher = monitor()
+    fit(module(0.1), watcher, batches=40, max_steps=48)
+    assert [report.minibatch_size for report in watcher.reports] == [8, 8, 8]
+
+
 def test_training_is_the_same_bit_for_bit(tmp_path: Path) -> None:
     loader: Callable[[], DataLoader[Any]] = lambda: DataLoader(NoisyData(120), batch_size=4, shuffle=True)  # noqa: E731
     without, _ = train(str(tmp_path / "without"), loader)
