@@ -38,6 +38,8 @@ def stability_limit(trainer: Trainer) -> tuple[float, str]:
         Cohen, Kaur, Li, Kolter, Talwalkar (2021). Gradient Descent on Neural Networks Typically Occurs at the Edge of
         Stability. ICLR, arXiv:2103.00065.
     """
+    if all(is_a(optimizer, "_MockOptimizer") for optimizer in trainer.optimizers):  # Lightning's, where there is none
+        return math.nan, "there is no limit of stability for the step size where Lightning knows no optimizer"
     others = [type(optimizer).__name__ for optimizer in trainer.optimizers if not is_a(optimizer, "SGD")]
     if others:
         name = ", ".join(dict.fromkeys(others))

@@ -207,7 +207,10 @@ def processes(trainer: Trainer, noise_unit: NoiseUnit = "step") -> Processes:
         return trainer.strategy.reduce(tensor, reduce_op="mean")  # in place
 
     def gather(tensor: Tensor) -> Tensor:
-        return trainer.strategy.all_gather(tensor)
+        # not by the strategy's way, which is differentiable and warns of torch's plans in each run
+        everyone = [torch.empty_like(tensor) for _ in range(trainer.world_size)]
+        torch.distributed.all_gather(everyone, tensor.contiguous())
+        return torch.stack(everyone)
 
     def total(tensor: Tensor) -> Tensor:
         # shards may be kept in main memory, where processes on accelerators cannot add

@@ -163,6 +163,19 @@ def test_unusual_gradient_descent_is_measured(module: Quadratic, limit: float, w
     assert words in report.note
 
 
+class WithoutOptimizer(Classifier):
+    def configure_optimizers(self) -> Any:
+        return None
+
+
+@pytest.mark.filterwarnings("ignore:`LightningModule.configure_optimizers` returned `None`")
+def test_without_an_optimizer_there_is_no_limit() -> None:
+    monitor = watch(every_n_steps=100)
+    fit(WithoutOptimizer(), monitor)
+    words = "there is no limit of stability for the step size where Lightning knows no optimizer"
+    assert words in monitor.reports[0].note
+
+
 def test_other_optimizers_have_no_limit() -> None:
     monitor = watch(every_n_steps=100)
     fit(Classifier(optimizer=torch.optim.AdamW), monitor)
