@@ -17,7 +17,7 @@ _DATA = (str, bytes, int, float, os.PathLike, Mapping)
 
 
 class Silence:
-    """Takes everything and keeps nothing; whatever is asked of it, it is the answer.
+    """Takes everything and keeps nothing; what is no data of what it stands for is silent too.
 
     Args:
         of: What it stands for, whose data can be read; None for nothing.
@@ -29,10 +29,13 @@ class Silence:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # protocols of Python, which ask whether it has a part in them
             raise AttributeError(name)
-        value = getattr(self._of, name, None)
+        value = getattr(vars(self).get("_of"), name, None)
         if isinstance(value, _DATA):
             return copy.copy(value)
         return self if value is None else Silence(value)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Silence:
+        return self  # what it stands for may have threads and files
 
     def __call__(self, *args: object, **kwargs: object) -> Silence:
         """Does nothing."""

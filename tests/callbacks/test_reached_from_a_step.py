@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -349,3 +351,4 @@ def test_what_is_silent_can_be_gone_through() -> None:
     assert list(silence) == list(silence.config.items()) == []
     assert "entry" not in silence
     assert silence[0].add_image("a") is silence
+    assert copy.deepcopy(Silence(Lock())) is not None  # which itself cannot be copied
