@@ -18,8 +18,8 @@ from ._likelihood import LARGEST_EDGE, Likelihood, as_weights, likelihood
 from ._series import Series, sums_of_groups
 
 COARSE = every(4)
-_EDGE = 1e-2
-_NEAR = 1.5
+_EDGE, _OWN_EDGE = 1e-2, 0.1  # of a group's series on average, and of one of them
+_NEAR, _MOST_LOST = 1.5, 8.0  # nats a series on average, and the most that one counts for: its scales may be too narrow
 
 
 @dataclass(frozen=True)
@@ -160,26 +160,37 @@ def _settled(
     curve = counts.new_zeros(len(nodes), num_groups, dtype=torch.float64)
     at_two = curve[0].clone()
     wide: list[Series] = []
-    while classes:
-        series = classes.pop(0)
-        part, edge, leaves = _coarse(counts, series, num_groups)
-        leaves = leaves & (not series.grid.is_widest)
-        curve, at_two = curve + part * ~leaves, at_two + edge * ~leaves
-        for some, grid in ((~leaves, series.grid), (leaves, series.grid.widened())):
-            chosen = replace(series.of(some), grid=grid)
-            if len(chosen.index) > 0:
-                (wide if grid is series.grid else classes).append(chosen)
+    todo = [(series, curve > 0) for series in classes]
+    while todo:
+        series, near = todo.pop(0)
+        part, edge, near, leaves = _coarse(counts, series, num_groups, near)
+        if bool(leaves.any()) and not series.grid.is_widest:
+            todo.append((replace(series.only(leaves), grid=series.grid.widened()), near))
+            series = series.only(~leaves)
+            part, edge, _, _ = _coarse(counts, series, num_groups, near)
+        if len(series.index) > 0:
+            curve, at_two = curve + part, at_two + edge
+            wide.append(series)
     return curve, at_two, wide
 
 
-def _coarse(counts: Tensor, series: Series, num_groups: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Curves of the groups [nodes, groups], their edges at the last node [groups], and whose scales leave the grid."""
+def _coarse(counts: Tensor, series: Series, num_groups: int, near: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Curves of the groups [nodes, groups], their edges at the last node [groups], nodes near the maxima, which leave.
+
+    Near are those that are so for the series, or, ``near``, for all those they were with on narrower scales; leaving
+    the grid are series at such nodes, shape [series].
+    """
     curve = counts.new_zeros(len(series.grid.nodes), num_groups, dtype=torch.float64)
-    edge = curve.clone()
+    edge, lost, edges = curve.clone(), curve.clone(), [curve.new_zeros(len(curve), 0, dtype=torch.float32)]
     for some, weights, summed in parts(counts, series, num_groups):
         part = likelihood(weights, some.grid)
-        curve += summed(marginal(part, some.grid))
+        value = marginal(part, some.grid)
+        curve += summed(value)
+        lost += summed((value.amax(0) - value).clamp(max=_MOST_LOST))
+        edges.append(part.edge)
         edge += summed(part.edge)
     size = series.group.bincount(minlength=num_groups)
-    near = curve >= curve.amax(0) - _NEAR * size  # the interval ends there, whatever the series share
-    return curve, edge[-1], (edge * near > _EDGE * size).any(0)
+    near = near | (lost <= lost.amin(0) + _NEAR * size)  # the interval ends there, whatever the series share
+    leaves = (edge * near > _EDGE * size).any(0)[series.group]
+    leaves |= ((torch.cat(edges, dim=1) > _OWN_EDGE) & near[:, series.group]).any(0)
+    return curve, edge[-1], near, leaves

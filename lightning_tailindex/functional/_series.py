@@ -34,9 +34,11 @@ class Series:
 
     def of(self, groups: Tensor) -> Series:
         """Those that belong to some groups, which a mask of shape [groups] tells."""
-        if bool(groups.all()):
-            return self
-        kept = groups[self.group].nonzero()[:, 0]
+        return self if bool(groups.all()) else self.only(groups[self.group])
+
+    def only(self, chosen: Tensor) -> Series:
+        """Those that a mask of shape [series] tells."""
+        kept = chosen.nonzero()[:, 0]
         return Series(self.index.index_select(0, kept), self.group.index_select(0, kept), self.grid)
 
 
