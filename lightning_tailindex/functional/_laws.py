@@ -14,7 +14,7 @@ from torch import Tensor
 from ._counts import Cells
 from ._curves import maximize
 from ._grid import Grid
-from ._likelihood import LARGEST_EDGE, Likelihood, as_weights, in_chunks, likelihood_of
+from ._likelihood import LARGEST_EDGE, Likelihood, as_weights, in_chunks, laplace_profile, likelihood_of
 from ._search import parts
 from ._series import Series
 from ._tables import alpha_grid, like, log_cells_of, log_edges
@@ -71,7 +71,10 @@ def profiles(cells: Cells, classes: Sequence[Series]) -> Tensor:
     for series in classes:
         for some, weights, _ in parts(cells.counts, series, 1):
             student, laplacian = _both(weights, some.grid)
-            out[:, some.index] = torch.stack([maximize(student.profile)[1], laplacian.profile[0]]).double()
+            laplacian_profile = torch.where(
+                laplacian.edge[0] > LARGEST_EDGE, laplace_profile(weights, some.grid.per_octave), laplacian.profile[0]
+            )
+            out[:, some.index] = torch.stack([maximize(student.profile)[1], laplacian_profile]).double()
     return out
 
 
@@ -82,7 +85,13 @@ def marginals(cells: Cells, classes: Sequence[Series], num_groups: int) -> Tenso
         spacings = like(total, _student_t_spacings, series.grid.step)[:, None]
         for some, weights, summed in parts(cells.counts, series, num_groups):
             student, laplacian = _both(weights, some.grid)
-            total += summed(torch.cat([student.marginal + spacings, laplacian.marginal + math.log(some.grid.step)]))
+            width = (2 * math.pi / weights.sum(1)).log() / 2  # of the likelihood, whose curvature is one for each value
+            laplacian_marginal = torch.where(
+                laplacian.edge > LARGEST_EDGE,
+                laplace_profile(weights, some.grid.per_octave) + width,
+                laplacian.marginal + math.log(some.grid.step),
+            )
+            total += summed(torch.cat([student.marginal + spacings, laplacian_marginal]))
     return torch.stack([maximize(total[:-1])[1], total[-1]])
 
 

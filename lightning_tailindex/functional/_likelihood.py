@@ -127,17 +127,34 @@ _WIDE_STEP = 0.25
 _GAUSSIAN_MEDIAN = 0.6744897501960817  # of |X| at standard deviation 1
 
 
+def _wide_limits(per_octave: int) -> np.ndarray:
+    """Limits between the cells in units of widely different medians of |X|, shape [scales, limits]."""
+    log_scales = np.arange(-1, (FIRST_OCTAVE + NUM_OCTAVES) * math.log(2), _WIDE_STEP)
+    limits: np.ndarray = np.exp(log_edges(per_octave) - log_scales[:, None])
+    return limits
+
+
 @lru_cache(maxsize=2)
 def _gaussian_cells(per_octave: int) -> Tensor:
     """Log-probabilities of the cells for Gaussians of widely different scales, shape [scales, cells]."""
-    log_scales = np.arange(-1, (FIRST_OCTAVE + NUM_OCTAVES) * math.log(2), _WIDE_STEP)
-    limits = torch.from_numpy(np.exp(log_edges(per_octave) - log_scales[:, None]) * _GAUSSIAN_MEDIAN)
+    limits = torch.from_numpy(_wide_limits(per_octave) * _GAUSSIAN_MEDIAN)
     return torch.from_numpy(log_cells_of((torch.special.log_ndtr(-limits) + math.log(2)).numpy()))
+
+
+@lru_cache(maxsize=2)
+def _laplace_cells(per_octave: int) -> Tensor:
+    """The same for Laplace's law."""
+    return torch.from_numpy(log_cells_of(-math.log(2) * _wide_limits(per_octave)))
 
 
 def gaussian_profile(weights: Tensor, per_octave: int) -> Tensor:
     """Maximal log-likelihood of Gaussians to .0002 nats a value, however far their scale is from the unit."""
     return maximize(like(weights, _gaussian_cells, per_octave) @ weights.T)[1]
+
+
+def laplace_profile(weights: Tensor, per_octave: int) -> Tensor:
+    """The same of Laplace's law."""
+    return maximize(like(weights, _laplace_cells, per_octave) @ weights.T)[1]
 
 
 @dataclass(frozen=True)
