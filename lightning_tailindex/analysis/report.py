@@ -70,12 +70,14 @@ def _law_scalars(fit: LawFit) -> dict[str, Tensor]:
 def _estimate_scalars(
     group: GroupNoise, estimate: TailIndexEstimate, surrogate: TailIndexEstimate
 ) -> dict[str, Tensor]:
+    # of a stable law, the difference of two draws over the root of 2 has 2 ** (1 / alpha - 1 / 2) times their scale
+    of_draws = 1.0 if group.left_out is None else 2 ** (0.5 - 1 / estimate.alpha)
     return {
         "alpha": estimate.alpha,
         "low": estimate.low,
         "high": estimate.high,
         "gaussian_alpha": surrogate.alpha,
-        "scale": estimate.scale.nanmedian(),
+        "scale": estimate.scale.nanmedian() * of_draws,
         "effective_coordinates": estimate.effective_series,
         "zero_share": estimate.zero_share,
         "gradient_norm": group.gradient_norm,

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_tailindex import Report, TailIndexMonitor
+from lightning_tailindex.distributions import SymmetricStable
 
 from .training_trace import mixed_half
 
@@ -211,3 +212,30 @@ def test_steps_of_several_epochs_share_data(tmp_path: Path) -> None:
     assert first.note == ""
     assert second.note == "draws share data: their steps are of several epochs"
     assert "mean of training's own" in monitor.logged.setup(first)["full gradient"]
+
+
+class Given(LightningModule):
+    """Its gradient is its batch, whatever the weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(300))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return (self.weight * batch[0].mean(0)).sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=1e-12)
+
+
+@pytest.mark.parametrize("max_coordinates", [1024, None])
+def test_the_scale_is_that_of_draws_not_of_their_differences(max_coordinates: int | None, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = SymmetricStable(torch.tensor(1.0)).sample((600, 300))
+    monitor = TailIndexMonitor(
+        512, source="training", num_minibatches=256, max_coordinates=max_coordinates, on_error="raise"
+    )
+    train(tmp_path, Given(), 513, callbacks=[monitor], loader=DataLoader(TensorDataset(x), batch_size=1, shuffle=True))
+    found = [m for m in monitor.reports[-1].measurements if m.group == "whole_model"]
+    assert [m.scale for m in found] == pytest.approx([1.0] * len(found), rel=0.05)
+    assert found[0].alpha == pytest.approx(1.0, abs=0.02)
