@@ -208,8 +208,9 @@ def processes(trainer: Trainer, noise_unit: NoiseUnit = "step") -> Processes:
 
     def gather(tensor: Tensor) -> Tensor:
         # not by the strategy's way, which is differentiable and warns of torch's plans in each run
-        everyone = [torch.empty_like(tensor) for _ in range(trainer.world_size)]
-        torch.distributed.all_gather(everyone, tensor.contiguous())
+        own = tensor.contiguous()
+        everyone = [torch.empty_like(own) for _ in range(trainer.world_size)]
+        torch.distributed.all_gather(everyone, own)
         return torch.stack(everyone)
 
     def total(tensor: Tensor) -> Tensor:
