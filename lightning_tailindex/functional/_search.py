@@ -153,6 +153,30 @@ def search(cells: Cells, sizes: Sequence[int], per_octave: int, reach: Reach = I
     return Search(tuple(wide), curve, size, num_values, edge > LARGEST_EDGE * size)
 
 
+@dataclass(frozen=True)
+class _Chunk:
+    """Series whose likelihood was computed together.
+
+    Attributes:
+        group: Their groups, shape [series].
+        sizes: How many of them are of each group, shape [groups].
+        value: Log-likelihood with the scale integrated out, shape [nodes, series].
+        edge: Share of the outermost two scales, shape [nodes, series].
+    """
+
+    group: Tensor
+    sizes: Tensor
+    value: Tensor
+    edge: Tensor
+
+    def only(self, chosen: Tensor) -> _Chunk:
+        """Those that a mask of shape [series] tells."""
+        kept = chosen.nonzero()[:, 0]
+        group = self.group.index_select(0, kept)
+        value, edge = (own.index_select(1, kept) for own in (self.value, self.edge))
+        return _Chunk(group, group.bincount(minlength=len(self.sizes)), value, edge)
+
+
 def _settled(
     counts: Tensor, classes: list[Series], nodes: range, num_groups: int
 ) -> tuple[Tensor, Tensor, list[Series]]:
@@ -160,37 +184,46 @@ def _settled(
     curve = counts.new_zeros(len(nodes), num_groups, dtype=torch.float64)
     at_two = curve[0].clone()
     wide: list[Series] = []
-    todo = [(series, curve > 0) for series in classes]
+    todo = [(series, curve > 0) for series in classes if len(series.index) > 0]
     while todo:
         series, near = todo.pop(0)
-        part, edge, near, leaves = _coarse(counts, series, num_groups, near)
+        chunks = list(_coarse(counts, series, num_groups))
+        near = near | _near(chunks)
+        leaves = _leaving(chunks, near)
         if bool(leaves.any()) and not series.grid.is_widest:
             todo.append((replace(series.only(leaves), grid=series.grid.widened()), near))
-            series = series.only(~leaves)
-            part, edge, _, _ = _coarse(counts, series, num_groups, near)
+            stays = leaves.logical_not()
+            own = torch.split(stays, [len(chunk.group) for chunk in chunks])
+            series, chunks = series.only(stays), [chunk.only(some) for chunk, some in zip(chunks, own, strict=True)]
         if len(series.index) > 0:
-            curve, at_two = curve + part, at_two + edge
+            curve += _summed(chunks, lambda chunk: chunk.value)
+            at_two += _summed(chunks, lambda chunk: chunk.edge[-1])
             wide.append(series)
     return curve, at_two, wide
 
 
-def _coarse(counts: Tensor, series: Series, num_groups: int, near: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Curves of the groups [nodes, groups], their edges at the last node [groups], nodes near the maxima, which leave.
+def _coarse(counts: Tensor, series: Series, num_groups: int) -> Iterator[_Chunk]:
+    """Evaluates the nodes of the grid of some series."""
+    for some in series.in_chunks():
+        part = likelihood(as_weights(counts, some.index, some.grid), some.grid)
+        yield _Chunk(some.group, some.group.bincount(minlength=num_groups), marginal(part, some.grid), part.edge)
 
-    Near are those that are so for the series, or, ``near``, for all those they were with on narrower scales; leaving
-    the grid are series at such nodes, shape [series].
-    """
-    curve = counts.new_zeros(len(series.grid.nodes), num_groups, dtype=torch.float64)
-    edge, lost, edges = curve.clone(), curve.clone(), [curve.new_zeros(len(curve), 0, dtype=torch.float32)]
-    for some, weights, summed in parts(counts, series, num_groups):
-        part = likelihood(weights, some.grid)
-        value = marginal(part, some.grid)
-        curve += summed(value)
-        lost += summed((value.amax(0) - value).clamp(max=_MOST_LOST))
-        edges.append(part.edge)
-        edge += summed(part.edge)
-    size = series.group.bincount(minlength=num_groups)
-    near = near | (lost <= lost.amin(0) + _NEAR * size)  # the interval ends there, whatever the series share
-    leaves = (edge * near > _EDGE * size).any(0)[series.group]
-    leaves |= ((torch.cat(edges, dim=1) > _OWN_EDGE) & near[:, series.group]).any(0)
-    return curve, edge[-1], near, leaves
+
+def _summed(chunks: list[_Chunk], what: Callable[[_Chunk], Tensor]) -> Tensor:
+    """Sums what chunks have, [..., series], up over each group, [..., groups]."""
+    first, *others = (sums_of_groups(what(chunk), chunk.sizes) for chunk in chunks)
+    return sum(others, start=first)
+
+
+def _near(chunks: list[_Chunk]) -> Tensor:
+    """Which nodes are near the groups' maxima, [nodes, groups]: the interval ends there, whatever the series share."""
+    lost = _summed(chunks, lambda chunk: (chunk.value.amax(0) - chunk.value).clamp(max=_MOST_LOST))
+    return lost <= lost.amin(0) + _NEAR * sum(chunk.sizes for chunk in chunks)
+
+
+def _leaving(chunks: list[_Chunk], near: Tensor) -> Tensor:
+    """Which series leave the grid at nodes near the maxima, shape [series]: those of a whole group, or one by one."""
+    size = sum(chunk.sizes for chunk in chunks)
+    together = (_summed(chunks, lambda chunk: chunk.edge) * near > _EDGE * size).any(0)
+    own = (((chunk.edge > _OWN_EDGE) & near[:, chunk.group]).any(0) | together[chunk.group] for chunk in chunks)
+    return torch.cat(list(own))
