@@ -131,8 +131,8 @@ class TailIndex(Metric):
 
         Args:
             x: Draws along dim 0, shape ``[n, ...]``, ``num_series`` numbers each, in any unit; at least 2 with
-                ``center="pairs"``. Sizes from 8e-25 to 3e14 are told apart; a series with
-                more than a few percent beyond them, and a median close to them, is left out with a note.
+                ``center="pairs"``. Sizes from 8e-25 to 3e14 are told apart; a series whose median is above 2e11,
+                or close to 8e-25 with more than a few percent below, is left out with a note.
 
         Raises:
             TypeError: If ``x`` is not real floating point.

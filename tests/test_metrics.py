@@ -241,6 +241,20 @@ def test_sizes_beyond_single_precision_are_said_to_be_out_of_reach(unit: float) 
     assert updated(TailIndex(1), x).estimate().note == "1 of 1 series left out: NaN or infinite values"
 
 
+@pytest.mark.parametrize("pooled", [True, False])
+def test_an_estimate_of_large_values_is_right_or_left_out(pooled: bool) -> None:
+    x = torch.randn(1000, 20, generator=generator(0))
+    estimates = [
+        updated(TailIndex(20, pooled=pooled, center="none"), x * 2.0**power).estimate() for power in range(30, 48)
+    ]
+    found = torch.stack([estimate.alpha.nanmean() for estimate in estimates])
+    # the median of a Gaussian is .67 of its scale, and units are 2 ** 36 at most
+    assert found[:9].tolist() == pytest.approx([found[0].item()] * 9, abs=5e-3)
+    assert found[9:].isnan().all()
+    note = "20 of 20 series left out: sizes that are not told apart"
+    assert all(estimate.note == note for estimate in estimates[9:])
+
+
 def test_a_default_type_of_half_precision_does_not_round_the_draws_that_are_kept() -> None:
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)

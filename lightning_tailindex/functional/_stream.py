@@ -29,6 +29,7 @@ StreamCenter = Literal["pairs", "none"]
 _FIRST = -80
 _OCTAVES = 128
 _MOST_BEYOND = 0.03  # share of a series' values that may lie there
+_MOST_SHIFTED = 1  # octaves that the unit may lie below the median where the last cell leaves it no more room
 _EXPONENT_BIAS = 127
 _INFINITE_EXPONENT = 255
 # Values of a series that are fitted as they are: scales of finer grids would not reach from one power of two to the
@@ -91,6 +92,7 @@ def to_cells(counts: Tensor, per_octave: int) -> Cells:
     # then what is beyond that end would be counted as if it were just before it.
     lowest, highest = -FIRST_OCTAVE, _OCTAVES - NUM_OCTAVES - FIRST_OCTAVE
     beyond = counts[:, 1] * (octave <= lowest) + counts[:, -2] * (octave >= highest)
+    near = octave <= highest + _MOST_SHIFTED  # scales further from the unit are not looked for
     octave = octave.clamp(lowest, highest)
     limits = torch.arange(NUM_OCTAVES * per_octave + 1, device=counts.device)
     below = ends.gather(1, (octave + FIRST_OCTAVE)[:, None] * per_octave + limits)
@@ -106,7 +108,7 @@ def to_cells(counts: Tensor, per_octave: int) -> Cells:
         zero_share=torch.where(finite, counts[:, 0] / total.clamp(min=1).to(unit), torch.nan),
         finite=finite,
         varies=(num_values > 0) | (counts[:, 0] == 0) | ~finite,
-        in_reach=(beyond <= _MOST_BEYOND * num_values) & ((counts > 0).sum(1) != 1),
+        in_reach=near & (beyond <= _MOST_BEYOND * num_values) & ((counts > 0).sum(1) != 1),
     )
 
 
