@@ -137,7 +137,7 @@ class ExtraMinibatches(NoiseSource):
             self._engine = wanted  # what was wrong was not the engine
             raise
         how = "minibatches are computed one by one from here on, which only takes longer"
-        rank_zero_info(f"Gradient noise: {how}. torch.func cannot vectorize this module: {reason}.")
+        rank_zero_info(f"Gradient noise: {how}. torch.func cannot vectorize this training_step: {reason}.")
         return recorder
 
     def _compute(
