@@ -71,7 +71,7 @@ def _estimate_scalars(
     group: GroupNoise, estimate: TailIndexEstimate, surrogate: TailIndexEstimate
 ) -> dict[str, Tensor]:
     # of a stable law, the difference of two draws over the root of 2 has 2 ** (1 / alpha - 1 / 2) times their scale
-    of_draws = 1.0 if group.left_out is None else 2 ** (0.5 - 1 / estimate.alpha)
+    of_draws = 1.0 if group.left_out is None else 2 ** (0.5 - 1 / estimate.alpha.clamp(max=2))
     return {
         "alpha": estimate.alpha,
         "low": estimate.low,

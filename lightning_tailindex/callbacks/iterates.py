@@ -167,6 +167,11 @@ class IterateTailIndexMonitor(Monitor[IterateReport]):
     def _is_ready(self, trainer: Trainer) -> bool:
         return self._watched(trainer).is_full(steps_after_batch(trainer))
 
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Looks how large the batch is, which the step may take apart."""
+        with self._failures.told(f"the minibatch of step {optimizer_steps(trainer)} could not be counted"):
+            self._watched(trainer).begin_batch(batch)
+
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Looks how large the step will be."""
         with self._failures.told(f"the step size of step {optimizer_steps(trainer)} could not be read"):

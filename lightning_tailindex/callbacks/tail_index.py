@@ -170,8 +170,8 @@ class TailIndexMonitor(Monitor[Report]):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws the last state, or says why there is nothing to see."""
-        if self._source is not None and self._source.waits_for and not self._is_ready(trainer):
-            self._why_nothing = f"training did not show it {self._source.waits_for}"
+        waits_for = "" if self._source is None or self._is_ready(trainer) else self._source.waits_for
+        self._why_nothing = f"training did not show it {waits_for}" if waits_for else ""
         super().on_train_end(trainer, pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:

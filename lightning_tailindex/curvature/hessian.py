@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
@@ -105,6 +106,9 @@ def _checked(loss: Any) -> Tensor | None:
 
 def _products(loss: Tensor, parameters: Sequence[Tensor], vector: Sequence[Tensor]) -> Sequence[Tensor | None]:
     _clear(parameters)  # what computes a loss may call backward itself
+    if _has_reentrant_checkpoint(loss):
+        how = "reentrant checkpointing hides parameters; with use_reentrant=False it can be"
+        raise RuntimeError(f"the loss cannot be differentiated twice ({how}).")
     # a factor that requires a gradient: every honest gradient then does, too
     one = torch.ones_like(loss, requires_grad=True)
     gradients = torch.autograd.grad(loss, parameters, one, create_graph=True, allow_unused=True)
@@ -121,11 +125,21 @@ def _products(loss: Tensor, parameters: Sequence[Tensor], vector: Sequence[Tenso
         ) from error
     finally:
         _clear(parameters)
-    # reentrant checkpointing hides parameters from autograd.grad, whose directions are then left out, not from backward
-    if any(g is None and product is not None for g, product in zip(gradients, products, strict=True)):
-        how = "reentrant checkpointing hides parameters; with use_reentrant=False it can be"
-        raise RuntimeError(f"the loss cannot be differentiated twice ({how}).")
     return products
+
+
+def _has_reentrant_checkpoint(loss: Tensor) -> bool:
+    """Whether the graph leads through a reentrant checkpoint, inside of which only ``backward`` finds parameters."""
+    seen: set[Node] = set()
+    nodes = [loss.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        if node is not None and node not in seen:
+            if type(node).__name__ == "CheckpointFunctionBackward":
+                return True
+            seen.add(node)
+            nodes.extend(following for following, _ in node.next_functions)
+    return False
 
 
 def _clear(parameters: Iterable[Tensor]) -> None:

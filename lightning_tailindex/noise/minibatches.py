@@ -11,7 +11,8 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
+
+from .reaching import reachable
 
 __all__ = ["LoaderBatch", "Minibatch", "SweepPlan", "copied", "guess_size", "plan_minibatches"]
 
@@ -149,7 +150,8 @@ def copied(data: T) -> T:
     Returns:
         The copy.
     """
-    unusual = (leaf for leaf in tree_leaves(data) if isinstance(leaf, Tensor) and not _is_plain(leaf))
+    found = reachable(data, lambda item: isinstance(item, Tensor))
+    unusual = (item for item in found if isinstance(item, Tensor) and not _is_plain(item))
     return copy.deepcopy(data, {id(leaf): leaf.clone() for leaf in unusual})
 
 

@@ -59,6 +59,7 @@ class IterateWatch:
         self._start = None if known is None else max(known, steps)
         self._repetitions = Repetitions(torch.empty(0, device="cpu"), ())
         self._has_ended = False
+        self._shown: tuple[object, int] = (None, 0)
         self._clear(trainer)
 
     def _clear(self, trainer: Trainer) -> None:
@@ -67,9 +68,14 @@ class IterateWatch:
         self._steps = StepSizes(trainer.optimizers)
         self._samples = 0
 
+    def begin_batch(self, batch: object) -> None:
+        """Looks how many samples a batch has before a step is made of it, if one is."""
+        self._shown = batch, guess_size(batch) or 0
+
     def see_batch(self, batch: object) -> None:
-        """Looks how many samples a batch has that training is about to use."""
-        self._samples += guess_size(batch) or 0
+        """Counts the samples of the batch that a step was made of: the one that was shown, or one it fetched."""
+        (shown, size), self._shown = self._shown, (None, 0)
+        self._samples += size if batch is shown else guess_size(batch) or 0
 
     def see_optimizer(self, optimizer: Optimizer) -> None:
         """Looks how an optimizer is about to step."""

@@ -40,6 +40,12 @@ def _ignore(*args: object, **kwargs: object) -> None:
     """Stands where the shadow would log."""
 
 
+def _is_silenced(method: MethodType, trainer: Trainer) -> bool:
+    if method.__self__ is trainer:
+        return method.__name__ == "save_checkpoint"
+    return method.__name__ in _LOGGING and is_a(method.__self__, "LightningModule")
+
+
 def _backward(part: Any, twin: Trainer, *args: object, **kwargs: object) -> None:
     """Stands for ``manual_backward``, of which callbacks do not hear: their hooks are training's."""
     heard, twin.callbacks = _callbacks(twin), []  # type: ignore[attr-defined]
@@ -79,8 +85,8 @@ def _shadow(trainer: Trainer, module: LightningModule) -> LightningModule:
 
     def replace(item: object) -> object | None:
         if is_a(item, "SummaryWriter"):
-            return Silence()
-        if isinstance(item, MethodType) and item.__name__ in _LOGGING and is_a(item.__self__, "LightningModule"):
+            return Silence(item)
+        if isinstance(item, MethodType) and _is_silenced(item, trainer):
             return _ignore
         return item if id(item) in kept else stand_ins.get(id(item))
 

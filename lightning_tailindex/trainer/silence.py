@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Iterator, Mapping
+from numbers import Number
 from typing import Any
+
+from lightning_tailindex.noise.copying import copy_data
 
 from .flavour import DummyLogger, Logger
 
 __all__ = ["Silence", "SilentLogger"]
 
 
-_DATA = (str, bytes, int, float, os.PathLike, Mapping)
+_DATA = (str, bytes, Number, os.PathLike, Mapping, list, tuple)
 """What a step computes with: an answer that is no answer would be an error there."""
+_MISSING = object()
+
+
+def _data(value: Any) -> Any:
+    """A copy of data, with all that is in it, which a step may write to."""
+    return copy_data(value, is_read=False)
 
 
 class Silence:
@@ -31,7 +39,7 @@ class Silence:
             raise AttributeError(name)
         value = getattr(vars(self).get("_of"), name, None)
         if isinstance(value, _DATA):
-            return copy.copy(value)
+            return _data(value)
         return self if value is None else Silence(value)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Silence:
@@ -51,8 +59,13 @@ class Silence:
     def __iter__(self) -> Iterator[Silence]:
         return iter(())
 
-    def __getitem__(self, key: object) -> Silence:
-        return self
+    def __getitem__(self, key: object) -> Any:
+        """Reads data of what it stands for, as W&B's ``run.config["lr"]``."""
+        try:
+            value = self._of[key]  # type: ignore[index]
+        except Exception:  # of whatever kind: it has no such item, or none at all
+            return self
+        return _data(value) if isinstance(value, _DATA) else self
 
     def __setitem__(self, key: object, value: object) -> None:
         pass
@@ -76,14 +89,14 @@ class SilentLogger(DummyLogger):
         return Silence(getattr(self._stood_for, "experiment", None))
 
     @property
-    def name(self) -> str:
+    def name(self) -> str | None:  # type: ignore[override]
         """The logger's name."""
-        return str(self._stood_for.name)
+        return self._stood_for.name
 
     @property
-    def version(self) -> str:
+    def version(self) -> int | str | None:  # type: ignore[override]
         """The logger's version."""
-        return str(self._stood_for.version)
+        return self._stood_for.version
 
     @property
     def save_dir(self) -> str | None:
@@ -102,5 +115,7 @@ class SilentLogger(DummyLogger):
 
     def __getattr__(self, name: str) -> Any:
         """What the logger knows of its run, as its hyperparameters; its methods do nothing."""
-        value = None if name == "_stood_for" else getattr(self._stood_for, name, None)
-        return copy.copy(value) if isinstance(value, _DATA) else super().__getattr__(name)
+        value = _MISSING if name == "_stood_for" else getattr(self._stood_for, name, _MISSING)
+        if value is None or isinstance(value, _DATA):
+            return _data(value)
+        return super().__getattr__(name) if value is _MISSING or callable(value) else Silence(value)

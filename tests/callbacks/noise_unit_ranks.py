@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_tailindex import TailIndexMonitor
+from lightning_tailindex.trainer.state import processes
 
 
 class Linear(LightningModule):
@@ -77,8 +78,25 @@ def report(
     return {**asdict(monitor.reports[0]), "seconds": 0}
 
 
+class Gathers(Callback):
+    """Asks all processes for a tensor whose numbers do not lie in their order."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.found = processes(trainer).gather(trainer.global_rank + torch.arange(6.0).view(2, 3).T)
+
+
+def gathered() -> Tensor:
+    """Gathers by two processes."""
+    asking, quiet = Gathers(), {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    strategy = DDPStrategy(process_group_backend="gloo")
+    own: dict[str, Any] = {"accelerator": "cpu", "devices": 2, "strategy": strategy, "enable_checkpointing": False}
+    Trainer(**own, **quiet, max_steps=1, callbacks=[asking]).fit(Linear(), DataLoader(samples(), batch_size=6))
+    return asking.found
+
+
 def main() -> None:
     results = {
+        "gathered": gathered(),
         "step": report("step", batches(), devices=2),
         "loader": report("loader", batches(), devices=2),
         "step of two kinds": report("step", batches_of_two_kinds(), devices=2),

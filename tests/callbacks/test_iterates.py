@@ -344,8 +344,18 @@ class TakesIterator(Chains):
         return super().training_step(*next(dataloader_iter)[:2])
 
 
+class TakesApart(Chains):
+    """Takes what it needs out of its batch."""
+
+    def on_before_batch_transfer(self, batch: Tensor, dataloader_idx: int) -> dict[str, Tensor]:
+        return {"x": batch}
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return super().training_step(batch.pop("x"), batch_idx)
+
+
 @pytest.mark.filterwarnings("ignore:.*`dataloader_iter`")
-@pytest.mark.parametrize("module", [LeavesEpochs, TakesIterator])
+@pytest.mark.parametrize("module", [LeavesEpochs, TakesIterator, TakesApart])
 def test_batches_that_no_step_consumes_are_not_counted(module: type[Chains]) -> None:
     watcher = monitor()
     fit(module(0.1), watcher, batches=40, max_steps=48)

@@ -105,6 +105,11 @@ def test_every_rank_holds_the_same(ranks: list[dict[str, dict[str, Any]]]) -> No
     assert first.differences(second) == []
 
 
+def test_processes_gather_what_lies_in_any_order(ranks: list[dict[str, Any]]) -> None:
+    expected = torch.stack([rank + torch.arange(6.0).view(2, 3).T for rank in range(2)])
+    assert all(torch.equal(results["gathered"], expected) for results in ranks)
+
+
 FIELDS = ("alpha", "low", "high", "gaussian_alpha", "scale", "gradient_norm", "coordinate_median")
 
 

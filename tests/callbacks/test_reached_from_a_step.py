@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from threading import Lock
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -263,12 +264,101 @@ def test_what_a_logger_tells_is_read(tmp_path: Path) -> None:
     assert not torch.equal(watched, fit(tmp_path, Net, shuffled(), None))  # the factor changes something
 
 
+class Config:
+    """Settings of a run as W&B has them: items, and no mapping."""
+
+    def __init__(self, **settings: Any) -> None:
+        self._settings = settings
+
+    def __getitem__(self, name: str) -> Any:
+        return self._settings[name]
+
+
+class Tells(TensorBoardLogger):
+    """TensorBoard with more of what loggers and their runs tell."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "", version=3)
+        self.kept: list[int] = []
+        self.run = Config(series=SimpleNamespace(append=self.kept.append))
+
+    @property
+    def experiment(self) -> Any:
+        writer: Any = super().experiment
+        writer.config, writer.mean, writer.metrics = Config(lr=[0.1], deep={"er": 0.5}), np.float32(0.5), [{}, {}]
+        writer.nested = SimpleNamespace(level=SimpleNamespace(number=2.0))
+        return writer
+
+
+class AsksItsLogger(Net):
+    """Computes with all of that, and holds the writer itself."""
+
+    def on_fit_start(self) -> None:
+        logger: Any = self.logger
+        self.writer = logger.experiment
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        logger: Any = self.logger
+        run = logger.experiment
+        assert Path(self.writer.log_dir) == Path(logger.log_dir)
+        assert logger.version + 1 == 4
+        assert logger.sub_dir is None
+        logger.run["series"].append(batch_idx)
+        factors = run.config["lr"][0], run.config["deep"]["er"], run.mean, len(run.metrics), run.nested.level.number
+        return super().training_step(batch, batch_idx) * float(np.prod(factors))
+
+
+def test_all_that_a_logger_tells_is_read(tmp_path: Path) -> None:
+    watching = monitor(figures=None)
+    first, second = Tells(tmp_path / "a"), Tells(tmp_path / "b")
+    alone = fit(tmp_path, AsksItsLogger, shuffled(), None, logger=first)
+    watched = fit(tmp_path, AsksItsLogger, shuffled(), watching, logger=second)
+    assert torch.equal(alone, watched)
+    assert len(watching.reports) == 12
+    assert first.kept == second.kept == 3 * list(range(16))
+    logger = Tells(tmp_path / "c")
+    assert not torch.equal(alone, fit(tmp_path, Net, shuffled(), None, logger=logger))  # the factors change something
+
+
+class NotesWhatItSaw(Net):
+    """Trains by what it keeps with its logger."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        logger: Any = self.logger
+        kept = logger.hparams["seen"], logger.experiment.config["seen"], logger.experiment.seen["deep"]["er"]
+        for seen in kept:
+            seen.append(batch_idx)
+        return super().training_step(batch, batch_idx) * (1 + 0.01 * sum(map(len, kept)))
+
+
+class Keeps(TensorBoardLogger):
+    """TensorBoard whose run keeps what it is given."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "", "")
+        self.log_hyperparams({"seen": []})
+        self.experiment.config, self.experiment.seen = Config(seen=[]), {"deep": {"er": []}}
+
+
+def test_what_a_step_keeps_with_its_logger_is_its_own(tmp_path: Path) -> None:
+    watching = monitor(figures=None)
+    alone = fit(tmp_path, NotesWhatItSaw, shuffled(), None, logger=Keeps(tmp_path / "a"))
+    watched = fit(tmp_path, NotesWhatItSaw, shuffled(), watching, logger=Keeps(tmp_path / "b"))
+    assert torch.equal(alone, watched)
+    assert len(watching.reports) == 12
+    assert not torch.equal(alone, fit(tmp_path, Net, shuffled(), None, logger=False))
+
+
 class SavesAndProfiles(Net):
-    """Saves a checkpoint by itself, and times itself."""
+    """Saves checkpoints by itself, in two ways, and times itself."""
+
+    def on_fit_start(self) -> None:
+        self.save = self.trainer.save_checkpoint
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         trainer: Any = self.trainer
         trainer.save_checkpoint(Path(trainer.default_root_dir, "own.ckpt"))
+        self.save(Path(trainer.default_root_dir, "other.ckpt"))
         with trainer.profiler.profile("own"):
             return super().training_step(batch, batch_idx)
 
@@ -280,7 +370,7 @@ def test_checkpoints_and_times_are_those_of_training(tmp_path: Path) -> None:
         options = {"callbacks": [saves, *([monitor()] if is_watched else [])], "profiler": profiler}
         fit(tmp_path, SavesAndProfiles, shuffled(), None, **options)
         seen[is_watched] = saves.count, len(profiler.recorded_durations["own"])
-    assert seen[False] == seen[True] == (48, 48)
+    assert seen[False] == seen[True] == (96, 48)
 
 
 class Saves(Callback):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,22 @@ def test_too_few_to_measure_are_told(
     assert re.search(f"nothing was measured in this run: training did not show it {missing}", caplog.text)
 
 
+def test_a_run_does_not_tell_of_what_the_one_before_lacked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    watcher = TailIndexMonitor(8, num_minibatches=32)
+    measured(tmp_path, 160, 8, max_epochs=1, monitor=watcher)
+    caplog.clear()
+    with pytest.warns(UserWarning, match="does not fit"):
+        measured(tmp_path, 512, 8, max_epochs=1, monitor=watcher, module=Broken())
+    assert "nothing was measured in this run." in caplog.text
+
+
+class Broken(Mean):
+    """Fails in measurements."""
+
+    def gradient_noise_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        raise ValueError("does not fit")
+
+
 class Fetches(Mean):
     """Takes its batches from the iterator itself."""
 
@@ -103,32 +120,47 @@ def compressed(rows: list[Tensor]) -> Tensor:
     return torch.stack(rows).to_sparse_csr()
 
 
-class Unusual(Mean):
-    """Takes batches of unusual layouts, which cannot be stacked or copied as others are."""
+@dataclass
+class Held:
+    """A batch of a class of its own."""
 
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        if batch.is_nested:
-            batch = torch.nested.to_padded_tensor(batch, 0.0, (len(batch.unbind()), 50))
-        else:
-            batch = batch.to_dense()
-        return super().training_step(batch, batch_idx)
+    rows: Tensor
+
+
+class Unusual(Mean):
+    """Takes batches of unusual layouts, which cannot be stacked or copied as others are, and empties them."""
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        return batch
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        own = batch.rows if isinstance(batch, Held) else batch
+        rows = torch.nested.to_padded_tensor(own, 0.0, (len(own.unbind()), 50)) if own.is_nested else own.to_dense()
+        own.values().zero_()
+        return super().training_step(rows, batch_idx)
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage")
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled")
+@pytest.mark.parametrize("is_held", [False, True])
 @pytest.mark.parametrize("collate", [nested, compressed])
-@pytest.mark.parametrize("is_stream", [True, False])
-def test_batches_of_unusual_layouts(collate: Any, is_stream: bool, tmp_path: Path) -> None:
-    monitor = TailIndexMonitor(32, num_minibatches=32, on_error="raise")
-    sharpness = SharpnessMonitor(32, num_minibatches=2, trace_samples=None, on_error="raise")
-    own = {"default_root_dir": tmp_path, "logger": False, "enable_checkpointing": False, "accelerator": "cpu"}
+@pytest.mark.parametrize("source", ["a stream", "data", "a list"])
+def test_batches_of_unusual_layouts(source: str, collate: Any, is_held: bool, tmp_path: Path) -> None:
+    rows = torch.randn(512, 50, generator=torch.Generator().manual_seed(0))
+    batches: Callable[[Any], Any] = lambda items: Held(collate(items)) if is_held else collate(items)  # noqa: E731
+    data: Any = Stream(512) if source == "a stream" else rows
+    own = list(DataLoader(rows, batch_size=8, collate_fn=batches)) if source == "a list" else None
+    monitor = TailIndexMonitor(32, num_minibatches=32, dataloader=own, on_error="raise")
+    sharpness = SharpnessMonitor(32, num_minibatches=2, trace_samples=None, dataloader=own, on_error="raise")
+    settings = {"default_root_dir": tmp_path, "logger": False, "enable_checkpointing": False, "accelerator": "cpu"}
     quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "max_epochs": 2}
-    data: Any = Stream(512) if is_stream else torch.randn(512, 50)
-    Trainer(**own, **quiet, callbacks=[monitor, sharpness]).fit(
-        Unusual(), DataLoader(data, batch_size=8, collate_fn=collate)
+    Trainer(**settings, **quiet, callbacks=[monitor, sharpness]).fit(
+        Unusual(), DataLoader(data, batch_size=8, collate_fn=batches)
     )
     assert len(monitor.reports) > 1
-    assert monitor.reports[-1].whole_model.num_draws == 32
+    for report in monitor.reports:  # of batches that nobody emptied
+        assert report.whole_model.num_draws == 32
+        assert report.whole_model.noise_norm == pytest.approx((50 / 8) ** 0.5, rel=0.2)
     assert len(sharpness.reports) > 1
     assert sharpness.reports[-1].eigenvalues[0] == pytest.approx(1, rel=1e-3)  # the loss is a parabola

@@ -239,3 +239,16 @@ def test_the_scale_is_that_of_draws_not_of_their_differences(max_coordinates: in
     found = [m for m in monitor.reports[-1].measurements if m.group == "whole_model"]
     assert [m.scale for m in found] == pytest.approx([1.0] * len(found), rel=0.05)
     assert found[0].alpha == pytest.approx(1.0, abs=0.02)
+
+
+def test_the_scale_by_an_estimate_above_two_is_that_of_gaussian_draws(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    loader = DataLoader(TensorDataset(torch.randn(600, 300)), batch_size=1, shuffle=True)
+    scales = {}
+    for source, steps in (("extra", 1), ("training", 513)):
+        monitor = TailIndexMonitor(512, source=source, num_minibatches=256, estimators="hill", on_error="raise")
+        train(tmp_path, Given(), steps, callbacks=[monitor], loader=loader)
+        (found,) = [m for m in monitor.reports[0].measurements if m.group == "whole_model"]
+        assert found.alpha > 2
+        scales[source] = found.scale
+    assert scales["training"] == pytest.approx(scales["extra"], rel=0.05)

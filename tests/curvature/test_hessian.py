@@ -169,7 +169,7 @@ BAD = {
     "reentrant checkpointing": (
         lambda: checkpoint(lambda x: x**3, LEAF, use_reentrant=True).sum(),
         RuntimeError,
-        "incompatible with .grad|not compatible with .grad",
+        "reentrant checkpointing hides parameters",
     ),
     "a number": (lambda: 3.0, ValueError, "must be a scalar tensor with a gradient, got 3.0"),
     "no gradient": (lambda: torch.ones(()), ValueError, r"got shape \(\), gradient False"),
@@ -185,15 +185,29 @@ def test_a_loss_that_cannot_be_measured_is_an_error_in_words(name: str) -> None:
         Hessian([LEAF], [(1.0, loss)]).product(torch.ones(3))
 
 
-def test_parameters_that_reentrant_checkpointing_hides_are_told_of(x: Tensor) -> None:
-    module, head = net(), nn.Linear(2, 2).double()
-    hidden = x.clone().requires_grad_()  # no parameter stands before the checkpoint, so torch does not complain
-    loss = lambda reentrant: square(head(checkpoint(module, hidden, use_reentrant=reentrant)))  # noqa: E731
-    found = Hessian([*module.parameters(), *head.parameters()], [(1.0, lambda: loss(True))])
+# no parameter stands before the checkpoint, so torch does not complain
+HIDDEN: dict[str, Callable[[Any, nn.Module, Any], Tensor]] = {
+    "before others": lambda inside, module, head: square(head(inside(module))),
+    "alone": lambda inside, module, head: square(inside(module)),
+    "with a loss of its own": lambda inside, module, head: (
+        square(inside(module)) + square(head(torch.ones(2).double()))
+    ),
+    "outside as well": lambda inside, module, head: square(inside(module)) + square(module(torch.ones(3).double())),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_parameters_that_reentrant_checkpointing_hides_are_told_of(name: str, x: Tensor) -> None:
+    module, head, data = net(), nn.Linear(2, 2).double(), x.clone().requires_grad_()
+
+    def found(reentrant: bool) -> Hessian:
+        inside = lambda part: checkpoint(part, data, use_reentrant=reentrant)  # noqa: E731
+        return Hessian([*module.parameters(), *head.parameters()], [(1.0, lambda: HIDDEN[name](inside, module, head))])
+
     with pytest.raises(RuntimeError, match="checkpointing hides parameters; with use_reentrant=False"):
-        found.product(torch.ones(found.size).double())
-    assert all(parameter.grad is None for parameter in found.parameters)
-    Hessian(found.parameters, [(1.0, lambda: loss(False))]).product(torch.ones(found.size).double())
+        found(True).product(torch.ones(found(True).size).double())
+    assert all(parameter.grad is None for parameter in (*module.parameters(), *head.parameters()))
+    assert found(False).product(torch.ones(found(False).size).double())[:-2].any()
 
 
 def test_checkpointing_without_reentrance_works(x: Tensor) -> None:
