@@ -15,8 +15,7 @@ from ._counts import Cells
 from ._curves import maximize
 from ._grid import Grid
 from ._likelihood import LARGEST_EDGE, Likelihood, as_weights, in_chunks, laplace_profile, likelihood_of
-from ._search import parts
-from ._series import Series
+from ._series import Series, parts
 from ._tables import alpha_grid, like, log_cells_of, log_edges
 
 # Degrees of freedom: from tails heavier than any stable law here to what 10,000 values do not tell from a Gaussian.

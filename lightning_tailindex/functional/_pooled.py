@@ -14,8 +14,8 @@ from ._curves import CHI_SQUARE, at, interval, maximize
 from ._dispersion import dispersion
 from ._each import Fit
 from ._likelihood import gaussian_profile
-from ._search import COARSE, Groups, Search, parts
-from ._series import sums_of_groups
+from ._search import COARSE, Groups, Search
+from ._series import parts, sums_of_groups
 from ._tables import LAST_NODE, alpha_at
 from ._windows import WIDTH, Windows
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -13,13 +12,12 @@ import torch
 from torch import Tensor
 
 from ._counts import Cells, Center, count_values
-from ._grid import FEWEST_TOGETHER, Grid, by_length, every
-from ._likelihood import LARGEST_EDGE, Likelihood, as_weights, likelihood
+from ._grid import FEWEST_TOGETHER, by_length, every
+from ._likelihood import LARGEST_EDGE
 from ._series import Series, sums_of_groups
+from ._settling import settled
 
 COARSE = every(4)
-_EDGE, _OWN_EDGE = 1e-2, 0.1  # of a group's series on average, and of one of them
-_NEAR, _MOST_LOST = 1.5, 8.0  # nats a series on average, and the most that one counts for: its scales may be too narrow
 
 
 @dataclass(frozen=True)
@@ -118,21 +116,6 @@ class Groups:
         return [slice(first, last) for first, last in pairwise(accumulate(self.sizes, initial=0))]
 
 
-def parts(
-    counts: Tensor, series: Series, num_groups: int
-) -> Iterator[tuple[Series, Tensor, Callable[[Tensor], Tensor]]]:
-    """Some series at a time, their counts, and what sums values [..., series] up over each group."""
-    for some in series.in_chunks():
-        weights = as_weights(counts, some.index, some.grid)
-        sizes = some.group.bincount(minlength=num_groups)
-        yield some, weights, partial(sums_of_groups, sizes=sizes)
-
-
-def marginal(part: Likelihood, grid: Grid) -> Tensor:
-    """Log-likelihood with the scale integrated out, shape [nodes, series]."""
-    return part.marginal + grid.log_spacing(part.mass)[:, None]
-
-
 def search(cells: Cells, sizes: Sequence[int], per_octave: int, reach: Reach = INTERVAL) -> Search:
     """Evaluates coarsely spaced nodes for the usable series of each group, on scales that are wide enough."""
     counts, num_groups = cells.counts, len(sizes)
@@ -140,90 +123,14 @@ def search(cells: Cells, sizes: Sequence[int], per_octave: int, reach: Reach = I
     usable = cells.usable.nonzero()[:, 0]
     nodes = COARSE[reach.first :]
     classes = [Series(i, group[i], grid.over(nodes)) for i, grid in by_length(cells, per_octave, FEWEST_TOGETHER)]
-    curve, edge, wide = _settled(counts, classes, nodes, num_groups)
+    curve, edge, wide = settled(counts, classes, nodes, num_groups)
     size = group[usable].bincount(minlength=num_groups)
     short = (curve[0] > curve.amax(0) - reach.fall * size) & (size > 0)
     curve = torch.nn.functional.pad(curve, (0, 0, reach.first, 0), value=-math.inf)
     if bool(short.any()):
         again = [replace(series.of(short), grid=series.grid.over(COARSE)) for series in wide]
         rest = (series.of(~short) for series in wide)
-        whole, _, wider = _settled(counts, again, COARSE, num_groups)
+        whole, _, wider = settled(counts, again, COARSE, num_groups)
         curve[:, short], wide = whole[:, short], [series for series in (*rest, *wider) if len(series.index) > 0]
     num_values = sums_of_groups(cells.num_values[usable], size)
     return Search(tuple(wide), curve, size, num_values, edge > LARGEST_EDGE * size)
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    """Series whose likelihood was computed together.
-
-    Attributes:
-        group: Their groups, shape [series].
-        sizes: How many of them are of each group, shape [groups].
-        value: Log-likelihood with the scale integrated out, shape [nodes, series].
-        edge: Share of the outermost two scales, shape [nodes, series].
-    """
-
-    group: Tensor
-    sizes: Tensor
-    value: Tensor
-    edge: Tensor
-
-    def only(self, chosen: Tensor) -> _Chunk:
-        """Those that a mask of shape [series] tells."""
-        kept = chosen.nonzero()[:, 0]
-        group = self.group.index_select(0, kept)
-        value, edge = (own.index_select(1, kept) for own in (self.value, self.edge))
-        return _Chunk(group, group.bincount(minlength=len(self.sizes)), value, edge)
-
-
-def _settled(
-    counts: Tensor, classes: list[Series], nodes: range, num_groups: int
-) -> tuple[Tensor, Tensor, list[Series]]:
-    """Curves at some nodes, [nodes, groups], edges at the last one, and the series with scales that are wide enough."""
-    curve = counts.new_zeros(len(nodes), num_groups, dtype=torch.float64)
-    at_two = curve[0].clone()
-    wide: list[Series] = []
-    todo = [(series, curve > 0) for series in classes if len(series.index) > 0]
-    while todo:
-        series, near = todo.pop(0)
-        chunks = list(_coarse(counts, series, num_groups))
-        near = near | _near(chunks)
-        leaves = _leaving(chunks, near)
-        if bool(leaves.any()) and not series.grid.is_widest:
-            todo.append((replace(series.only(leaves), grid=series.grid.widened()), near))
-            stays = leaves.logical_not()
-            own = torch.split(stays, [len(chunk.group) for chunk in chunks])
-            series, chunks = series.only(stays), [chunk.only(some) for chunk, some in zip(chunks, own, strict=True)]
-        if len(series.index) > 0:
-            curve += _summed(chunks, lambda chunk: chunk.value)
-            at_two += _summed(chunks, lambda chunk: chunk.edge[-1])
-            wide.append(series)
-    return curve, at_two, wide
-
-
-def _coarse(counts: Tensor, series: Series, num_groups: int) -> Iterator[_Chunk]:
-    """Evaluates the nodes of the grid of some series."""
-    for some in series.in_chunks():
-        part = likelihood(as_weights(counts, some.index, some.grid), some.grid)
-        yield _Chunk(some.group, some.group.bincount(minlength=num_groups), marginal(part, some.grid), part.edge)
-
-
-def _summed(chunks: list[_Chunk], what: Callable[[_Chunk], Tensor]) -> Tensor:
-    """Sums what chunks have, [..., series], up over each group, [..., groups]."""
-    first, *others = (sums_of_groups(what(chunk), chunk.sizes) for chunk in chunks)
-    return sum(others, start=first)
-
-
-def _near(chunks: list[_Chunk]) -> Tensor:
-    """Which nodes are near the groups' maxima, [nodes, groups]: the interval ends there, whatever the series share."""
-    lost = _summed(chunks, lambda chunk: (chunk.value.amax(0) - chunk.value).clamp(max=_MOST_LOST))
-    return lost <= lost.amin(0) + _NEAR * sum(chunk.sizes for chunk in chunks)
-
-
-def _leaving(chunks: list[_Chunk], near: Tensor) -> Tensor:
-    """Which series leave the grid at nodes near the maxima, shape [series]: those of a whole group, or one by one."""
-    size = sum(chunk.sizes for chunk in chunks)
-    together = (_summed(chunks, lambda chunk: chunk.edge) * near > _EDGE * size).any(0)
-    own = (((chunk.edge > _OWN_EDGE) & near[:, chunk.group]).any(0) | together[chunk.group] for chunk in chunks)
-    return torch.cat(list(own))

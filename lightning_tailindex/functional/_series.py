@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ._counts import Cells
 from ._grid import Grid, by_length
-from ._likelihood import in_chunks
+from ._likelihood import Likelihood, as_weights, in_chunks
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,21 @@ def sums_of_groups(values: Tensor, sizes: Tensor) -> Tensor:
     rows = rows.to(torch.float64, memory_format=torch.contiguous_format)
     sums: Tensor = torch.segment_reduce(rows, "sum", lengths=sizes, axis=0, unsafe=True)  # no look at them
     return sums.T.reshape(*values.shape[:-1], len(sizes))
+
+
+def parts(
+    counts: Tensor, series: Series, num_groups: int
+) -> Iterator[tuple[Series, Tensor, Callable[[Tensor], Tensor]]]:
+    """Some series at a time, their counts, and what sums values [..., series] up over each group."""
+    for some in series.in_chunks():
+        weights = as_weights(counts, some.index, some.grid)
+        sizes = some.group.bincount(minlength=num_groups)
+        yield some, weights, partial(sums_of_groups, sizes=sizes)
+
+
+def marginal(part: Likelihood, grid: Grid) -> Tensor:
+    """Log-likelihood with the scale integrated out, shape [nodes, series]."""
+    return part.marginal + grid.log_spacing(part.mass)[:, None]
 
 
 def each_class(cells: Cells, per_octave: int) -> list[Series]:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ._curves import highest
 from ._likelihood import Likelihood, as_weights, likelihood
-from ._search import COARSE, Search, marginal, parts
-from ._series import Series
+from ._search import COARSE, Search
+from ._series import Series, marginal, parts
 from ._tables import LAST_NODE
 
 WIDTH = 2 * COARSE.step

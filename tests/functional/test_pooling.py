@@ -189,3 +189,33 @@ def test_a_few_series_of_two_sizes_do_not_pull_the_others_down(num_odd: int) -> 
     assert found.alpha == pytest.approx(2, abs=2e-3)
     assert found.high == 2
     assert found.low > 1.99
+
+
+def test_where_most_differ_the_maximum_is_that_of_all() -> None:
+    """A loss that counts up to a limit only is smallest elsewhere."""
+    rng = generator(6)
+    x = torch.randn(1000, 40, generator=rng, dtype=torch.float64)
+    x[:398, :25] *= 0.01
+    x[:, 12:25][torch.rand(1000, 13, generator=rng) < 0.9] = 0
+    found = grouped_mle(x, pooled=True)
+    assert found.alpha == pytest.approx(1.745, abs=5e-3)
+    assert found.log_likelihood > -88066
+
+
+def test_series_of_two_sizes_may_be_many() -> None:
+    """What one of them loses counts up to a limit only: scales that are too narrow cost without one."""
+    x = torch.randn(64, 1000, generator=generator(0))
+    x[:35, :150] *= 1e-4
+    assert grouped_mle(x, pooled=True).alpha == pytest.approx(1.958, abs=5e-3)
+
+
+def test_series_of_another_length_count_at_the_maximum_of_their_group() -> None:
+    """Beside other groups they are looked at by themselves, far from where they alone would be likeliest."""
+    rng = generator(0)
+    gaussian, heavy = torch.randn(64, 1024, generator=rng, dtype=torch.float64), stable(0.3, (64, 724), rng)
+    heavy = torch.where(torch.rand(heavy.shape, generator=rng) < 0.7, 0.0, heavy)
+    group = torch.cat([gaussian[:, :924], heavy[:, :100]], dim=1)
+    others = [torch.cat([gaussian[:, :300], heavy], dim=1)] * 5
+    found, alone = pooled_groups([group, *others])[0], grouped_mle(group, pooled=True)
+    for field in ("alpha", "low", "high", "log_likelihood"):
+        torch.testing.assert_close(getattr(found, field), getattr(alone, field), rtol=1e-5, atol=1e-4)
