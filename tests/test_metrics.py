@@ -241,6 +241,13 @@ def test_sizes_beyond_single_precision_are_said_to_be_out_of_reach(unit: float) 
     assert updated(TailIndex(1), x).estimate().note == "1 of 1 series left out: NaN or infinite values"
 
 
+def test_the_scale_by_an_estimate_above_two_is_that_of_gaussian_draws() -> None:
+    x = torch.randn(2000, 50, generator=generator(0))
+    pairs, draws = (updated(TailIndex(50, "hill", center=center), x).estimate() for center in ("pairs", "none"))
+    assert min(pairs.alpha, draws.alpha) > 2
+    assert pairs.scale.median() == pytest.approx(float(draws.scale.median()), rel=0.1)
+
+
 @pytest.mark.parametrize("pooled", [True, False])
 def test_an_estimate_of_large_values_is_right_or_left_out(pooled: bool) -> None:
     x = torch.randn(1000, 20, generator=generator(0))

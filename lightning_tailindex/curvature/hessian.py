@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -106,7 +107,7 @@ def _checked(loss: Any) -> Tensor | None:
 
 def _products(loss: Tensor, parameters: Sequence[Tensor], vector: Sequence[Tensor]) -> Sequence[Tensor | None]:
     _clear(parameters)  # what computes a loss may call backward itself
-    if _has_reentrant_checkpoint(loss):
+    if _has_reentrant_checkpoint(loss) and _hides_some(loss, parameters):
         how = "reentrant checkpointing hides parameters; with use_reentrant=False it can be"
         raise RuntimeError(f"the loss cannot be differentiated twice ({how}).")
     # a factor that requires a gradient: every honest gradient then does, too
@@ -128,18 +129,35 @@ def _products(loss: Tensor, parameters: Sequence[Tensor], vector: Sequence[Tenso
     return products
 
 
-def _has_reentrant_checkpoint(loss: Tensor) -> bool:
-    """Whether the graph leads through a reentrant checkpoint, inside of which only ``backward`` finds parameters."""
+def _graph(loss: Tensor) -> set[Node]:
     seen: set[Node] = set()
     nodes = [loss.grad_fn]
     while nodes:
         node = nodes.pop()
         if node is not None and node not in seen:
-            if type(node).__name__ == "CheckpointFunctionBackward":
-                return True
             seen.add(node)
             nodes.extend(following for following, _ in node.next_functions)
-    return False
+    return seen
+
+
+def _has_reentrant_checkpoint(loss: Tensor) -> bool:
+    """Whether the graph leads through a reentrant checkpoint, inside of which only ``backward`` finds parameters."""
+    return any(type(node).__name__ == "CheckpointFunctionBackward" for node in _graph(loss))
+
+
+def _hides_some(loss: Tensor, parameters: Sequence[Tensor]) -> bool:
+    """Whether ``backward`` finds one of the parameters more often than the graph leads to it, which is once."""
+    found: Counter[int] = Counter()
+    leaves: Any = parameters  # what torch says of this method has no types
+    hooks = [leaf.register_post_accumulate_grad_hook(lambda own: found.update((id(own),))) for leaf in leaves]
+    try:
+        torch.autograd.backward(loss, retain_graph=True)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        _clear(parameters)
+    shown = {id(getattr(node, "variable", None)) for node in _graph(loss)}
+    return any(found[id(parameter)] > (id(parameter) in shown) for parameter in parameters)
 
 
 def _clear(parameters: Iterable[Tensor]) -> None:

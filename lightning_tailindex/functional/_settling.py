@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from ._likelihood import as_weights, likelihood
 from ._series import Series, marginal, sums_of_groups
 
 __all__ = ["settled"]
+
+T = TypeVar("T")
 
 _EDGE, _OWN_EDGE = 1e-2, 0.1  # of a group's series on average, and of one of them
 _NEAR, _MOST_LOST = 1.5, 8.0  # nats a series on average, and the most that one counts for: its scales may be too narrow
@@ -34,17 +37,17 @@ class _Chunk:
     value: Tensor
     edge: Tensor
 
-    @cached_property
+    @property
     def curve(self) -> Tensor:
         """Sums of ``value`` over each group, shape [nodes, groups]."""
         return sums_of_groups(self.value, self.sizes)
 
-    @cached_property
+    @property
     def lost(self) -> Tensor:
         """Sums of what each series has lost from its maximum, which counts up to a limit, shape [nodes, groups]."""
         return sums_of_groups((self.value.amax(0) - self.value).clamp(max=_MOST_LOST), self.sizes)
 
-    @cached_property
+    @property
     def edges(self) -> Tensor:
         """Sums of ``edge`` over each group, shape [nodes, groups]."""
         return sums_of_groups(self.edge, self.sizes)
@@ -64,6 +67,26 @@ class _Looked:
     series: Series
     chunks: tuple[_Chunk, ...]
 
+    @cached_property
+    def sizes(self) -> Tensor:
+        """How many of the series are of each group, shape [groups]."""
+        return _total(self.chunks, lambda chunk: chunk.sizes)
+
+    @cached_property
+    def curve(self) -> Tensor:
+        """Sums of the chunks' curves, kept for all of them only: with many groups each takes as much as its series."""
+        return _total(self.chunks, lambda chunk: chunk.curve)
+
+    @cached_property
+    def lost(self) -> Tensor:
+        """Sums of what the series have lost."""
+        return _total(self.chunks, lambda chunk: chunk.lost)
+
+    @cached_property
+    def edges(self) -> Tensor:
+        """Sums of what the outermost scales share."""
+        return _total(self.chunks, lambda chunk: chunk.edges)
+
     @classmethod
     def at(cls, counts: Tensor, series: Series, num_groups: int) -> _Looked:
         """Evaluates the nodes of the grid."""
@@ -71,8 +94,7 @@ class _Looked:
 
     def leaving(self, near: Tensor) -> Tensor:
         """Which series leave the grid at nodes near the maxima, of a whole group or one by one, shape [series]."""
-        size = _total(self.chunks, lambda chunk: chunk.sizes)
-        together = (_total(self.chunks, lambda chunk: chunk.edges) * near > _EDGE * size).any(0)
+        together = (self.edges * near > _EDGE * self.sizes).any(0)
         own = [((c.edge > _OWN_EDGE) & near[:, c.group]).any(0) | together[c.group] for c in self.chunks]
         return torch.cat(own)
 
@@ -104,13 +126,13 @@ def settled(
     while todo:
         done += [_Looked.at(counts, series, num_groups) for series in todo]
         # near the maximum of the whole group: there series may be far from their own
-        near = near | _near([chunk for looked in done for chunk in looked.chunks])
+        near = near | _near(done)
         done, todo = _widened(done, near)
     curve = counts.new_zeros(len(nodes), num_groups, dtype=torch.float64)
     edge = curve[0].clone()
-    for chunk in (chunk for looked in done for chunk in looked.chunks):
-        curve += chunk.curve
-        edge += chunk.edges[-1]
+    for looked in done:
+        curve += looked.curve
+        edge += looked.edges[-1]
     return curve, edge, [looked.series for looked in done]
 
 
@@ -135,16 +157,16 @@ def _coarse(counts: Tensor, series: Series, num_groups: int) -> Iterator[_Chunk]
         yield _Chunk(some.group, some.group.bincount(minlength=num_groups), marginal(part, some.grid), part.edge)
 
 
-def _total(chunks: Iterable[_Chunk], what: Callable[[_Chunk], Tensor]) -> Tensor:
-    first, *others = map(what, chunks)
-    return sum(others, start=first)
+def _total(parts: Iterable[T], what: Callable[[T], Tensor]) -> Tensor:
+    found = map(what, parts)  # one at a time
+    return sum(found, start=next(found))
 
 
-def _near(chunks: list[_Chunk]) -> Tensor:
+def _near(looked: list[_Looked]) -> Tensor:
     """Which nodes are near the groups' maxima, [nodes, groups]: the interval ends there, whatever the series share.
 
     Of the curves as they stand, and as they may be where scales are too narrow: series that differ lose much as well.
     """
-    most = _NEAR * _total(chunks, lambda chunk: chunk.sizes)
-    lost, curve = _total(chunks, lambda chunk: chunk.lost), _total(chunks, lambda chunk: chunk.curve)
+    most = _NEAR * _total(looked, lambda each: each.sizes)
+    lost, curve = _total(looked, lambda each: each.lost), _total(looked, lambda each: each.curve)
     return (lost <= lost.amin(0) + most) | (curve >= curve.amax(0) - most)

@@ -54,7 +54,8 @@ def differences(x: Tensor) -> Tensor:
 
 def without_pairing(estimate: TailIndexEstimate, center: StreamCenter) -> TailIndexEstimate:
     """From the scale of the values to that of the draws: a difference of two has 2 ** (1 / alpha) times theirs."""
-    return replace(estimate, scale=estimate.scale / 2 ** (1 / estimate.alpha)) if center == "pairs" else estimate
+    wider = 2 ** (1 / estimate.alpha.clamp(max=2))  # estimates of other laws may be above 2
+    return replace(estimate, scale=estimate.scale / wider) if center == "pairs" else estimate
 
 
 def add_counts(counts: Tensor, x: Tensor, per_octave: int) -> None:

@@ -190,7 +190,7 @@ def _ending(root: object, plan: Plan) -> Callable[[object], bool]:
     return lambda copied: says_how_it_is_copied(type(copied)) and not holds_handles(copied)
 
 
-def copy_data(data: T, share: Iterable[object] = (), *, is_read: bool = True) -> T:
+def copy_data(data: T, share: Iterable[object] = (), *, is_read: bool = True, is_written: bool = False) -> T:
     """Copies a data set's, sampler's or data module's own state and shares what it holds.
 
     Reading a data set may change it (counters, caches, random generators of its own). Arrays of more than 1 MiB and
@@ -201,6 +201,7 @@ def copy_data(data: T, share: Iterable[object] = (), *, is_read: bool = True) ->
         data: The object to copy.
         share: Objects to share besides.
         is_read: Whether samples are read from the copy: else queues are copied, and only to wait for them is refused.
+        is_written: Whether a large container is a copy too, which shares what it holds.
 
     Returns:
         The copy.
@@ -223,6 +224,8 @@ def copy_data(data: T, share: Iterable[object] = (), *, is_read: bool = True) ->
         if _OF_DATA_MODULES in own:
             shared.add(id(own[_OF_DATA_MODULES]))  # which is looked at after what holds it
         is_tied = isinstance(item, nn.Module) and _OF_MODULES in own
+        if is_written and is_long and id(item) not in shared and not isinstance(item, types.MappingProxyType):
+            return copy.copy(item)
         return item if id(item) in shared or is_long or is_large(item) or is_tied else None
 
     return copy_with(data, replace)

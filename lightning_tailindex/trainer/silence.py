@@ -14,14 +14,14 @@ from .flavour import DummyLogger, Logger
 __all__ = ["Silence", "SilentLogger"]
 
 
-_DATA = (str, bytes, Number, os.PathLike, Mapping, list, tuple)
+_DATA = (str, bytes, Number, os.PathLike, Mapping, list, tuple, set, frozenset, type(None))
 """What a step computes with: an answer that is no answer would be an error there."""
 _MISSING = object()
 
 
 def _data(value: Any) -> Any:
-    """A copy of data, with all that is in it, which a step may write to."""
-    return copy_data(value, is_read=False)
+    """A copy of data, with all that is in it, which a step may write to; elements of large containers are shared."""
+    return copy_data(value, is_read=False, is_written=True)
 
 
 class Silence:
@@ -37,10 +37,10 @@ class Silence:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # protocols of Python, which ask whether it has a part in them
             raise AttributeError(name)
-        value = getattr(vars(self).get("_of"), name, None)
+        value = getattr(vars(self).get("_of"), name, _MISSING)
         if isinstance(value, _DATA):
             return _data(value)
-        return self if value is None else Silence(value)
+        return self if value is _MISSING else Silence(value)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Silence:
         return self  # what it stands for may have threads and files
@@ -65,7 +65,13 @@ class Silence:
             value = self._of[key]  # type: ignore[index]
         except Exception:  # of whatever kind: it has no such item, or none at all
             return self
-        return _data(value) if isinstance(value, _DATA) else self
+        return _data(value) if isinstance(value, _DATA) else Silence(value)
+
+    def __contains__(self, key: object) -> bool:
+        try:
+            return key in self._of  # type: ignore[operator]
+        except Exception:
+            return False
 
     def __setitem__(self, key: object, value: object) -> None:
         pass
@@ -116,6 +122,6 @@ class SilentLogger(DummyLogger):
     def __getattr__(self, name: str) -> Any:
         """What the logger knows of its run, as its hyperparameters; its methods do nothing."""
         value = _MISSING if name == "_stood_for" else getattr(self._stood_for, name, _MISSING)
-        if value is None or isinstance(value, _DATA):
+        if isinstance(value, _DATA):
             return _data(value)
         return super().__getattr__(name) if value is _MISSING or callable(value) else Silence(value)

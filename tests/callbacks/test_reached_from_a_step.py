@@ -273,6 +273,9 @@ class Config:
     def __getitem__(self, name: str) -> Any:
         return self._settings[name]
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._settings
+
 
 class Tells(TensorBoardLogger):
     """TensorBoard with more of what loggers and their runs tell."""
@@ -285,7 +288,8 @@ class Tells(TensorBoardLogger):
     @property
     def experiment(self) -> Any:
         writer: Any = super().experiment
-        writer.config, writer.mean, writer.metrics = Config(lr=[0.1], deep={"er": 0.5}), np.float32(0.5), [{}, {}]
+        writer.config = Config(lr=[0.1], deep={"er": 0.5}, clip=None)
+        writer.mean, writer.metrics, writer.sweep, writer.tags = np.float32(0.5), [{}, {}], None, {"a"}
         writer.nested = SimpleNamespace(level=SimpleNamespace(number=2.0))
         return writer
 
@@ -304,6 +308,10 @@ class AsksItsLogger(Net):
         assert logger.version + 1 == 4
         assert logger.sub_dir is None
         logger.run["series"].append(batch_idx)
+        assert run.config["clip"] is run.sweep is None
+        assert "lr" in run.config
+        assert "a" in run.tags
+        assert "other" not in run.config
         factors = run.config["lr"][0], run.config["deep"]["er"], run.mean, len(run.metrics), run.nested.level.number
         return super().training_step(batch, batch_idx) * float(np.prod(factors))
 
@@ -325,10 +333,11 @@ class NotesWhatItSaw(Net):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         logger: Any = self.logger
-        kept = logger.hparams["seen"], logger.experiment.config["seen"], logger.experiment.seen["deep"]["er"]
+        run = logger.experiment
+        kept = logger.hparams["seen"], run.config["seen"], run.seen["deep"]["er"], run.history["loss"]
         for seen in kept:
             seen.append(batch_idx)
-        return super().training_step(batch, batch_idx) * (1 + 0.01 * sum(map(len, kept)))
+        return super().training_step(batch, batch_idx) * (1 + 0.001 * sum(map(len, kept)))
 
 
 class Keeps(TensorBoardLogger):
@@ -337,7 +346,8 @@ class Keeps(TensorBoardLogger):
     def __init__(self, path: Path) -> None:
         super().__init__(path, "", "")
         self.log_hyperparams({"seen": []})
-        self.experiment.config, self.experiment.seen = Config(seen=[]), {"deep": {"er": []}}
+        run: Any = self.experiment
+        run.config, run.seen, run.history = Config(seen=[]), {"deep": {"er": []}}, {"loss": [0] * 1001}
 
 
 def test_what_a_step_keeps_with_its_logger_is_its_own(tmp_path: Path) -> None:
