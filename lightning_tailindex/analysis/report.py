@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from lightning_tailindex import functional
 from lightning_tailindex.functional._search import Groups
+from lightning_tailindex.functional._stream import pair_factor
 from lightning_tailindex.functional.grouped_mle import separate_alphas
 from lightning_tailindex.functional.law_fit import LAWS
 from lightning_tailindex.functional.median import standardized
@@ -70,8 +72,8 @@ def _law_scalars(fit: LawFit) -> dict[str, Tensor]:
 def _estimate_scalars(
     group: GroupNoise, estimate: TailIndexEstimate, surrogate: TailIndexEstimate
 ) -> dict[str, Tensor]:
-    # of a stable law, the difference of two draws over the root of 2 has 2 ** (1 / alpha - 1 / 2) times their scale
-    of_draws = 1.0 if group.left_out is None else 2 ** (0.5 - 1 / estimate.alpha.clamp(max=2))
+    # draws of training are differences of two over the root of 2
+    of_draws = 1.0 if group.left_out is None else math.sqrt(2) / pair_factor(estimate.alpha)
     return {
         "alpha": estimate.alpha,
         "low": estimate.low,

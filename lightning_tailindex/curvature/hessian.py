@@ -107,7 +107,7 @@ def _checked(loss: Any) -> Tensor | None:
 
 def _products(loss: Tensor, parameters: Sequence[Tensor], vector: Sequence[Tensor]) -> Sequence[Tensor | None]:
     _clear(parameters)  # what computes a loss may call backward itself
-    if _has_reentrant_checkpoint(loss) and _hides_some(loss, parameters):
+    if _hides_some(loss, parameters):
         how = "reentrant checkpointing hides parameters; with use_reentrant=False it can be"
         raise RuntimeError(f"the loss cannot be differentiated twice ({how}).")
     # a factor that requires a gradient: every honest gradient then does, too
@@ -119,14 +119,13 @@ def _products(loss: Tensor, parameters: Sequence[Tensor], vector: Sequence[Tenso
     try:
         # not autograd.grad, which passes over operations that say that they have no second derivative
         torch.autograd.backward([gradient for gradient, _ in reached], [direction for _, direction in reached])
-        products = [parameter.grad for parameter in parameters]
+        return [parameter.grad for parameter in parameters]
     except RuntimeError as error:
         raise RuntimeError(
             f"the loss cannot be differentiated twice ({error}); an operation that it uses has a first derivative only."
         ) from error
     finally:
         _clear(parameters)
-    return products
 
 
 def _graph(loss: Tensor) -> set[Node]:
@@ -140,13 +139,11 @@ def _graph(loss: Tensor) -> set[Node]:
     return seen
 
 
-def _has_reentrant_checkpoint(loss: Tensor) -> bool:
-    """Whether the graph leads through a reentrant checkpoint, inside of which only ``backward`` finds parameters."""
-    return any(type(node).__name__ == "CheckpointFunctionBackward" for node in _graph(loss))
-
-
 def _hides_some(loss: Tensor, parameters: Sequence[Tensor]) -> bool:
-    """Whether ``backward`` finds one of the parameters more often than the graph leads to it, which is once."""
+    """Whether reentrant checkpoints hide parameters: ``backward`` finds them more often than the graph does."""
+    graph = _graph(loss)
+    if not any(type(node).__name__ == "CheckpointFunctionBackward" for node in graph):
+        return False
     found: Counter[int] = Counter()
     leaves: Any = parameters  # what torch says of this method has no types
     hooks = [leaf.register_post_accumulate_grad_hook(lambda own: found.update((id(own),))) for leaf in leaves]
@@ -156,7 +153,7 @@ def _hides_some(loss: Tensor, parameters: Sequence[Tensor]) -> bool:
         for hook in hooks:
             hook.remove()
         _clear(parameters)
-    shown = {id(getattr(node, "variable", None)) for node in _graph(loss)}
+    shown = {id(getattr(node, "variable", None)) for node in graph}
     return any(found[id(parameter)] > (id(parameter) in shown) for parameter in parameters)
 
 

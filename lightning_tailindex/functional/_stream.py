@@ -52,10 +52,14 @@ def differences(x: Tensor) -> Tensor:
     return (first - second) * ((first != 0) & (second != 0))  # NaN of what is not finite
 
 
+def pair_factor(alpha: Tensor) -> Tensor:
+    """How many times the scale of draws that of their difference is: 2 ** (1 / alpha) of stable laws, root 2 beyond."""
+    return 2 ** (1 / alpha.clamp(max=2))
+
+
 def without_pairing(estimate: TailIndexEstimate, center: StreamCenter) -> TailIndexEstimate:
-    """From the scale of the values to that of the draws: a difference of two has 2 ** (1 / alpha) times theirs."""
-    wider = 2 ** (1 / estimate.alpha.clamp(max=2))  # estimates of other laws may be above 2
-    return replace(estimate, scale=estimate.scale / wider) if center == "pairs" else estimate
+    """From the scale of the values to that of the draws."""
+    return replace(estimate, scale=estimate.scale / pair_factor(estimate.alpha)) if center == "pairs" else estimate
 
 
 def add_counts(counts: Tensor, x: Tensor, per_octave: int) -> None:

@@ -19,9 +19,9 @@ _DATA = (str, bytes, Number, os.PathLike, Mapping, list, tuple, set, frozenset, 
 _MISSING = object()
 
 
-def _data(value: Any) -> Any:
-    """A copy of data, with all that is in it, which a step may write to; elements of large containers are shared."""
-    return copy_data(value, is_read=False, is_written=True)
+def _told(value: object) -> Any:
+    """A copy of data, which a step may write to (elements of large containers are shared); silence for the rest."""
+    return copy_data(value, is_read=False, is_written=True) if isinstance(value, _DATA) else Silence(value)
 
 
 class Silence:
@@ -38,9 +38,7 @@ class Silence:
         if name.startswith("__"):  # protocols of Python, which ask whether it has a part in them
             raise AttributeError(name)
         value = getattr(vars(self).get("_of"), name, _MISSING)
-        if isinstance(value, _DATA):
-            return _data(value)
-        return self if value is _MISSING else Silence(value)
+        return self if value is _MISSING else _told(value)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Silence:
         return self  # what it stands for may have threads and files
@@ -65,7 +63,7 @@ class Silence:
             value = self._of[key]  # type: ignore[index]
         except Exception:  # of whatever kind: it has no such item, or none at all
             return self
-        return _data(value) if isinstance(value, _DATA) else Silence(value)
+        return _told(value)
 
     def __contains__(self, key: object) -> bool:
         try:
@@ -122,6 +120,5 @@ class SilentLogger(DummyLogger):
     def __getattr__(self, name: str) -> Any:
         """What the logger knows of its run, as its hyperparameters; its methods do nothing."""
         value = _MISSING if name == "_stood_for" else getattr(self._stood_for, name, _MISSING)
-        if isinstance(value, _DATA):
-            return _data(value)
-        return super().__getattr__(name) if value is _MISSING or callable(value) else Silence(value)
+        is_method = callable(value) and not isinstance(value, _DATA)
+        return super().__getattr__(name) if value is _MISSING or is_method else _told(value)
