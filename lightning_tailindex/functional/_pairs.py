@@ -15,7 +15,7 @@ import torch
 from scipy.special import loggamma
 from torch import Tensor
 
-from ._tables import alpha_grid
+from ._tables import HIGHEST_MIDDLE, alpha_grid
 from .log_moment import EULER_GAMMA
 
 # Cells of the contrast, and two open ones; at alpha = 0.2 the last one still has a probability of some percent.
@@ -41,25 +41,59 @@ def _log_characteristic(u: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return value
 
 
+def _log_contrast(u: np.ndarray, alpha: np.ndarray, earlier: float) -> np.ndarray:
+    """Logarithm of the characteristic function of the contrast with so many earlier values."""
+    if earlier == math.inf:  # the mean itself
+        return _log_characteristic(u, alpha) - np.asarray(1j * u * EULER_GAMMA * (1 / alpha - 1))
+    return _log_characteristic(u, alpha) + earlier * _log_characteristic(-u / earlier, alpha)
+
+
+def _waves() -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies, and the waves that turn a characteristic function there into densities at the cells' limits."""
+    u = (np.arange(int(_HIGHEST_FREQUENCY / _FREQUENCY)) + 0.5) * _FREQUENCY
+    limits = _FIRST + _WIDTH * np.arange(_CELLS - 1)
+    return u, np.exp(-1j * u[:, None] * limits) * (_FREQUENCY / math.pi)
+
+
 @lru_cache(maxsize=1)
 def _log_probabilities() -> Tensor:
     """Log-probabilities of the cells, [1 + numbers of earlier values, cells, nodes]; the first row is all 0.
 
     The distribution function of the contrast is the integral of its characteristic function, by Gil-Pelaez.
     """
-    u = (np.arange(int(_HIGHEST_FREQUENCY / _FREQUENCY)) + 0.5) * _FREQUENCY
     alpha = alpha_grid().numpy()[:, None]
-    limits = _FIRST + _WIDTH * np.arange(_CELLS - 1)
-    waves = np.exp(-1j * u[:, None] * limits) * (_FREQUENCY / math.pi / u[:, None])
-    own = _log_characteristic(u, alpha)
+    u, waves = _waves()
     rows = [np.zeros((_CELLS, len(alpha)))]
-    for k in _EARLIER:
-        mean_log = EULER_GAMMA * (1 / alpha - 1)
-        earlier = -1j * u * mean_log if k == math.inf else k * _log_characteristic(-u / k, alpha)
-        below = 0.5 - (np.exp(own + earlier) @ waves).imag
+    for earlier in _EARLIER:
+        below = 0.5 - (np.exp(_log_contrast(u, alpha, earlier)) @ (waves / u[:, None])).imag
         cells = np.diff(below, axis=1, prepend=0.0, append=1.0)
         rows.append(np.log(np.maximum(cells, _SMALLEST)).T)
     return torch.from_numpy(np.stack(rows))
+
+
+@lru_cache(maxsize=1)
+def _sharing() -> Tensor:
+    """How many times the variance of the sum of a coordinate's scores is that of their variances, at the nodes.
+
+    The contrasts of a coordinate share the error of the mean of its earlier logarithms, so scores of later pairs lean
+    the same way. With I the variance of a score, c its mean slope in the contrast, and v the variance of a logarithm:
+    the means of 1 to n logarithms have a sum of variance 2 v n, and c times that sum is taken from the scores, with
+    which it is hardly correlated, so it is 1 + 2 c^2 v / I.
+    """
+    log_p, alpha = _log_probabilities()[-1].numpy(), alpha_grid().numpy()
+    u, waves = _waves()
+    density = (np.exp(_log_contrast(u, alpha[:, None], math.inf)) @ waves).real.T
+    score = np.gradient(log_p, alpha, axis=1)  # a step function of the contrast: its mean slope is from its jumps
+    slope = (density * np.diff(score, axis=0)).sum(0)
+    variance = math.pi**2 / 6 * (1 / alpha**2 + 0.5)
+    factor = 1 + 2 * slope**2 * variance / (np.exp(log_p) * score**2).sum(0)
+    factor[HIGHEST_MIDDLE:] = factor[HIGHEST_MIDDLE]  # nodes are too close for differences there
+    return torch.from_numpy(factor)
+
+
+def sharing(node: Tensor) -> Tensor:
+    """The same at any node, a scalar."""
+    return _sharing().to(node.device)[node.round().long()]
 
 
 def _first_cells() -> Tensor:

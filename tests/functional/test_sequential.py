@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_tailindex.functional import grouped_mle
-from lightning_tailindex.functional._pairs import _CELLS, _EARLIER, _FIRST, _WIDTH, _log_probabilities
+from lightning_tailindex.functional._pairs import _CELLS, _EARLIER, _FIRST, _WIDTH, _log_probabilities, sharing
 from lightning_tailindex.functional._tables import alpha_grid
 from lightning_tailindex.functional.sequential import PairStream, SequentialFit, sequential_fit, sequential_of
 
@@ -82,6 +82,27 @@ def test_the_interval_covers_although_coordinates_share_their_draws(alpha: float
     assert all(bool((found.low <= found.alpha) & (found.alpha <= found.high)) for found in fits)
     widths = torch.stack([found.high - found.low for found in fits]).median()
     assert widths < 0.1 if rank is None else 0.4 < widths < 1.0  # a control: they do not cover by being endless
+
+
+@pytest.mark.parametrize("alpha", [0.3, 1.4])
+def test_scores_share_the_error_of_the_mean_of_earlier_logarithms(alpha: float) -> None:
+    node = (alpha_grid() - alpha).abs().argmin()
+    x = stable(float(alpha_grid()[node]), (100, 3000), generator(9))
+    scores = []
+    for series in x.split(10, dim=1):
+        curves, _ = streamed(series).likelihood()
+        scores.append(curves[1:, node + 1] - curves[1:, node - 1])
+    each = torch.stack(scores)  # [300, 49], of 10 coordinates each
+    factor = each.sum(1).var() / each.var(0).sum()
+    assert factor == pytest.approx(sharing(node).item(), rel=0.3)
+    assert (factor > 1.3) == (alpha < 0.7)  # a control: by no means 1
+
+
+def test_the_interval_covers_where_contrasts_share_much() -> None:
+    fits = [sequential_of(stable(0.4, (200, 20), generator(i))) for i in range(200)]
+    covered = sum(bool((found.low <= 0.4) & (found.high >= 0.4)) for found in fits)
+    assert covered >= 182
+    assert torch.stack([found.high - found.low for found in fits]).median() < 0.06
 
 
 def test_moments_are_those_of_the_logarithms_of_the_differences() -> None:
