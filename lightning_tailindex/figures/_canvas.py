@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import MaxNLocator
 
 __all__ = [
     "GAUSSIAN",
     "NOISE",
     "STABLE",
     "WHOLE_MODEL",
+    "count_along",
     "counted",
     "dress",
     "figure_of",
@@ -21,6 +24,7 @@ __all__ = [
     "new_axes",
     "percent",
     "shortened",
+    "titled",
 ]
 
 # Okabe and Ito's colours, told apart by the colour-blind too; their yellow is too faint for lines on white.
@@ -29,7 +33,8 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
 
-_SHORT = 28  # characters of a name
+_SHORT, _IN_TITLE = 28, 60  # characters of a name
+_NUMBER = re.compile(r"(?<!\d)\d{2,4}(?!\d)")
 
 NOISE: dict[str, Any] = {"color": "0.35"}
 STABLE: dict[str, Any] = {"color": _COLOURS[0], "linestyle": "-", "marker": "o"}
@@ -73,8 +78,21 @@ def legend_outside(ax: Axes, **arguments: Any) -> None:
     legend.set_alignment("left")
 
 
+def count_along(ax: Axes) -> None:
+    """Lets ticks of the x axis be whole numbers, as steps are, even where there is one alone."""
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def titled(what: str, name: str, room: int = _IN_TITLE) -> str:
+    """Puts a name behind the words of a title, in a line of its own where it is long, cut to so many characters."""
+    name = _cut(name, room)
+    return f"{what}{' ' if len(what) + len(name) < room else chr(10)}{name}"
+
+
 def shortened(names: Sequence[str]) -> list[str]:
     """Cuts long names in their middle, to 28 characters or as many as are needed to tell them apart.
+
+    An index of up to four digits stays whole: half of the 14 in ``layers.14`` would be another layer's.
 
     Example:
         >>> shortened([f"encoder.layers.{i}.self_attention.out_proj" for i in (8, 9)])
@@ -87,8 +105,13 @@ def shortened(names: Sequence[str]) -> list[str]:
 
 
 def _cut(name: str, most: int) -> str:
-    end = most - most // 2 - 1
-    return name if len(name) <= most else f"{name[: most // 2]}…{name[-end:]}"
+    if len(name) <= most:
+        return name
+    end, start = most // 2, len(name) - (most - most // 2 - 1)
+    for number in _NUMBER.finditer(name):
+        end = number.end() if number.start() < end < number.end() else end
+        start = number.start() if number.start() < start < number.end() else start
+    return f"{name[:end]}…{name[start:]}" if end < start else name
 
 
 def counted(number: int, word: str) -> str:

@@ -15,11 +15,12 @@ from lightning_tailindex.functional import grouped_mle
 from lightning_tailindex.functional.median import NOISE_REACH, NUM_NOISE_BINS, nonzero_median, standardized
 from lightning_tailindex.records import Measurement
 
-from ._canvas import counted, shortened
+from ._canvas import counted, titled
 
 __all__ = ["StandardizedNoise", "best_gaussian", "stable_law", "standardized_noise"]
 
 _ROUNDS, _SCALES = 3, 200  # of the search for the best Gaussian: to a relative error of 1e-6
+_ROOM = 45  # characters of a title over one of two axes
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,12 @@ def standardized_noise(function: str, noise: Measurement | Tensor) -> Standardiz
 
 def _of_measurement(measurement: Measurement) -> StandardizedNoise:
     histogram, m = measurement.standardized_noise, measurement
-    (name,) = shortened([m.group])
     return StandardizedNoise(
         torch.tensor(histogram.edges, dtype=torch.float64, device="cpu"),
         torch.tensor(histogram.counts, dtype=torch.float64, device="cpu"),
         m.alpha,
         m.estimator,
-        f"Noise of {name}\n{_size(m)}",
+        f"{titled('Noise of', m.group, _ROOM)}\n{_size(m)}",
     )
 
 

@@ -21,6 +21,7 @@ __all__ = ["alpha_across_runs"]
 _WIDE = 10  # times the least value: from there on the axis is logarithmic
 _MOST_TICKS = 8  # where each value has its own
 _CLEAR = 0.08  # of the axis, from one value to the next, that leaves room for a tick at each
+_ROOM = 50  # characters of words that are written straight
 _SPREAD, _MOST_SPREAD = 0.5, 0.15  # of the gap to the next value, and of the axis, over which runs of one are spread
 
 
@@ -67,7 +68,8 @@ def alpha_across_runs(
         raise ValueError(f"alpha_across_runs needs one rest for each run, got {len(rest)} for {len(runs)}.")
     if last < 1:
         raise ValueError(f"alpha_across_runs needs last to be at least 1, got {last}.")
-    found = [[r.whole_model for r in in_order("alpha_across_runs", reports)] for reports in runs]
+    ordered = [in_order("alpha_across_runs", reports) for reports in runs]
+    found = [[report.whole_model for report in reports] for reports in ordered]
     ax = new_axes(7.2, 3.8)[0] if ax is None else ax
     places = _places(ax, values)
     draw_alphas(ax, places, [ms[-1] for ms in found], "last report, 95 % interval", {**STABLE, "linestyle": "none"})
@@ -79,12 +81,22 @@ def alpha_across_runs(
         markersize=9,
         markerfacecolor="none",
         linestyle="none",
-        label=f"median of the last {min(last, max(map(len, found)))}",
+        label=_of_the_last([min(last, len(ms)) for ms in found]),
     )
     _join(ax, places, [ms[-1].alpha for ms in found], range(len(runs)) if rest is None else rest)
-    dress(ax, f"Tail index of the whole model in {len(runs)} runs", shortened([name])[0], "tail index α (2: Gaussian)")
+    dress(ax, _title([reports[-1].step for reports in ordered]), shortened([name])[0], "tail index α (2: Gaussian)")
     finish_alphas(ax)
     return figure_of(ax), ax
+
+
+def _of_the_last(numbers: list[int]) -> str:
+    return f"median of the last {max(numbers)}{' or fewer' if min(numbers) < max(numbers) else ''}"
+
+
+def _title(steps: list[int]) -> str:
+    """Tells the steps of the last reports if they differ: the tail index changes over a training."""
+    own = f"\nlast reports at steps {min(steps)} to {max(steps)}" if min(steps) < max(steps) else ""
+    return f"Tail index of the whole model in {len(steps)} runs{own}"
 
 
 def _join(ax: Axes, places: list[float], alphas: list[float], rest: Sequence[Hashable]) -> None:
@@ -100,7 +112,7 @@ def _places(ax: Axes, values: Sequence[float | str]) -> list[float]:
     """Finds where each run stands, and makes the axis such that it can be read there."""
     numbers = [float(value) for value in values if not isinstance(value, str) and math.isfinite(value)]
     if len(numbers) < len(values):
-        return _categories(ax, [value if isinstance(value, str) else f"{value:g}" for value in values])
+        return _categories(ax, values)
     distinct = sorted(set(numbers))
     if distinct[0] <= 0 or distinct[-1] <= _WIDE * distinct[0]:
         if min((b - a for a, b in pairwise(distinct)), default=1.0) >= _CLEAR * (distinct[-1] - distinct[0]):
@@ -118,11 +130,19 @@ def _tick(ax: Axes, values: Sequence[float]) -> None:
     ax.xaxis.set_minor_locator(NullLocator())
 
 
-def _categories(ax: Axes, words: list[str]) -> list[float]:
-    names = list(dict.fromkeys(words))
-    ax.set_xticks(range(len(names)), shortened(names), rotation=20 if len(names) > 3 else 0)
+def _categories(ax: Axes, values: Sequence[float | str]) -> list[float]:
+    """Finds where runs stand on an axis of words, which come behind the numbers."""
+    words = [value if isinstance(value, str) else f"{value:g}" for value in values]
+    ascending = sorted(zip(values, words, strict=True), key=_number)
+    names = list(dict.fromkeys(word for _, word in ascending))
+    labels = shortened(names)
+    ax.set_xticks(range(len(names)), labels, rotation=20 if len(names) > 3 or sum(map(len, labels)) > _ROOM else 0)
     ax.set_xlim(-0.6, len(names) - 0.4)
     return _side_by_side([float(names.index(word)) for word in words])
+
+
+def _number(each: tuple[float | str, str]) -> float:
+    return each[0] if not isinstance(each[0], str) and math.isfinite(each[0]) else math.inf
 
 
 def _side_by_side(places: list[float]) -> list[float]:

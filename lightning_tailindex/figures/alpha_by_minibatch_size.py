@@ -8,7 +8,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from lightning_tailindex.records import Report
 
-from ._canvas import STABLE, dress, figure_of, new_axes
+from ._canvas import STABLE, dress, figure_of, new_axes, titled
 from ._choice import by_group, checked_group, in_order
 from ._intervals import draw_alphas, finish_alphas
 
@@ -51,6 +51,7 @@ def alpha_by_minibatch_size(report: Report, group: str | None = None, *, ax: Axe
     ax.xaxis.set_major_formatter("{x:g}")
     ax.set_xlim(sizes[0] / 1.4, sizes[-1] * 1.4)
     unit = "minibatch size (samples)" if report.minibatch_size else "minibatches averaged into a draw"
-    dress(ax, f"Averages of draws: {group} at step {report.step}", unit, "tail index α (2: Gaussian)")
+    title = titled(f"Averages of draws at step {report.step}:", group)
+    dress(ax, title, unit, "tail index α (2: Gaussian)")
     finish_alphas(ax)
     return figure_of(ax), ax

@@ -19,6 +19,7 @@ __all__ = ["alpha_heatmap"]
 _MOST_ROWS, _MOST_COLUMNS = 40, 10  # tick labels
 _MOST_NUMBERS = 90  # cells that have their number written in them
 _INCHES = 0.24  # height of a row, if they are few
+_ORDINARY, _LETTER = 28, 0.07  # characters of a name that there is room for, and inches that one more takes
 
 
 def alpha_heatmap(reports: Report | Sequence[Report], *, ax: Axes | None = None) -> tuple[Figure, Axes]:
@@ -47,14 +48,16 @@ def alpha_heatmap(reports: Report | Sequence[Report], *, ax: Axes | None = None)
     names, columns = names_of_groups(ordered), [by_group(report) for report in ordered]
     alphas = np.array([[c[name].alpha if name in c else np.nan for c in columns] for name in names])
     height = min(1.4 + _INCHES * len(names), 9.0)
-    ax = new_axes(min(4.0 + 0.6 * len(ordered), 9.0), max(height, 2.4))[0] if ax is None else ax
+    written = shortened(names)
+    width = min(4.0 + 0.6 * len(ordered), 9.0) + _LETTER * max(*map(len, written), _ORDINARY) - _LETTER * _ORDINARY
+    ax = new_axes(width, max(height, 2.4))[0] if ax is None else ax
     colours = mpl.colormaps["cividis"].with_extremes(bad="0.8")
     image = ax.imshow(
         np.ma.masked_invalid(alphas), cmap=colours, vmin=0, vmax=2, aspect="auto", interpolation="nearest"
     )
     if len(names) > 1:
         ax.axhline(len(names) - 1.5, color="white", linewidth=1.5 if len(names) <= _MOST_ROWS else 0.7)
-    _name_ticks(ax, shortened(names), [str(report.step) for report in ordered])
+    _name_ticks(ax, written, [str(report.step) for report in ordered])
     if alphas.size <= _MOST_NUMBERS:
         _write_numbers(ax, alphas)
     missing = " (grey: none)" if np.isnan(alphas).any() else ""

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from lightning_tailindex.records import Report
 
-from ._canvas import WHOLE_MODEL, dress, figure_of, look, new_axes, shortened
+from ._canvas import WHOLE_MODEL, count_along, dress, figure_of, look, new_axes, shortened
 from ._choice import by_group, chosen_groups, in_order, names_of_groups
 from ._intervals import draw_alphas, finish_alphas
 
@@ -56,6 +55,6 @@ def alpha_over_steps(
     if groups is None and len(chosen) < len(names):
         title += f"\nthe {len(chosen) - 1} of {len(names) - 1} groups with the lowest last α"
     dress(ax, title, "optimizer step", "tail index α (2: Gaussian)")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    count_along(ax)
     finish_alphas(ax)
     return figure_of(ax), ax

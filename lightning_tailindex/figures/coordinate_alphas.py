@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from lightning_tailindex.records import Measurement, Report
 
-from ._canvas import dress, figure_of, legend_outside, look, new_axes
+from ._canvas import dress, figure_of, legend_outside, look, new_axes, titled
 from ._choice import by_group, checked_group, in_order
 
 __all__ = ["coordinate_alphas"]
@@ -52,7 +52,7 @@ def coordinate_alphas(
     for place, (step, measurement) in enumerate(_spread(usable, most)):
         _draw(ax, step, measurement, place)
     ax.set_ylim(bottom=0)
-    title = f"Tail indices of the coordinates of {group}"
+    title = titled("Tail indices of the coordinates of", group)
     dress(ax, title, "coordinate's own tail index α", "coordinates in a bin, in %")
     legend_outside(ax, title="optimizer step")
     return figure_of(ax), ax

@@ -8,11 +8,10 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from lightning_tailindex.records import IterateEstimate, IterateReport
 
-from ._canvas import WHOLE_MODEL, dress, figure_of, legend_outside, look, new_axes, shortened
+from ._canvas import WHOLE_MODEL, count_along, dress, figure_of, legend_outside, look, new_axes, shortened
 from ._choice import by_step, lowest
 from ._intervals import draw_intervals, fit_axis
 
@@ -64,7 +63,7 @@ def iterate_alphas(
     if left_out:
         title += f"\nthe {len(names) - 1} of {len(names) - 1 + left_out} groups with the lowest last α"
     dress(ax, title, "optimizer step at the end of the window", "tail index α (2: Gaussian)")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    count_along(ax)
     fit_axis(ax)
     legend_outside(ax)
     return figure_of(ax), ax

@@ -11,7 +11,18 @@ from torch import Tensor
 
 from lightning_tailindex.records import Report
 
-from ._canvas import GAUSSIAN, STABLE, counted, dress, figure_of, legend_outside, new_axes, percent, shortened
+from ._canvas import (
+    GAUSSIAN,
+    STABLE,
+    count_along,
+    counted,
+    dress,
+    figure_of,
+    legend_outside,
+    new_axes,
+    percent,
+    shortened,
+)
 
 __all__ = ["noise_norms"]
 
@@ -74,6 +85,7 @@ def noise_norms(
     if isinstance(noise, Report) and indices is None:
         _tell(ax, named, {each.draw: each.samples for each in noise.largest_draws})
     dress(ax, f"Norm of the noise {what}", "draw", "norm, in the unit of the gradient")
+    count_along(ax)
     legend_outside(ax)
     return figure_of(ax), ax
 

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from lightning_tailindex.records import SharpnessReport
 
-from ._canvas import WHOLE_MODEL, dress, figure_of, legend_outside, look, new_axes
+from ._canvas import WHOLE_MODEL, count_along, dress, figure_of, legend_outside, look, new_axes
 from ._choice import by_step
 
 __all__ = ["sharpness_over_steps"]
@@ -54,7 +53,7 @@ def sharpness_over_steps(
         style = {"color": "0.35", "linestyle": (0, (6, 3)), "marker": "_" if len(steps) == 1 else "None"}
         ax.plot(steps, limits, label="stable below this\n(limit / step size)", linewidth=1.5, **style)
     dress(ax, "Largest eigenvalues of the training loss's Hessian", "optimizer step", "eigenvalue λ")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    count_along(ax)
     legend_outside(ax)
     return figure_of(ax), ax
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from lightning_tailindex.noise.groups import listed
 from lightning_tailindex.records import SpectrumMeasurement, SpectrumReport
 
-from ._canvas import GAUSSIAN, NOISE, STABLE, counted, dress, figure_of, legend_outside, new_axes
+from ._canvas import GAUSSIAN, NOISE, STABLE, counted, dress, figure_of, legend_outside, new_axes, titled
 
 __all__ = ["weight_spectrum"]
 
@@ -64,7 +64,7 @@ def weight_spectrum(
         _draw_law(ax, found)
     _tick(ax, found.log_eigenvalues.edges[-1] - found.log_eigenvalues.edges[0])
     ax.set_ylim(baseline, 3 * density.max())
-    dress(ax, f"Eigenvalues of {found.matrix}", "eigenvalue λ of the weights' WᵀW", "density, in 1/λ")
+    dress(ax, titled("Eigenvalues of", found.matrix), "eigenvalue λ of the weights' WᵀW", "density, in 1/λ")
     legend_outside(ax)
     return figure_of(ax), ax
 

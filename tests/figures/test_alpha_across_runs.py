@@ -58,10 +58,12 @@ def test_ticks_are_where_runs_can_be_unless_they_were_too_close_to_read() -> Non
 
 def test_words_are_categories() -> None:
     _, ax = alpha_across_runs(["sgd", 0.5, "adam", "sgd"], runs(1.0, 1.5, 1.2, 1.1), "optimizer")
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["sgd", "0.5", "adam"]
-    assert [round(x) for x, _ in points(ax)] == [0, 1, 2, 0]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0.5", "sgd", "adam"]
+    assert [round(x) for x, _ in points(ax)] == [1, 0, 2, 1]
     _, ax = alpha_across_runs([math.inf, 0.5, math.nan], runs(1.0, 1.5, 1.2), "gradient clipping")
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["inf", "0.5", "nan"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0.5", "inf", "nan"]
+    _, ax = alpha_across_runs([20, "not given", 2, 10000], runs(1.0, 1.5, 1.2, 1.1), "every_n_steps")
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["2", "20", "10000", "not given"]
 
 
 @pytest.mark.parametrize("values", [[0.1, 0.1, 0.1, 2.0], [1.0, 1.0, 1.0, 2.0], ["a", "a", "a", "b"], [3.0] * 4])
@@ -88,10 +90,17 @@ def test_a_line_joins_runs_that_are_alike_in_the_rest() -> None:
 def test_the_median_is_of_the_last_reports() -> None:
     several = [report(step, fc1=alpha) for step, alpha in enumerate((1.9, 1.0, math.nan, 1.2))]
     _, ax = alpha_across_runs([1.0, 2.0], [several, report(0, fc1=math.nan)], "x", last=3)
-    medians = line(ax, "median of the last 3").get_ydata()
+    medians = line(ax, "median of the last 3 or fewer").get_ydata()
     assert medians[0] == pytest.approx(1.1)
     assert math.isnan(medians[1])
     assert points(ax)[0] == (1.0, 1.2)
+
+
+def test_the_title_tells_that_last_reports_are_of_different_steps() -> None:
+    _, ax = alpha_across_runs([1.0, 2.0], [report(900, fc1=1.0), report(300, fc1=1.5)], "x")
+    assert "last reports at steps 300 to 900" in ax.get_title()
+    _, ax = alpha_across_runs([1.0, 2.0], [report(900, fc1=1.0), report(900, fc1=1.5)], "x")
+    assert "last reports" not in ax.get_title()
 
 
 def test_surrogates_of_different_runs_are_not_joined() -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import math
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +19,13 @@ from matplotlib.figure import Figure
 from numpy.testing import assert_allclose
 from numpy.testing import assert_array_equal as assert_same
 
-from lightning_tailindex.figures import alpha_by_minibatch_size, alpha_heatmap, alpha_over_steps, coordinate_alphas
+from lightning_tailindex.figures import (
+    alpha_by_minibatch_size,
+    alpha_heatmap,
+    alpha_over_steps,
+    coordinate_alphas,
+    noise_density,
+)
 from lightning_tailindex.records import Report
 
 from .reports import report, training
@@ -135,13 +144,47 @@ def test_names_of_many_groups_are_cut_and_thinned() -> None:
     long = {f"encoder.layers.{i:03}.self_attention.out_proj": 1.5 for i in range(100)}
     _, ax = alpha_heatmap([report(step, **long) for step in range(0, 3000, 100)])
     names = [label.get_text() for label in ax.get_yticklabels()]
-    assert names[0] == "encoder.layers.000…ttention.out_proj"  # as long as it takes to tell them apart
+    assert names[0] == "encoder.layers.000…ention.out_proj"  # as long as it takes to tell them apart
     assert names[-1] == "whole_model"
     assert len(names) <= 40
     assert len(ax.get_xticks()) <= 10
     assert not ax.texts
     rows = list(ax.get_yticks())
     assert min(b - a for a, b in pairwise(rows)) == 3
+
+
+def test_an_index_is_never_cut() -> None:
+    blocks = [f"vision_tower.encoder.layers.{i}.self_attn.q_proj" for i in (1, 3, 14, 25)]
+    _, ax = alpha_over_steps(report(0, **dict.fromkeys(blocks, 1.5)), blocks)
+    indices = [re.findall(r"\d+", text) for text in texts(ax)[:4]]
+    assert indices == [["1"], ["3"], ["14"], ["25"]]
+
+
+@pytest.mark.parametrize("draw", [coordinate_alphas, alpha_by_minibatch_size, noise_density])
+def test_titles_with_long_names_stay_within_the_figure(draw: Callable[..., Any]) -> None:
+    name = "a_long_container.transformer_decoder_layers.17.multi_head_self_attention.output_projection"
+    made = report(300, **{name: 1.5})
+    fig, axes = draw(made.measurements[0]) if draw is noise_density else draw(made, name)
+    ax = axes if isinstance(axes, Axes) else axes[0]
+    fig.draw_without_rendering()
+    box = ax.title.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= (axes[1].title.get_window_extent().x0 if draw is noise_density else fig.bbox.width)
+
+
+def test_a_heat_map_makes_room_for_long_names() -> None:
+    blocks = [f"vision_tower.encoder.the_transformer.{i}.post_attention_layernorm" for i in range(12)]
+    fig, ax = alpha_heatmap(report(0, **dict.fromkeys(blocks, 1.5)))
+    fig.draw_without_rendering()
+    assert min(label.get_window_extent().x0 for label in ax.get_yticklabels()) >= 0
+    assert ax.title.get_window_extent().x1 <= fig.bbox.width
+
+
+def test_one_report_has_one_whole_step() -> None:
+    for step in (0, 15):
+        _, ax = alpha_over_steps(report(step, fc1=1.5))
+        low, high = ax.get_xlim()
+        assert [tick for tick in ax.get_xticks() if low <= tick <= high] == [step]
 
 
 def test_histograms_of_coordinates_at_several_steps() -> None:
@@ -174,7 +217,7 @@ def test_sizes_are_samples_or_draws() -> None:
     assert_allclose(found[2], [[1.3, 1.4, 1.4], [1.6, 1.7, 1.9]])
     assert list(ax.lines[-1].get_ydata()) == [1.98, 1.97, 1.97]
     assert ax.get_xlabel() == "minibatch size (samples)"
-    assert "fc1 at step 300" in ax.get_title()
+    assert "at step 300: fc1" in ax.get_title()
     assert rendered(fig)
     _, ax = alpha_by_minibatch_size(report(300, 0, fc1=1.5))
     assert_same(drawn(ax)["noise, 95 % interval"][0], [1, 2, 4])
