@@ -23,6 +23,8 @@ MINIBATCH_SIZE = "minibatch size (measured)"
 
 # Before the names of a monitor's arguments, which are logged where the module has no hyperparameters.
 _OWN = "TailIndexMonitor/"
+# Of these, what changes no number.
+_SHOWN = tuple(f"{_OWN}{name}" for name in ("figures", "figures_every", "max_detailed_groups", "on_error"))
 _OTHERS = ("FirstExitMonitor/", "IterateTailIndexMonitor/", "SharpnessMonitor/", "WeightSpectrumMonitor/")
 
 
@@ -45,7 +47,8 @@ def _measured(run: Run) -> dict[str, Value]:
     """How its noise was measured; an argument that is among the settings counts once."""
     settings: dict[str, Value] = {f"{name} (of the measurement)": value for name, value in run.settings.items()}
     twice = {f"{_OWN}{name}" for name in run.settings}
-    return settings | {n: value for n, value in run.hparams.items() if n.startswith(_OWN) and n not in twice}
+    others = {name: value for name, value in run.hparams.items() if name.startswith(_OWN) and name not in twice}
+    return settings | {name: value for name, value in others.items() if not name.startswith(_SHOWN)}
 
 
 def _differs(name: str, values: Sequence[Value], runs: Sequence[Run]) -> bool:

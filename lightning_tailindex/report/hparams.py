@@ -17,6 +17,7 @@ FILE = "hparams.yaml"
 Value = str | int | float
 """A hyperparameter: a number, or a word."""
 
+_LIGHTNINGS = "_instantiator"  # what LightningCLI writes beside the module's own
 _DEEPEST = 4  # dictionaries in dictionaries
 _LONGEST = 120  # characters of a word
 
@@ -88,6 +89,6 @@ def read_hparams(folder: Path) -> tuple[dict[str, Value], str]:
         loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
         if loaded is not None and not isinstance(loaded, dict):
             return {}, f"{path}: hyperparameters are no names with values"
-        return _flat(loaded or {}), ""
+        return _flat({name: value for name, value in (loaded or {}).items() if name != _LIGHTNINGS}), ""
     except Exception as error:  # whatever the file holds, the events beside it are read
         return {}, f"{path}: hyperparameters cannot be read: {type(error).__name__}"

@@ -109,6 +109,7 @@ def page(runs: Sequence[Run], problems: Sequence[str] = (), progress: Progress =
             more_columns=len(hyperparameters[_MOST_COLUMNS:]),
             comparisons=[of_comparison(runs, differing, name) for name in compared],
             differing=list(differing),
+            steps=[run.reports[-1].step for run in runs],
             most_last=LAST,
         )
     )

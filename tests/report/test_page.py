@@ -191,6 +191,19 @@ def test_what_other_monitors_were_given_is_no_difference() -> None:
     assert varied([one, run("without", lr=0.1)]) == {"lr": ["not given", 0.1]}  # nor what nobody logged
 
 
+def test_arguments_that_change_no_number_are_no_difference() -> None:
+    arguments = ("figures", "figures_every", "max_detailed_groups", "on_error", "num_draws")
+    one, other = (run(str(i), **{f"TailIndexMonitor/{name}": float(i) for name in arguments}) for i in (1, 2))
+    assert varied([one, other]) == {"TailIndexMonitor/num_draws": [1.0, 2.0]}
+
+
+def test_last_reports_of_different_steps_are_told() -> None:
+    said = "Their last reports are of steps 0 to 300, and α changes over a training"
+    early, late = (run(str(step), [report(step, fc1=1.5)], width=step) for step in (0, 300))
+    assert said in page([early, late])
+    assert "Their last reports" not in page([early, replace(late, reports=early.reports)])
+
+
 def test_a_setting_that_is_an_argument_too_counts_once() -> None:
     texts = {size: {"tail_index_setup": f"| what | how |\n| max_coordinates | {size} |"} for size in (64, 128)}
     runs = [replace(run(**{"TailIndexMonitor/max_coordinates": float(size)}), texts=texts[size]) for size in texts]

@@ -16,6 +16,7 @@ from lightning_tailindex.loggers import histograms, laws, scalars
 from lightning_tailindex.records import Histogram, Measurement, Report
 from lightning_tailindex.report import read_runs
 from lightning_tailindex.report.compare import varied
+from lightning_tailindex.report.hparams import read_hparams
 from lightning_tailindex.report.names import LAWS, is_ours, meaning
 from tests.figures.reports import training
 
@@ -80,6 +81,11 @@ def test_hyperparameters_come_from_both_places(sweep: Sweep) -> None:
         (sweep[0] / "wide/kept").rename(sweep[0] / "wide/hparams.yaml")
     assert problems == []
     assert (by_plugin.hparams["width"], by_plugin.hparams["kind"]) == (wide.hparams["width"], wide.hparams["kind"])
+
+
+def test_what_lightnings_cli_adds_is_no_hyperparameter(tmp_path: Path) -> None:
+    (tmp_path / "hparams.yaml").write_text("_instantiator: lightning.pytorch.cli.instantiate_module\nwidth: 4\n")
+    assert read_hparams(tmp_path) == ({"width": 4}, "")
 
 
 def test_tags_are_the_loggers_own_read_backwards() -> None:
