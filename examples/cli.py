@@ -44,7 +44,7 @@ class Digits(LightningDataModule):
 
 
 class CLI(LightningCLI):
-    """Ends with a message where a value is out of its range, as LightningCLI does where it is of another type."""
+    """Ends without a traceback where a value is out of its range, as LightningCLI does where it is of another type."""
 
     def instantiate_classes(self) -> None:
         try:

@@ -246,6 +246,7 @@ def test_too_few_draws_for_the_arguments_are_no_error_but_a_note() -> None:
         ("hil", {"k": 10}, "estimators must be among .*'hill'.* got 'hil'"),
         ("hill", {"kk": 10}, "options must be arguments of hill, got .*'kk': 10.*unexpected keyword argument 'kk'"),
         ("hill", {"k": -1}, "options must be arguments of hill, .*hill needs 1 <= k < n"),
+        ("hill", 3, "options must be arguments of hill by name, got 3"),
         ("hill", {"k": "many"}, "options must be arguments of hill, .*'many'"),
         (
             "hill",

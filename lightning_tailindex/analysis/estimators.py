@@ -50,6 +50,8 @@ class NamedEstimator:
 
     def __init__(self, name: EstimatorName, options: Mapping[str, Any]) -> None:
         self._function = _function(name)
+        if not isinstance(options, Mapping):
+            raise ValueError(f"options must be arguments of {name} by name, got {options!r}.")
         self._options = dict(options)
         self.__name__ = f"{name}({', '.join(f'{key}={value}' for key, value in self._options.items())})"
         try:

@@ -142,9 +142,10 @@ class SharpnessMonitor(Monitor[SharpnessReport]):
         self._minibatches = FixedMinibatches(trainer, self.num_minibatches, self.dataloader, self.settings.seed)
         self._source = SharpnessSource(self._minibatches, self.settings)
         number = self._minibatches.count(trainer)
+        minibatches = "1 minibatch" if number == 1 else f"{number} minibatches"
         work = (
-            f"{self.settings.most_products} products with the Hessian at most each time, which are of"
-            f" {number} minibatches and take some four forward passes of each{self._minibatches.note}"
+            f"{self.settings.most_products} products with the Hessian at most each time, which are of {minibatches}"
+            f" and take some four forward passes of each{self._minibatches.note}"
         )
         return self.every_n_steps, "the sharpness", work
 

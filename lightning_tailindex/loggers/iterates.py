@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
 from lightning_tailindex import figures
-from lightning_tailindex.noise.groups import WHOLE_MODEL
+from lightning_tailindex.noise.groups import WHOLE_MODEL, listed
 from lightning_tailindex.records import IterateMeasurement, IterateReport
 
 from .names import largest, of_groups
@@ -115,6 +115,19 @@ class IteratePresentation(Presentation[IterateReport]):
             "steps": f"minibatches of {report.minibatch_size:.6g} samples (0: unknown); parameter groups {names}",
             "to know": report.note,
         }
+
+    def notes(self, report: IterateReport) -> dict[str, str]:
+        """Says, too, which groups have no tail index, and why."""
+        unknown: dict[str, list[str]] = {}
+        for measurement in report.measurements:
+            headline = measurement.estimates[0]
+            if math.isnan(headline.alpha) and headline.note:
+                unknown.setdefault(headline.note.rstrip("."), []).append(measurement.group)
+        told = {
+            f"no tail index of {names[0]}": f"no tail index of {listed(names)} at step {report.step}: {note}"
+            for note, names in unknown.items()
+        }
+        return {**super().notes(report), **told}
 
     def picture(self, name: str, reports: Sequence[IterateReport]) -> dict[str, Picture]:
         """Draws the figure."""

@@ -99,8 +99,9 @@ class ExtraMinibatches(NoiseSource):
         is_step = settings.noise_unit == "step"
         times = 1 if is_step else trainer.world_size
         passes = plan.num_passes * plan.accumulation / trainer.accumulate_grad_batches
-        each = "minibatches" if is_step else "loader batches"
-        return f"{plan.num_minibatches * times} draws and a full gradient over {plan.num_full * times} {each}", passes
+        draws, full = plan.num_minibatches * times, plan.num_full * times
+        each = f"{'minibatch' if is_step else 'loader batch'}{'es' if full > 1 else ''}"
+        return f"{draws} draws and a full gradient over {full} {each}", passes
 
     def _data(self, trainer: Trainer) -> Data:
         return data_of(trainer, self._dataloader, self._replay)

@@ -122,7 +122,9 @@ class IterateWatch:
         """Says why no window has ended so far; empty if one has."""
         if self._has_ended:
             return ""
-        return "the loss had not settled; burn_in=0 begins at once" if self._start is None else "no window was full"
+        if self._start is None and self._last - self._begun >= self._settings.window:
+            return "the loss had not settled; burn_in=0 begins at once"
+        return "no window was full"
 
     def observe(self, trainer: Trainer, step: int, analyse: Callable[[Window], T]) -> T:
         """Ends a window and begins the next; every process has to call it, and none waits for one that failed.

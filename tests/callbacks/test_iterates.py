@@ -44,11 +44,18 @@ def test_a_window_that_ends_with_training_is_counted(steps: int, times: str, cap
 
 
 @pytest.mark.parametrize(
-    ("burn_in", "why"), [(None, "the loss had not settled; burn_in=0 begins at once"), (20, "no window was full")]
+    ("burn_in", "window", "why"),
+    [
+        (None, 16, "the loss had not settled; burn_in=0 begins at once"),
+        (None, 64, "no window was full"),  # of losses neither: it says nothing about them
+        (20, 16, "no window was full"),
+    ],
 )
-def test_a_run_without_a_window_says_why(burn_in: int | None, why: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_without_a_window_says_why(
+    burn_in: int | None, window: int, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level("INFO"):
-        fit(Chains(0.1), monitor(burn_in=burn_in), max_steps=20)
+        fit(Chains(0.1), monitor(burn_in=burn_in, window=window), max_steps=20)
     assert f"IterateTailIndexMonitor: nothing was measured in this run: {why}." in caplog.messages
 
 
@@ -414,6 +421,35 @@ def test_tensorboard_shows_what_the_reports_say(tmp_path: Path) -> None:
     assert "Step size η over minibatch size b" in layout(events)
     assert "windows of 16 optimizer steps" in text(events, "iterate_tail_index_setup")
     assert trainer.callback_metrics["iterate_tail_index"].item() == pytest.approx(watcher.reports[-1].whole_model.alpha)
+
+
+class TwoParameters(Chains):
+    """Two groups, which are too small to have a tail index."""
+
+    def __init__(self) -> None:
+        super().__init__(0.1)
+        self.weight, self.bias = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        return (self.weight * batch + self.bias - torch.randn(len(batch), 1)).square().mean()
+
+
+def test_groups_without_a_tail_index_are_told_once_with_the_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    watcher = monitor()
+    with caplog.at_level("INFO"):
+        fit(TwoParameters(), watcher, max_steps=32, logger=TensorBoardLogger(tmp_path, "", ""))
+    assert len(watcher.reports) == 2
+    told = [message for message in caplog.messages if "no tail index of 'weight', 'bias'" in message]
+    assert len(told) == 1
+    assert told[0].endswith("'bias' at step 16: 1 of 1 series left out: constant values.")
+
+
+def test_groups_with_a_tail_index_are_not_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        fit(Chains(0.1), monitor(), max_steps=16, logger=TensorBoardLogger(tmp_path, "", ""))
+    assert "no tail index" not in caplog.text
 
 
 @pytest.mark.parametrize("lightning", LIGHTNINGS)
