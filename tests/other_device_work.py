@@ -25,12 +25,12 @@ from lightning_tailindex.analysis import analyse, analyse_iterates, resolve_esti
 from lightning_tailindex.curvature import Hessian, hutchinson_trace, largest_eigenvalues  # noqa: E402
 from lightning_tailindex.distributions import SymmetricStable  # noqa: E402
 from lightning_tailindex.iterates import GroupIterates, IterateObservation  # noqa: E402
+from lightning_tailindex.noise.combining import combine  # noqa: E402
 from lightning_tailindex.noise.engine import Engine, collect_gradients  # noqa: E402
 from lightning_tailindex.noise.groups import measured_parameters, resolve_grouping  # noqa: E402
 from lightning_tailindex.noise.minibatches import Minibatch  # noqa: E402
 from lightning_tailindex.noise.pairs import PairRecorder  # noqa: E402
 from lightning_tailindex.noise.processes import Processes  # noqa: E402
-from lightning_tailindex.noise.recorder import combine  # noqa: E402
 
 from .functional.samples import generator, stable  # noqa: E402
 from .other_device_training import disturbed, training  # noqa: E402

@@ -112,7 +112,7 @@ def _vectorize(minibatches: Iterable[Minibatch], recorder: Recorder, vectorizer:
         return
     vectorizer.check(first)
     stream = chain([first], stream)
-    for (is_draw, _), kind in groupby(stream, key=lambda minibatch: (minibatch.is_draw, shapes(minibatch))):
+    for (is_draw, *_), kind in groupby(stream, key=lambda m: (m.is_draw, m.sweep > 0, shapes(m))):
         while chunk := list(islice(kind, together)):
             if is_draw:
                 gradients = vectorizer.each(chunk)

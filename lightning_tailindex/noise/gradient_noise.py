@@ -8,13 +8,14 @@ from typing import TypeVar, get_args
 
 from torch import Tensor, nn
 
+from .combining import combine
 from .emptying import emptied_afterwards
 from .engine import Engine, collect_gradients
 from .groups import Grouping, compile_patterns, measured_parameters, resolve_grouping
 from .minibatches import Minibatch, guess_size
 from .processes import Processes
 from .random_state import check_seed, derived_seed, isolated_random_state
-from .recorder import Recorder, combine
+from .recorder import Recorder
 from .shadow import alias_shadow
 from .sharded import is_sharded
 from .vectorized import CannotVectorizeError

@@ -1,4 +1,4 @@
-"""What a measurement keeps of each minibatch's gradient, and what it makes of it in the end."""
+"""What a measurement keeps of each minibatch's gradient."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from torch import Tensor, nn
 
 from .coordinates import CoordinateSample, kept_dtype, real_coordinates
 from .minibatches import Minibatch
-from .observation import GroupNoise, NoiseObservation
 from .pairs import PairRecorder
-from .processes import Processes
 from .sharded import OwnCoordinates, own_part
 
-__all__ = ["Recorder", "combine"]
+__all__ = ["Recorder", "flat_gradient", "squared"]
 
 
 class Recorder:
@@ -67,6 +65,7 @@ class Recorder:
         self.largest = 0
         self.shares_data = False
         self.draw_samples: list[tuple[int, ...]] = []
+        self._of_first_sweep: Tensor | None = None
 
     def share(self, minibatch: Minibatch) -> float:
         """Returns a minibatch's weight over that of the first one."""
@@ -82,7 +81,9 @@ class Recorder:
             self.record_total([minibatch], {name: gradient.mul_(share) for name, gradient in gradients.items()})
 
     def record_draws(self, minibatches: Sequence[Minibatch], gradients: Mapping[str, Tensor]) -> None:
-        """Takes draws' gradients, ``[draws, coordinates]``, which may be overwritten."""
+        """Takes draws' gradients, ``[draws, coordinates]``, to be overwritten, all of the first sweep or none."""
+        if minibatches[0].sweep > 0 and self._of_first_sweep is None:
+            self._of_first_sweep = torch.stack([self._noise_square(n, self.full_gradient(n)) for n in self.first])
         shares = [self.share(minibatch) * minibatch.in_full_gradient for minibatch in minibatches]
         if self.pairs is not None:
             for i in range(len(minibatches)):
@@ -97,7 +98,7 @@ class Recorder:
         # one call for all parameters: where they are small, calls take longer than the arithmetic
         torch._foreach_sub_(differences, first)
         torch._foreach_add_(draw_sums, [each if len(each) == 1 else each.sum(0, keepdim=True) for each in differences])
-        torch._foreach_add_(squares, [_square(each.flatten()) for each in differences])
+        torch._foreach_add_(squares, [squared(each.flatten()) for each in differences])
         if any(share != 1 for share in shares):
             self._adjust(shares, differences)
         self._draw_shares += sum(shares)
@@ -169,6 +170,22 @@ class Recorder:
         rest = self._rest[name]
         return full if rest is None else full.add_(flat_gradient(rest).to(full), alpha=1 / (shares * self.loss_scale))
 
+    def _noise_square(self, name: str, full: Tensor) -> Tensor:
+        draws, rest = max(self.num_draws, 1), full - self.first[name][0]
+        square = (self.square[name] - 2 * torch.dot(self.draw_sum[name][0], rest)) / draws + squared(rest)
+        return square.to(self.device)
+
+    def noise_squares(self, full: Mapping[str, Tensor]) -> Tensor:
+        """Returns the mean squared norms of the draws' differences from a full gradient, ``[parameters]``."""
+        return torch.stack([self._noise_square(name, own) for name, own in full.items()])
+
+    def own_noise_squares(self, full: Mapping[str, Tensor]) -> Tensor:
+        """Returns the same around this process's own full gradient, of the draws of its sweep alone.
+
+        In further sweeps a process has other samples, and their gradient would be another one.
+        """
+        return self.noise_squares(full) if self._of_first_sweep is None else self._of_first_sweep
+
 
 def flat_gradient(gradient: Tensor) -> Tensor:
     """Returns what this process has of a gradient, as real numbers in one dimension."""
@@ -177,71 +194,6 @@ def flat_gradient(gradient: Tensor) -> Tensor:
     return (torch.view_as_real(dense) if dense.is_complex() else dense).reshape(-1)
 
 
-def _square(vector: Tensor) -> Tensor:
+def squared(vector: Tensor) -> Tensor:
     """Returns the squared norm in half of the time that ``vector_norm`` takes; autocast, too, leaves it alone."""
     return torch.dot(vector, vector)
-
-
-def _noise_square(name: str, full: Tensor, recorder: Recorder) -> Tensor:
-    """Returns the mean squared norm of what this process saw of a parameter's noise."""
-    n, rest = max(recorder.num_draws, 1), full - recorder.first[name][0]
-    return (recorder.square[name] - 2 * torch.dot(recorder.draw_sum[name][0], rest)) / n + _square(rest)
-
-
-def _noise_squares(full: Mapping[str, Tensor], recorder: Recorder) -> Tensor:
-    """Returns the noise's mean squared norms, ``[parameters]``."""
-    return torch.stack([_noise_square(name, own, recorder).to(recorder.device) for name, own in full.items()])
-
-
-def _of_full_gradient(full: Mapping[str, Tensor], recorder: Recorder) -> tuple[Tensor, Tensor]:
-    """Returns its squared norms, ``[parameters]``, and its sampled coordinates, 0 where another process holds them."""
-    squares = torch.stack([_square(own).to(recorder.device) for own in full.values()])
-    return squares, recorder.row_of(full)
-
-
-def combine(recorder: Recorder, processes: Processes) -> NoiseObservation:
-    """Forms the noise from the gradients of all processes; each of them has to call it.
-
-    Args:
-        recorder: What this process recorded.
-        processes: The processes that measure together.
-
-    Returns:
-        The noise of each group, the same in all processes.
-    """
-    # what may not fit into memory is formed by all of them, or by none, before they wait for each other
-    recorded = recorder.pairs  # what is known of them first, which frees a gradient's memory
-    pairs = processes.all_or_none(lambda: {} if recorded is None else recorded.noise(recorder.groups))
-    own = processes.all_or_none(lambda: {name: recorder.full_gradient(name) for name in recorder.first})
-    rows = processes.draws(processes.all_or_none(lambda: recorder.rows))
-    # processes that share a draw may have data of their own: what only one of them is away from all is no noise
-    noise = processes.all_or_none(lambda: _noise_squares(own, recorder)) if processes.shares_draws else None
-    full = {name: processes.gradient(own.pop(name)) for name in recorder.first}
-    gradient, row = processes.all_or_none(lambda: _of_full_gradient(full, recorder))
-    noise = processes.all_or_none(lambda: _noise_squares(full, recorder)) if noise is None else noise
-    noise_square = dict(zip(full, processes.noise_squares(noise), strict=True))
-    gradient_square = dict(zip(full, processes.whole(gradient), strict=True))
-    sampled = processes.whole(row)
-
-    def group(name: str, parameters: tuple[str, ...]) -> GroupNoise:
-        columns = recorder.sample.columns[name].to(rows.device)
-        return GroupNoise(
-            name=name,
-            gradients=rows[:, columns],
-            full_gradient=sampled[columns],
-            num_coordinates=recorder.sample.sizes[name],
-            gradient_norm=torch.stack([gradient_square[p] for p in parameters]).sum().sqrt(),
-            # rounding may leave a tiny negative number
-            noise_norm=torch.stack([noise_square[p] for p in parameters]).sum().clamp(min=0).sqrt(),
-            pairs=pairs.get(name),
-        )
-
-    return NoiseObservation(
-        groups=tuple(group(name, parameters) for name, parameters in recorder.groups.items()),
-        num_draws=len(rows),
-        num_full_minibatches=recorder.num_full * processes.count // processes.per_draw,
-        minibatch_size=recorder.largest * processes.per_draw,
-        shares_data=recorder.shares_data,
-        noise_unit=processes.noise_unit,
-        draw_samples=tuple(recorder.draw_samples) if processes.count == 1 else (),
-    )

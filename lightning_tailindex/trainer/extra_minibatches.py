@@ -6,13 +6,14 @@ import gc
 from collections.abc import Iterable
 from typing import final
 
+from lightning_tailindex.noise.combining import combine
 from lightning_tailindex.noise.engine import collect_gradients
 from lightning_tailindex.noise.groups import measured_parameters
 from lightning_tailindex.noise.minibatches import SweepPlan, guess_size, plan_minibatches
 from lightning_tailindex.noise.observation import NoiseObservation
 from lightning_tailindex.noise.processes import Processes
 from lightning_tailindex.noise.random_state import derived_seed
-from lightning_tailindex.noise.recorder import Recorder, combine
+from lightning_tailindex.noise.recorder import Recorder
 from lightning_tailindex.noise.vectorized import CannotVectorizeError
 
 from .data import Data, Replay, can_read_again, data_of, why_not_again

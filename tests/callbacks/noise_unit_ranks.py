@@ -102,6 +102,7 @@ def main() -> None:
         "step of two kinds": report("step", batches_of_two_kinds(), devices=2),
         "training data by step": report("step", accumulation=4, devices=2),
         "training data by loader": report("loader", accumulation=4, devices=2),
+        "steps of a whole sweep": report("step", accumulation=16, devices=2),
         "gradients of training": report("step", devices=2, source="training"),
         "every coordinate by step": report("step", batches(), devices=2, max_coordinates=None),
         "every coordinate by loader": report("loader", batches(), devices=2, max_coordinates=None),

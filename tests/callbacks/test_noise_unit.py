@@ -147,6 +147,14 @@ def test_what_one_rank_is_away_from_the_others_is_no_noise(ranks: list[dict[str,
     assert whole(report("loader", batches_of_two_kinds()))["noise_norm"] > 4 * of_draws  # there the kinds are noise
 
 
+def test_further_sweeps_in_which_a_rank_has_other_samples_add_no_noise(ranks: list[dict[str, dict[str, Any]]]) -> None:
+    none, some = ranks[0]["steps of a whole sweep"], ranks[0]["training data by step"]
+    assert (none["minibatch_size"], whole(none)["num_draws"]) == (192, 16)
+    assert whole(none)["noise_norm"] < 1e-4 * whole(none)["gradient_norm"]
+    of_draws = math.sqrt(sum(norm**2 for norm in some["draw_norms"]) / len(some["draw_norms"]))
+    assert whole(some)["noise_norm"] == pytest.approx(of_draws, rel=0.3)
+
+
 def test_the_draws_of_two_ranks_by_loader_are_all_those_of_one_process(ranks: list[dict[str, dict[str, Any]]]) -> None:
     in_ranks_order = batches()[::2][:8] + batches()[1::2][:8] + batches()[16:]
     assert ranks[0]["loader"]["minibatch_size"] == 6

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from lightning_tailindex import gradient_noise
+from lightning_tailindex.noise.combining import combine
 from lightning_tailindex.noise.engine import Engine, collect_gradients
 from lightning_tailindex.noise.groups import measured_parameters, resolve_grouping
 from lightning_tailindex.noise.minibatches import Minibatch
 from lightning_tailindex.noise.observation import NoiseObservation
 from lightning_tailindex.noise.processes import Processes
-from lightning_tailindex.noise.recorder import combine
 from lightning_tailindex.noise.vectorized import CannotVectorizeError, Vectorizer
 
 Loss = Callable[[nn.Module, Tensor], Tensor]

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lightning_tailindex import gradient_noise
+from lightning_tailindex.noise.combining import combine
 from lightning_tailindex.noise.engine import collect_gradients
 from lightning_tailindex.noise.groups import measured_parameters, resolve_grouping
 from lightning_tailindex.noise.minibatches import LoaderBatch, Minibatch, SweepPlan, plan_minibatches
 from lightning_tailindex.noise.observation import NoiseObservation
 from lightning_tailindex.noise.processes import OtherProcessError, Processes
-from lightning_tailindex.noise.recorder import combine
 
 
 def square_loss(module: nn.Module, batch: Any) -> Tensor:

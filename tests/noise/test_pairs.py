@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from lightning_tailindex.analysis.every_coordinate import sums_over_coordinates
 from lightning_tailindex.functional.sequential import sequential_fit, sequential_of
+from lightning_tailindex.noise.combining import combine
 from lightning_tailindex.noise.engine import collect_gradients
 from lightning_tailindex.noise.groups import measured_parameters, resolve_grouping
 from lightning_tailindex.noise.minibatches import Minibatch
 from lightning_tailindex.noise.observation import GroupNoise
 from lightning_tailindex.noise.pairs import PairRecorder
 from lightning_tailindex.noise.processes import Processes
-from lightning_tailindex.noise.recorder import combine
 
 
 class Net(nn.Module):
