@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TypeVar, get_args
 
 from torch import Tensor, nn
@@ -33,6 +33,24 @@ def _marked(batches: Sequence[object]) -> Iterator[Minibatch]:
         yield Minibatch((batch,), 1 if size is None else size, not is_cut, in_full_gradient=True)
 
 
+@contextmanager
+def _gradients_kept(module: nn.Module) -> Iterator[None]:
+    """Keeps a module's gradients out of reach: a loss may take the module itself, and not the copy that it is given."""
+    kept = [(parameter, parameter.grad) for parameter in module.parameters()]
+    for parameter, _ in kept:
+        parameter.grad = None
+    try:
+        yield
+    finally:
+        for parameter, gradient in kept:
+            parameter.grad = gradient
+
+
+def _is_nothing(recorder: Recorder) -> bool:
+    """Whether all gradients were exactly 0."""
+    return not any(bool(kept.any()) for part in (recorder.first, recorder.square) for kept in part.values())
+
+
 def gradient_noise(
     module: ModuleT,
     loss_fn: Callable[[ModuleT, object], Tensor],
@@ -53,7 +71,8 @@ def gradient_noise(
 
     Args:
         module: The module, on the device and in the mode in which it trains.
-        loss_fn: From the module and a minibatch to its mean loss, a scalar.
+        loss_fn: From the module and a minibatch to its mean loss, a scalar. The module that it is given is a copy, of
+            which it has to compute the loss.
         minibatches: The minibatches, on the module's device; they are held in memory at once. A last one that is
             smaller than the first counts in the full gradient and is no draw.
         group_by: What is analysed together: "module", "parameter", "model", or a function from a parameter's name
@@ -69,7 +88,8 @@ def gradient_noise(
         minibatch's gradient is exactly 0 (dead units), its noise is minus the full gradient.
 
     Raises:
-        ValueError: If an argument is out of range, no parameter is left to measure, or the module is sharded (FSDP2).
+        ValueError: If an argument is out of range, no parameter is left to measure, the module is sharded (FSDP2), or
+            no loss reaches a parameter to measure.
 
     References:
         Şimşekli, Sagun, Gürbüzbalaban (2019). A Tail-Index Analysis of Stochastic Gradient Noise in Deep Neural
@@ -96,7 +116,7 @@ def gradient_noise(
     batches = list(minibatches)
 
     def collected(engine: Engine) -> Recorder:
-        with isolated_random_state(derived_seed(seed), device):
+        with isolated_random_state(derived_seed(seed), device), _gradients_kept(module):
             shadow = alias_shadow(module)
             with emptied_afterwards(shadow, module):
                 return collect_gradients(
@@ -114,5 +134,10 @@ def gradient_noise(
     recorder = None
     with suppress(CannotVectorizeError):
         recorder = collected(engine)
-    recorder = recorder or collected("loop")  # here, where what the first try kept is gone
+    if recorder is None or (engine != "loop" and _is_nothing(recorder)):  # here, where what the first try kept is gone
+        recorder = collected("loop")
+    if recorder.num_draws and not recorder.is_reached:
+        raise ValueError(
+            "loss_fn must use the module that it is given, got losses that reach no measured parameter of it."
+        )
     return {group.name: group.noise for group in combine(recorder, Processes()).groups}

@@ -63,7 +63,7 @@ class Recorder:
         self.num_draws = 0
         self.num_full = 0
         self.largest = 0
-        self.shares_data = False
+        self.shares_data = self.is_reached = False
         self.draw_samples: list[tuple[int, ...]] = []
         self._of_first_sweep: Tensor | None = None
 
@@ -91,6 +91,7 @@ class Recorder:
         differences = [self._wide(name, gradients.get(name), len(minibatches)) for name in self.first]
         sampled = self._sampled_of(dict(zip(self.first, differences, strict=True)))
         self._sampled[self.num_draws : self.num_draws + len(minibatches)] = sampled
+        self.is_reached |= bool(gradients)
         first, draw_sums, squares = (list(kept.values()) for kept in (self.first, self.draw_sum, self.square))
         if self.num_draws == 0:
             for kept, gradient in zip(first, differences, strict=True):

@@ -74,6 +74,17 @@ def _uncompile(shadow: nn.Module) -> None:
                 vars(part).setdefault(name, MethodType(original, part))
 
 
+def _allow_backward(shadow: nn.Module) -> None:
+    """Lets wrappers of Fabric in mixed precision forget that only ``fabric.backward`` may be called."""
+    for part in shadow.modules():
+        if is_a(part, "_FabricModule"):
+            vars(part)["_register_backward_hook"] = _unchanged
+
+
+def _unchanged(output: Tensor) -> Tensor:
+    return output
+
+
 def _kept_by_compiler(module: nn.Module) -> set[int]:
     """Finds what compiled submodules hold beside their modules: the compiler's state, which cannot be copied."""
     usual = vars(nn.Module())
@@ -119,6 +130,7 @@ def alias_shadow(module: ModuleT, replace: Callable[[object], object | None] = l
     shadow = copy_with(module, rule)
     _cut(shadow)
     _uncompile(shadow)
+    _allow_backward(shadow)
     for part in filter(_is_compiled, shadow.modules()):
         vars(part)["forward"] = part.get_submodule("_orig_mod").__call__
     if parts:

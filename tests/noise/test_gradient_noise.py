@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -105,6 +106,44 @@ def test_a_loss_that_is_no_tensor_is_named(batches: list[Tensor], engine: Any) -
 
     with pytest.raises(ValueError, match="must be a tensor with a gradient, got float"):
         gradient_noise(nn.Linear(3, 2), as_number, batches, engine=engine)
+
+
+@pytest.mark.parametrize("engine", ["auto", "loop", "vectorized"])
+def test_a_loss_of_another_module_than_the_given_one_is_named_and_harms_nothing(
+    batches: list[Tensor], engine: Any
+) -> None:
+    net, other = nn.Linear(3, 2), nn.Linear(3, 2)
+    square_loss(net, batches[0]).backward()
+    before = net.weight.grad, copy.deepcopy(net.weight.grad)
+    for used in (net, other):
+        with pytest.raises(ValueError, match="loss_fn must use the module that it is given"):
+            gradient_noise(net, lambda _, batch, used=used: square_loss(used, batch), batches, engine=engine)
+    assert net.weight.grad is before[0]
+    assert torch.equal(net.weight.grad, before[1])
+
+
+@pytest.mark.parametrize("engine", ["auto", "loop", "vectorized"])
+def test_gradients_that_are_zero_are_no_error(batches: list[Tensor], engine: Any) -> None:
+    noise = gradient_noise(nn.Linear(3, 2), lambda m, batch: square_loss(m, batch) * 0, batches, engine=engine)
+    assert noise["whole_model"].shape == (20, 8)
+    assert not noise["whole_model"].any()
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true"])
+def test_modules_of_fabric(batches: list[Tensor], precision: Any) -> None:
+    fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
+    module = fabric.setup_module(nn.Linear(3, 2))
+    rows = []
+    for batch in batches:
+        fabric.backward(square_loss(module, batch))
+        rows.append(module.weight.grad.flatten().float())
+        module.weight.grad = None
+    expected = torch.stack(rows) - torch.stack(rows).mean(0)
+    noise = gradient_noise(module, square_loss, batches, group_by="parameter", engine="loop")["_forward_module.weight"]
+    torch.testing.assert_close(noise, expected, atol=1e-6, rtol=1e-5)
+    if precision == "bf16-mixed":  # a control: the module itself still asks for Fabric's
+        with pytest.raises(RuntimeError, match="requires you to call"):
+            square_loss(module, batches[0]).backward()
 
 
 class Zoo(nn.Module):
