@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from types import MethodType
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, is_lazy
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
 
 from .copying import CopyAs, copy_with
@@ -28,10 +29,13 @@ def _alias(parameter: nn.Parameter, is_written: bool) -> nn.Parameter:
     return alias
 
 
-def _written(module: nn.Module) -> set[int]:
-    """Finds weights that a forward pass writes: embeddings with ``max_norm`` shorten the rows that they look up."""
-    embeddings = (part for part in module.modules() if isinstance(part, (nn.Embedding, nn.EmbeddingBag)))
-    return {id(part.weight) for part in embeddings if part.max_norm is not None}
+def _written(module: nn.Module) -> Iterator[Tensor]:
+    """Finds weights that passes write: averages, and embeddings with ``max_norm``, which shorten what they look up."""
+    for part in module.modules():
+        if isinstance(part, AveragedModel):
+            yield from part.parameters()
+        elif isinstance(part, (nn.Embedding, nn.EmbeddingBag)) and part.max_norm is not None:
+            yield part.weight
 
 
 def _uninitialized(buffer: UninitializedBuffer) -> UninitializedBuffer:
@@ -92,21 +96,26 @@ def _kept_by_compiler(module: nn.Module) -> set[int]:
     return {id(value) for part in compiled for name, value in vars(part).items() if name not in usual}
 
 
-def alias_shadow(module: ModuleT, replace: Callable[[object], object | None] = lambda item: None) -> ModuleT:
+def alias_shadow(
+    module: ModuleT,
+    replace: Callable[[object], object | None] = lambda item: None,
+    written: Iterable[Tensor] = (),
+) -> ModuleT:
     """Copies a module so that computing on the copy leaves no trace in the original.
 
-    Trainable parameters become new leaves that share the original's storage: no weight is copied, but those of
-    embeddings with ``max_norm``, which a forward pass writes, and no ``.grad`` and no hook of the original's parameters
-    is touched. Everything else, buffers, metrics, Python attributes and what
-    closures captured, is the copy's own. Parameters that do not require a gradient are copied too, because a training
-    step may write them (momentum encoders do). Data sets, loaders and what Python cannot copy (locks, open files) are
-    shared. The shadow of a module that ``fully_shard`` has sharded (FSDP2) is sharded the same way, around the same
-    shards. What ``torch.compile`` compiled runs uncompiled in the shadow: compiling it for other sizes could change the
-    kernels that training uses.
+    Trainable parameters become new leaves that share the original's storage: no weight is copied, but what is said to
+    be written, torch's averages of weights, and embeddings with ``max_norm``, which a forward pass writes, and no
+    ``.grad`` and no hook of the original's parameters is touched. Everything else, buffers, metrics, Python attributes
+    and what closures captured, is the copy's own. Parameters that do not require a gradient are copied too, because a
+    training step may write them (momentum encoders do). Data sets, loaders and what Python cannot copy (locks, open
+    files) are shared. The shadow of a module that ``fully_shard`` has sharded (FSDP2) is sharded the same way, around
+    the same shards. What ``torch.compile`` compiled runs uncompiled in the shadow: compiling it for other sizes could
+    change the kernels that training uses.
 
     Args:
         module: The module to copy.
         replace: Gives for an object what stands for it in the copy, or None for the rules above.
+        written: Parameters that a training step may write, to be copied.
 
     Returns:
         The shadow, in the same mode and on the same device.
@@ -115,7 +124,8 @@ def alias_shadow(module: ModuleT, replace: Callable[[object], object | None] = l
         TypeError: If the module holds an iterator, which can neither be copied nor shared.
         RuntimeError: If it holds a queue of several processes, which can neither.
     """
-    kept, parts, written = _kept_by_compiler(module), sharded_parts(module), _written(module)
+    kept, parts = _kept_by_compiler(module), sharded_parts(module)
+    own = {id(parameter) for parameter in (*_written(module), *written)}
     gather_no_more(module)
 
     def rule(item: object) -> object | None:
@@ -125,7 +135,7 @@ def alias_shadow(module: ModuleT, replace: Callable[[object], object | None] = l
             if replacement is None and isinstance(item, nn.Module) and _is_compiled(item):
                 # it answers for what is sharded within, also when asked to be copied
                 replacement = CopyAs(type(item))
-        return _replacement(item, written) if replacement is None else replacement
+        return _replacement(item, own) if replacement is None else replacement
 
     shadow = copy_with(module, rule)
     _cut(shadow)

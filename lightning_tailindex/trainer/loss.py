@@ -27,7 +27,7 @@ from .flavour import (
     move_data_to_device,
     rank_zero_warn,
 )
-from .optimizers import hand_over, twin_of_strategy
+from .optimizers import hand_over, held_by, twin_of_strategy
 from .silence import Silence, SilentLogger
 from .state import STEP_METHOD
 
@@ -90,7 +90,9 @@ def _shadow(trainer: Trainer, module: LightningModule) -> LightningModule:
             return _ignore
         return item if id(item) in kept else stand_ins.get(id(item))
 
-    shadow = alias_shadow(module, replace)
+    held = held_by(trainer.strategy.optimizers)
+    # who steps the others is the training step, by hand: averages of weights, say
+    shadow = alias_shadow(module, replace, [p for p in module.parameters() if id(p) not in held])
     hand_over(twin.strategy.optimizers, module, shadow)
     shadow.trainer = twin
     twin.strategy._lightning_module = twin.strategy.model = shadow

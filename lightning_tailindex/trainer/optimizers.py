@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from .flavour import Strategy
 
-__all__ = ["hand_over", "twin_of_strategy"]
+__all__ = ["hand_over", "held_by", "twin_of_strategy"]
 
 T = TypeVar("T")
 
@@ -86,6 +86,12 @@ def _copy_scheduler(scheduler: Any, copies: dict[int, Any]) -> Any:
 def _is_scheduler(item: object) -> bool:
     """Whether it steps an optimizer's learning rate, be it torch's or of its kind."""
     return callable(getattr(item, "step", None)) and "optimizer" in getattr(item, "__dict__", {})
+
+
+def held_by(optimizers: Iterable[Optimizer]) -> set[int]:
+    """Finds the parameters that optimizers step, by their ids."""
+    groups = (group for optimizer in optimizers for group in optimizer.param_groups)
+    return {id(parameter) for group in groups for parameter in group["params"]}
 
 
 def twin_of_strategy(strategy: Strategy) -> Strategy:

@@ -16,6 +16,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 from torch.utils.tensorboard import SummaryWriter
 
@@ -131,6 +132,30 @@ class UsesTheTrainer(Net):
         return super().training_step(batch, batch_idx)
 
 
+class AveragesItsWeights(Net):
+    """Keeps a running average of its weights, which would have gradients but for that no optimizer steps them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.average = AveragedModel(self.head, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch[0].clone(), batch[1]
+        loss = super().training_step([x, y], batch_idx)
+        self.average.update_parameters(self.head)
+        return loss + 0.1 * (self.head.weight - self.average.module.weight.detach()).square().sum()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD([*self.body.parameters(), *self.head.parameters()], lr=0.1)
+
+
+class SteppedWithItsAverage(AveragesItsWeights):
+    """Gives its optimizer the average, too, which has no gradient."""
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
 MODULES: dict[str, Callable[[], LightningModule]] = {
     "closures over the module": Captures,
     "writing on the trainer": WritesOnTheTrainer,
@@ -138,6 +163,8 @@ MODULES: dict[str, Callable[[], LightningModule]] = {
     "layers made in configure_model": MadeInConfigureModel,
     "closures everywhere": CapturesEverywhere,
     "schedulers and optimizers": UsesTheTrainer,
+    "averages of its weights": AveragesItsWeights,
+    "averages in its optimizer": SteppedWithItsAverage,
 }
 
 
