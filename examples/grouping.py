@@ -14,6 +14,7 @@ class Matched:
 
     def __init__(self, pattern: str) -> None:
         self.pattern = re.compile(pattern)
+        self.__name__ = f"Matched({pattern})"  # how loggers and reports call it
 
     def __call__(self, parameter_name: str) -> str:
         found = self.pattern.search(parameter_name)

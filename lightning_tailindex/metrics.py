@@ -168,7 +168,8 @@ class TailIndex(Metric):
         """Estimates the tail index with its interval and its fit, from the draws of all processes.
 
         Counts do not tell how much series depend on each other. So the interval of a pooled tail index is that of the
-        worst case, series that all say the same: right for one series, wider than need be for independent ones.
+        worst case, series that all say the same: right for one series, wider than need be for independent ones. The
+        log-likelihood of a pooled tail index is an approximation where a series has more than 65,536 values.
 
         Returns:
             The estimate; ``scale`` is that of the draws, ``num_values`` is the number of values that were used, of

@@ -35,10 +35,10 @@ def grouped_mle(
 
     The cells are four or eight an octave from 1/8 to 4096 times a rough unit, and two open ones; their probabilities
     are exact. At most 2 % of the precision of full maximum likelihood is lost, 0.5 % with eight. The search covers
-    [0.2, 2], 2 included exactly; what lies between 1.998 and 2 may read as one of these, and the interval holds it. The
-    centre and the unit, half the distance of the quartiles, come from all draws up
-    to 256 of them and from some of them beyond: only there the order of the draws has an influence, a slight one.
-    The interval of a series by itself is that of the profile likelihood ratio.
+    [0.2, 2], both ends included exactly; what lies between 0.2 and 0.209 or between 1.998 and 2 may read as one of the
+    two, and the interval holds it. The centre and the unit, half the distance of the quartiles, come from all draws up
+    to 256 of them and from some of them beyond: only there the order of the draws has an influence, a slight one. The
+    interval of a series by itself is that of the profile likelihood ratio.
 
     Pooled, one alpha is common to all series while the scale of each is integrated out. Coordinates that share their
     draws repeat each other's evidence, so the likelihood ratio of the pooled interval is divided by the dispersion of
@@ -62,7 +62,8 @@ def grouped_mle(
 
     Returns:
         The estimate, of shape ``[...]``, or ``[]`` where pooled. A series with NaN, infinity or fewer than 8 usable
-        values gives NaN; pooling leaves it out. Exact zeros are left out and counted in ``zero_share``.
+        values gives NaN; pooling leaves it out. Exact zeros are left out and counted in ``zero_share``, and so are
+        distances from the centre below 1e-38 of the series' unit.
 
     Raises:
         TypeError: If ``x`` is not real floating point.
