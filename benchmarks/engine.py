@@ -23,6 +23,7 @@ from training_source import seconds_beside_training
 
 from lightning_tailindex.analysis import analyse, resolve_estimators
 from lightning_tailindex.functional import group_sum
+from lightning_tailindex.noise.combining import combine
 from lightning_tailindex.noise.engine import Engine, collect_gradients
 from lightning_tailindex.noise.groups import measured_parameters, resolve_grouping
 from lightning_tailindex.noise.loaders import shuffled_batches
@@ -30,7 +31,6 @@ from lightning_tailindex.noise.minibatches import Minibatch
 from lightning_tailindex.noise.observation import NoiseObservation
 from lightning_tailindex.noise.pairs import PairRecorder
 from lightning_tailindex.noise.processes import Processes
-from lightning_tailindex.noise.recorder import combine
 
 _DRAWS, _FULL, _COORDINATES = 64, 256, 1024  # the callback's defaults
 _GROUPING = resolve_grouping("module")
