@@ -57,10 +57,11 @@ def combine(recorder: Recorder, processes: Processes) -> NoiseObservation:
             pairs=pairs.get(name),
         )
 
+    num_full = recorder.num_full or recorder.num_draws  # whose mean stands for it where none had a loss
     return NoiseObservation(
         groups=tuple(group(name, parameters) for name, parameters in recorder.groups.items()),
         num_draws=len(rows),
-        num_full_minibatches=recorder.num_full * processes.count // processes.per_draw,
+        num_full_minibatches=num_full * processes.count // processes.per_draw,
         minibatch_size=recorder.largest * processes.per_draw,
         shares_data=recorder.shares_data,
         noise_unit=processes.noise_unit,

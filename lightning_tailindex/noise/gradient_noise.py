@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TypeVar, get_args
@@ -18,6 +19,7 @@ from .random_state import check_seed, derived_seed, isolated_random_state
 from .recorder import Recorder
 from .shadow import alias_shadow
 from .sharded import is_sharded
+from .touched import told_if_touched
 from .vectorized import CannotVectorizeError
 
 __all__ = ["gradient_noise"]
@@ -67,7 +69,8 @@ def gradient_noise(
     .. math:: U_i = \nabla L_i(w) - \nabla L(w), \qquad i = 1, \ldots, n,
 
     where :math:`\nabla L` is the average of the minibatches' gradients, weighted by their sizes. The module, its
-    buffers, its gradients and random states are left as they were, but for what reading the minibatches draws.
+    buffers, its gradients and random states are left as they were, but for what reading the minibatches draws; a
+    warning says which of its weights a loss wrote by hand.
 
     Args:
         module: The module, on the device and in the mode in which it trains.
@@ -116,7 +119,8 @@ def gradient_noise(
     batches = list(minibatches)
 
     def collected(engine: Engine) -> Recorder:
-        with isolated_random_state(derived_seed(seed), device), _gradients_kept(module):
+        alone = isolated_random_state(derived_seed(seed), device)
+        with told_if_touched(module, warnings.warn), _gradients_kept(module), alone:
             shadow = alias_shadow(module)
             with emptied_afterwards(shadow, module):
                 return collect_gradients(
@@ -138,6 +142,6 @@ def gradient_noise(
         recorder = collected("loop")
     if recorder.num_draws and not recorder.is_reached:
         raise ValueError(
-            "loss_fn must use the module that it is given, got losses that reach no measured parameter of it."
+            "loss_fn must use the module that it is given, and what is measured of it, got losses that reach none."
         )
     return {group.name: group.noise for group in combine(recorder, Processes()).groups}

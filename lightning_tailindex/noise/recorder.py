@@ -82,7 +82,7 @@ class Recorder:
 
     def record_draws(self, minibatches: Sequence[Minibatch], gradients: Mapping[str, Tensor]) -> None:
         """Takes draws' gradients, ``[draws, coordinates]``, to be overwritten, all of the first sweep or none."""
-        if minibatches[0].sweep > 0 and self._of_first_sweep is None:
+        if minibatches[0].sweep > 0 and self.num_draws > 0 and not self.shares_data:
             self._of_first_sweep = torch.stack([self._noise_square(n, self.full_gradient(n)) for n in self.first])
         shares = [self.share(minibatch) * minibatch.in_full_gradient for minibatch in minibatches]
         if self.pairs is not None:
@@ -164,7 +164,9 @@ class Recorder:
 
     def full_gradient(self, name: str) -> Tensor:
         """Returns the full gradient of a parameter in this process, flat."""
-        shares = max(self._draw_shares + self._rest_shares, 1e-12)
+        shares = self._draw_shares + self._rest_shares
+        if shares == 0:  # no minibatch that counts in it had a loss: the mean of the draws stands for it
+            return self.first[name][0] + self.draw_sum[name][0] / max(self.num_draws, 1)
         full = (self.first[name][0] * (self._draw_shares / shares)).add_(self.draw_sum[name][0], alpha=1 / shares)
         if self._adjustment:
             full.add_(self._adjustment[name][0], alpha=1 / shares)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from types import MethodType
 from typing import Any, TypeVar
 
@@ -46,10 +46,10 @@ def _uninitialized(buffer: UninitializedBuffer) -> UninitializedBuffer:
     return own
 
 
-def _replacement(item: object, written: Collection[int]) -> object | None:
+def _replacement(item: object, shared: Collection[int]) -> object | None:
     if isinstance(item, nn.Parameter):
         is_measured = item.requires_grad and not is_lazy(item)
-        return _alias(item, id(item) in written) if is_measured else None
+        return _alias(item, id(item) not in shared) if is_measured else None
     if isinstance(item, UninitializedBuffer):
         return _uninitialized(item)
     if isinstance(item, Tensor) and item.grad_fn is not None:
@@ -99,23 +99,23 @@ def _kept_by_compiler(module: nn.Module) -> set[int]:
 def alias_shadow(
     module: ModuleT,
     replace: Callable[[object], object | None] = lambda item: None,
-    written: Iterable[Tensor] = (),
+    stepped: Collection[int] | None = None,
 ) -> ModuleT:
     """Copies a module so that computing on the copy leaves no trace in the original.
 
-    Trainable parameters become new leaves that share the original's storage: no weight is copied, but what is said to
-    be written, torch's averages of weights, and embeddings with ``max_norm``, which a forward pass writes, and no
-    ``.grad`` and no hook of the original's parameters is touched. Everything else, buffers, metrics, Python attributes
-    and what closures captured, is the copy's own. Parameters that do not require a gradient are copied too, because a
-    training step may write them (momentum encoders do). Data sets, loaders and what Python cannot copy (locks, open
-    files) are shared. The shadow of a module that ``fully_shard`` has sharded (FSDP2) is sharded the same way, around
-    the same shards. What ``torch.compile`` compiled runs uncompiled in the shadow: compiling it for other sizes could
-    change the kernels that training uses.
+    Parameters that optimizers step become new leaves that share the original's storage: no such weight is copied, but
+    torch's averages of weights, and embeddings with ``max_norm``, which a forward pass writes, and no ``.grad`` and no
+    hook of the original's parameters is touched. Everything else, buffers, metrics, Python attributes and what closures
+    captured, is the copy's own. Other parameters are copied too, because a training step may write them (momentum
+    encoders do). Data sets, loaders and what Python cannot copy (locks, open files) are shared. The shadow of a module
+    that ``fully_shard`` has sharded (FSDP2) is sharded the same way, around the same shards. What ``torch.compile``
+    compiled runs uncompiled in the shadow: compiling it for other sizes could change the kernels that training uses.
 
     Args:
         module: The module to copy.
         replace: Gives for an object what stands for it in the copy, or None for the rules above.
-        written: Parameters that a training step may write, to be copied.
+        stepped: Ids of the parameters that optimizers step; others may be written by a training step, and are copied.
+            None for all that the module has: those that hide from it, in lists say, are others.
 
     Returns:
         The shadow, in the same mode and on the same device.
@@ -125,7 +125,7 @@ def alias_shadow(
         RuntimeError: If it holds a queue of several processes, which can neither.
     """
     kept, parts = _kept_by_compiler(module), sharded_parts(module)
-    own = {id(parameter) for parameter in (*_written(module), *written)}
+    shared = set(map(id, module.parameters()) if stepped is None else stepped) - set(map(id, _written(module)))
     gather_no_more(module)
 
     def rule(item: object) -> object | None:
@@ -135,7 +135,7 @@ def alias_shadow(
             if replacement is None and isinstance(item, nn.Module) and _is_compiled(item):
                 # it answers for what is sharded within, also when asked to be copied
                 replacement = CopyAs(type(item))
-        return _replacement(item, own) if replacement is None else replacement
+        return _replacement(item, shared) if replacement is None else replacement
 
     shadow = copy_with(module, rule)
     _cut(shadow)

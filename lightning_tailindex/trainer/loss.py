@@ -90,9 +90,8 @@ def _shadow(trainer: Trainer, module: LightningModule) -> LightningModule:
             return _ignore
         return item if id(item) in kept else stand_ins.get(id(item))
 
-    held = held_by(trainer.strategy.optimizers)
-    # who steps the others is the training step, by hand: averages of weights, say
-    shadow = alias_shadow(module, replace, [p for p in module.parameters() if id(p) not in held])
+    # who steps the others is the training step, by hand: averages of weights, say, also where a list hides them
+    shadow = alias_shadow(module, replace, held_by(trainer.strategy.optimizers))
     hand_over(twin.strategy.optimizers, module, shadow)
     shadow.trainer = twin
     twin.strategy._lightning_module = twin.strategy.model = shadow

@@ -137,13 +137,19 @@ class AveragesItsWeights(Net):
 
     def __init__(self) -> None:
         super().__init__()
-        self.average = AveragedModel(self.head, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+        self.keep(AveragedModel(self.head, multi_avg_fn=get_ema_multi_avg_fn(0.9)))
+
+    def keep(self, average: AveragedModel) -> None:
+        self.average = average
+
+    def kept(self) -> AveragedModel:
+        return self.average
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         x, y = batch[0].clone(), batch[1]
         loss = super().training_step([x, y], batch_idx)
-        self.average.update_parameters(self.head)
-        return loss + 0.1 * (self.head.weight - self.average.module.weight.detach()).square().sum()
+        self.kept().update_parameters(self.head)
+        return loss + 0.1 * (self.head.weight - self.kept().module.weight.detach()).square().sum()
 
     def configure_optimizers(self) -> Any:
         return torch.optim.SGD([*self.body.parameters(), *self.head.parameters()], lr=0.1)
@@ -156,6 +162,16 @@ class SteppedWithItsAverage(AveragesItsWeights):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
+class HidesItsAverage(AveragesItsWeights):
+    """Keeps the average in a tuple, so that no checkpoint has it."""
+
+    def keep(self, average: AveragedModel) -> None:
+        self.hidden = (average,)
+
+    def kept(self) -> AveragedModel:
+        return self.hidden[0]
+
+
 MODULES: dict[str, Callable[[], LightningModule]] = {
     "closures over the module": Captures,
     "writing on the trainer": WritesOnTheTrainer,
@@ -165,6 +181,7 @@ MODULES: dict[str, Callable[[], LightningModule]] = {
     "schedulers and optimizers": UsesTheTrainer,
     "averages of its weights": AveragesItsWeights,
     "averages in its optimizer": SteppedWithItsAverage,
+    "averages in a tuple": HidesItsAverage,
 }
 
 

@@ -122,6 +122,40 @@ def test_a_loss_of_another_module_than_the_given_one_is_named_and_harms_nothing(
     assert torch.equal(net.weight.grad, before[1])
 
 
+def test_parameters_that_no_loss_reaches_are_named(batches: list[Tensor]) -> None:
+    net = nn.ModuleDict({"used": nn.Linear(3, 2), "unused": nn.Linear(3, 2)})
+    with pytest.raises(ValueError, match="and what is measured of it, got losses that reach none"):
+        gradient_noise(net, lambda m, batch: square_loss(m["used"], batch), batches, parameters="unused")
+
+
+class Averages(nn.Module):
+    """Moves weights by hand, which are its own or hidden in a list."""
+
+    def __init__(self, is_hidden: bool) -> None:
+        super().__init__()
+        self.net, average = nn.Linear(3, 2), nn.Linear(3, 2)
+        self.kept = [average] if is_hidden else nn.ModuleList([average])
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.kept[0].weight.mul_(0.9).add_(self.net.weight, alpha=0.1)
+        return self.net(x) - self.kept[0](x).detach()
+
+
+def test_weights_that_hide_from_the_module_are_not_written(batches: list[Tensor]) -> None:
+    module = Averages(is_hidden=True)
+    before = module.kept[0].weight.detach().clone()
+    gradient_noise(module, square_loss, batches)
+    assert torch.equal(module.kept[0].weight, before)
+    square_loss(module, batches[0])  # a control
+    assert not torch.equal(module.kept[0].weight, before)
+
+
+def test_weights_of_the_module_that_the_loss_writes_are_told(batches: list[Tensor]) -> None:
+    with pytest.warns(UserWarning, match=r"a measurement wrote to 'kept\.0\.weight'"):
+        gradient_noise(Averages(is_hidden=False), square_loss, batches, engine="loop")
+
+
 @pytest.mark.parametrize("engine", ["auto", "loop", "vectorized"])
 def test_gradients_that_are_zero_are_no_error(batches: list[Tensor], engine: Any) -> None:
     noise = gradient_noise(nn.Linear(3, 2), lambda m, batch: square_loss(m, batch) * 0, batches, engine=engine)
@@ -250,6 +284,28 @@ def test_norms_are_those_of_all_draws_against_the_full_gradient(batches: list[Te
     group = observe(net, batches, SweepPlan(12, None, 20, batch_size=7)).groups[-1]
     torch.testing.assert_close(group.gradient_norm, rows.mean(0).norm())
     torch.testing.assert_close(group.noise_norm, (rows[:12] - rows.mean(0)).square().sum(1).mean().sqrt())
+
+
+def test_where_no_minibatch_of_the_full_gradient_had_a_loss_the_mean_of_the_draws_stands_for_it(
+    batches: list[Tensor],
+) -> None:
+    net = nn.Linear(3, 2, bias=False)
+    rows = reference(net, batches, "weight")
+    stream = [None, *batches]
+    recorder = collect_gradients(
+        net,
+        measured_parameters(net),
+        resolve_grouping("module"),
+        [Minibatch((batch,), 7, is_draw=True, in_full_gradient=batch is None) for batch in stream],
+        lambda batch: None if batch is None else square_loss(net, batch),
+        num_draws=len(stream),
+        max_coordinates=None,
+        seed=0,
+    )
+    found = combine(recorder, Processes())
+    torch.testing.assert_close(found.groups[-1].gradient_norm, rows.mean(0).norm())
+    torch.testing.assert_close(found.groups[-1].noise, rows - rows.mean(0), atol=1e-6, rtol=1e-5)
+    assert (found.num_draws, found.num_full_minibatches) == (20, 20)
 
 
 def test_accumulated_batches_are_averaged_as_training_does(batches: list[Tensor]) -> None:
