@@ -82,7 +82,7 @@ class Recorder:
 
     def record_draws(self, minibatches: Sequence[Minibatch], gradients: Mapping[str, Tensor]) -> None:
         """Takes draws' gradients, ``[draws, coordinates]``, to be overwritten, all of the first sweep or none."""
-        if minibatches[0].sweep > 0 and self.num_draws > 0 and not self.shares_data:
+        if minibatches[0].sweep > 0 and self.num_draws > 0 and not self.shares_data:  # the first one of a further sweep
             self._of_first_sweep = torch.stack([self._noise_square(n, self.full_gradient(n)) for n in self.first])
         shares = [self.share(minibatch) * minibatch.in_full_gradient for minibatch in minibatches]
         if self.pairs is not None:
