@@ -83,7 +83,7 @@ class ExtraMinibatches(NoiseSource):
         return self._replay is not None and steps_left <= -(-self._length(trainer) // trainer.accumulate_grad_batches)
 
     def see(self, trainer: Trainer, batch: object, batch_idx: int) -> None:
-        """Keeps a copy of the batch, but for an epoch's last one that is smaller than others."""
+        """Keeps a copy of the batch, but for those at an epoch's end that are smaller than others."""
         assert self._replay is not None
         if self._replay.length != self._length(trainer):
             self._replay = Replay(self._length(trainer))

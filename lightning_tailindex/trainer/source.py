@@ -6,11 +6,14 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
+from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_tailindex.noise.engine import Engine
 from lightning_tailindex.noise.groups import Grouping
+from lightning_tailindex.noise.lengths import loader_batch_size
 from lightning_tailindex.noise.observation import NoiseObservation
 from lightning_tailindex.noise.pairs import PairRecorder
 from lightning_tailindex.noise.processes import NoiseUnit, Processes
@@ -65,8 +68,16 @@ class NoiseSettings:
         return total if self.noise_unit == "step" else -(-total // trainer.world_size)
 
 
+def _size_of_workers(trainer: Trainer) -> int | None:
+    """Samples in a complete loader batch of a stream whose workers each end an epoch with a batch of their own."""
+    combined: Any = trainer.fit_loop._combined_loader
+    loader = next(iter(combined.flattened), None)
+    is_stream = isinstance(loader, DataLoader) and isinstance(loader.dataset, IterableDataset)
+    return loader_batch_size(loader) if is_stream and loader.num_workers > 1 and not loader.drop_last else None
+
+
 class UsualSize:
-    """Tells the last minibatch of an epoch that has fewer samples than others: it is no draw of the same noise.
+    """Tells a minibatch at the end of an epoch that has fewer samples than others: it is no draw of the same noise.
 
     Attributes:
         largest: Samples of the largest minibatch that this process has seen.
@@ -75,10 +86,15 @@ class UsualSize:
     def __init__(self) -> None:
         self.largest = 0
 
-    def is_cut(self, trainer: Trainer, size: int) -> bool:
-        """Whether so many samples are fewer than usual, in any process; each of them has to ask."""
+    def is_cut(self, trainer: Trainer, size: int, loader_batches: int = 1) -> bool:
+        """Whether so many samples, of so many loader batches, are fewer than usual, in any process; each has to ask."""
         is_short, self.largest = size < self.largest, max(self.largest, size)
-        return trainer.is_last_batch and not processes(trainer).all(not is_short)
+        complete = _size_of_workers(trainer)
+        if not trainer.is_last_batch:
+            if complete is None:
+                return False
+            is_short &= self.largest == complete * loader_batches  # else what varies is no number of samples
+        return not processes(trainer).all(not is_short)
 
 
 class NoiseSource(ABC):

@@ -45,7 +45,7 @@ class TrainingGradients(NoiseSource):
     it. It has the tail index of the noise; over the root of 2, as here, it has a Gaussian's scale too. Gradients are
     taken as the optimizer is about to get them: averaged over processes, unscaled, before they are clipped.
 
-    Left out are a step at the end of an epoch that consumes fewer samples than others, one whose training step had no
+    Left out are steps at the end of an epoch that consume fewer samples than others, one whose training step had no
     loss, further steps on the same batch, and what an optimizer with a closure evaluates after the first time in a
     step. Where steps could not be seen, consume another number of samples, or train other parameters than before, it
     begins anew.
@@ -126,7 +126,7 @@ class TrainingGradients(NoiseSource):
         if step != self._last_step + 1:
             self._forget()  # pairs are of consecutive steps
         self._last_step = _NONE  # if this one cannot be kept
-        if size > 0 and not self._usual.is_cut(module.trainer, size):
+        if size > 0 and not self._usual.is_cut(module.trainer, size, module.trainer.accumulate_grad_batches):
             self._see_step(module)
         self._last_step = step
 

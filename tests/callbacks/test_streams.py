@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from lightning_tailindex import SharpnessMonitor, TailIndexMonitor
 
@@ -45,10 +45,11 @@ def measured(path: Path, samples: int, batch_size: int, *callbacks: Callback, **
     seed_everything(0)
     monitor = options.pop("monitor", None) or TailIndexMonitor(32, num_minibatches=32, on_error="raise")
     module = options.pop("module", Mean())
+    loader = options.pop("loader", DataLoader(Stream(samples), batch_size=batch_size))
     own = {"default_root_dir": path, "logger": False, "enable_checkpointing": False, "accelerator": "cpu"}
     quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
     trainer = Trainer(**own, **quiet, **options, callbacks=[*callbacks, monitor])
-    trainer.fit(module, DataLoader(Stream(samples), batch_size=batch_size))
+    trainer.fit(module, loader)
     return monitor
 
 
@@ -58,6 +59,34 @@ def test_the_small_last_batch_of_an_epoch_is_no_draw(samples: int, tmp_path: Pat
     assert (report.whole_model.num_draws, report.minibatch_size) == (32, 64)
     assert report.whole_model.noise_norm == pytest.approx((50 / 64) ** 0.5, rel=0.15)
     assert report.whole_model.high == pytest.approx(2, abs=0.01)
+
+
+class Shared(IterableDataset[Tensor]):
+    """Equal samples, of which each worker process has its part."""
+
+    def __iter__(self) -> Iterator[Tensor]:
+        worker = get_worker_info()
+        assert worker is not None
+        return iter(torch.ones(43 if worker.id == 0 else 70, 50))
+
+
+class Sum(Mean):
+    """Its gradient tells how many samples there are."""
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        return (self.weight * batch).sum()
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+@pytest.mark.parametrize("source", ["extra", "training"])
+def test_the_small_last_batch_of_each_worker_is_no_draw(source: Any, accumulated: int, tmp_path: Path) -> None:
+    watcher = TailIndexMonitor(32, num_minibatches=16, source=source, on_error="raise")
+    loader = DataLoader(Shared(), batch_size=8, num_workers=2)
+    options = {"max_epochs": 8, "accumulate_grad_batches": accumulated}
+    measured(tmp_path, 0, 8, loader=loader, module=Sum(), monitor=watcher, **options)
+    assert [report.minibatch_size for report in watcher.reports] == [8 * accumulated] * len(watcher.reports)
+    assert len(watcher.reports) > 0
+    assert {report.whole_model.noise_norm for report in watcher.reports} == {0}
 
 
 def test_more_batches_are_kept_where_more_are_accumulated(tmp_path: Path) -> None:
