@@ -14,6 +14,7 @@ from lightning_tailindex.noise.groups import GroupingName, check_grouping, compi
 from lightning_tailindex.noise.processes import NoiseUnit
 from lightning_tailindex.noise.random_state import check_seed, derived_seed, isolated_random_state
 from lightning_tailindex.records import Report
+from lightning_tailindex.records.notes import joined
 from lightning_tailindex.trainer import (
     Batches,
     ExtraMinibatches,
@@ -23,6 +24,7 @@ from lightning_tailindex.trainer import (
     check_dataloader,
     check_measurable,
     check_parameters,
+    note_on_gradients,
     optimizer_steps,
     processes,
 )
@@ -195,6 +197,7 @@ class TailIndexMonitor(Monitor[Report]):
         start = time.perf_counter()
         assert self._source is not None
         observation = self._source.observe(trainer, pl_module, step)
+        weights = note_on_gradients(trainer, pl_module, self.settings.patterns, are_own=self.source == "training")
         seed = derived_seed(self.settings.seed, step)
 
         def analysis() -> Report:
@@ -205,7 +208,7 @@ class TailIndexMonitor(Monitor[Report]):
                     self._estimators,
                     step=step,
                     seed=seed,
-                    note=observation.note(self.settings.num_minibatches),
+                    note=joined(observation.note(self.settings.num_minibatches), weights),
                     clock=lambda: time.perf_counter() - start,
                 )
 

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
+from lightning_tailindex.noise.groups import measured_parameters
 from lightning_tailindex.noise.processes import Processes
 
-__all__ = ["note_on_replicas"]
+from .flavour import LightningModule, Trainer
+from .state import processes
+
+__all__ = ["note_on_gradients", "note_on_replicas"]
 
 _DIFFERENCE = 1e-9
 """Relative difference of sums of the same weights; processes of other processors may round otherwise."""
+_OWN = "each measures its own, and loggers have those of the first"
 
 
 def note_on_replicas(
     together: Processes,
     weights: Callable[[], Iterable[Tensor]],
-    then: str = "each measures its own, and loggers have those of the first",
+    then: str = _OWN,
 ) -> str:
     """Says if processes have different weights, as where a strategy averages them only now and then.
 
@@ -43,6 +49,27 @@ def note_on_replicas(
     if torch.allclose(every, every[:1].expand_as(every), rtol=_DIFFERENCE, atol=0.0, equal_nan=True):
         return ""
     return f"weights differ between processes: {then}"
+
+
+def note_on_gradients(
+    trainer: Trainer, module: LightningModule, patterns: Iterable[re.Pattern[str]], *, are_own: bool
+) -> str:
+    """Says so of the parameters whose gradients are measured.
+
+    Args:
+        trainer: The trainer.
+        module: The module in training.
+        patterns: Expressions of the parameters' names; none for all.
+        are_own: Whether each process measures its own gradients; else they are put together.
+
+    Returns:
+        The sentence.
+
+    Raises:
+        Exception: As :func:`note_on_replicas` does.
+    """
+    then = _OWN if are_own else "the gradients of each are taken at its own"
+    return note_on_replicas(processes(trainer), lambda: measured_parameters(module, patterns).values(), then)
 
 
 def _sums(weights: Iterable[Tensor]) -> tuple[Tensor, Tensor]:

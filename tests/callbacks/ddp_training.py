@@ -47,11 +47,12 @@ def train(
     module: Callable[[], Net] = Net,
     data: Callable[[], DataLoader[Any]] = shuffled,
     strategy: type[DDPStrategy] = DDPStrategy,
+    max_epochs: int = 2,
 ) -> dict[str, object]:
     seed_everything()
     net, recorder = module(), Recorder()
     trainer = Trainer(
-        max_epochs=2,
+        max_epochs=max_epochs,
         accelerator="cpu",
         devices=2,
         strategy=strategy(process_group_backend="gloo"),
@@ -91,7 +92,10 @@ def main() -> None:
     results["failing"] = [without, train(failing, module=FailsOnOneRank)]
     results["weights"] = [without, train(*monitors())]
     sharpness = SharpnessMonitor(10, num_minibatches=1, trace_samples=None, on_error="raise")
-    results["apart"] = [train(*monitors(), sharpness, strategy=Apart)]
+    noise: list[Callback] = [TailIndexMonitor(10, num_minibatches=16, on_error="raise")]
+    results["apart"] = [train(*monitors(), sharpness, *noise, strategy=Apart)]
+    of_training = TailIndexMonitor(10, num_minibatches=16, source="training", on_error="raise")
+    results["apart of training"] = [train(of_training, strategy=Apart, max_epochs=4)]
     results["naive"] = [without, train(NaiveMeasurement())]
     torch.save(results, Path(sys.argv[1]) / f"rank{os.environ.get('LOCAL_RANK', '0')}.pt")
 

@@ -71,10 +71,14 @@ def test_every_rank_sees_the_same_weights(ranks: list[Any]) -> None:
 def test_weights_that_differ_between_processes_are_told_of(ranks: list[Any]) -> None:
     own = "weights differ between processes: each measures its own, and loggers have those of the first"
     mean = "weights differ between processes: the Hessian is the mean of theirs"
+    taken = "weights differ between processes: the gradients of each are taken at its own"
     for results in ranks:
-        (apart,), (_, same) = results["apart"], results["weights"]
+        (apart,), (of_training,), (_, same) = (results[run] for run in ("apart", "apart of training", "weights"))
         # all begin with the same weights; steps 0, 4, 8, 12, 16, 20 of one monitor, 0, 5, 10, 15, 20 of the next, 0, 10
-        *weights, first, last = apart["reports"]
+        *weights, first, last, before, after = apart["reports"]
         assert [own in report["note"] for report in weights] == [False, *[True] * 5, False, *[True] * 4]
         assert [mean in report["note"] for report in (first, last)] == [False, True]
+        assert [taken in report["note"] for report in (before, after)] == [False, True]
+        assert [own in report["note"] for report in of_training["reports"]] == [True]
         assert not any(own in report["note"] for report in same["reports"])
+        assert not any("weights differ" in report["note"] for report in results[1][1]["reports"])
