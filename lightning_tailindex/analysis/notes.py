@@ -22,6 +22,8 @@ def group_note(group: GroupNoise, estimate: TailIndexEstimate) -> str:
         return "no minibatch gave a draw"
     if not group.gradients.any():
         return "no gradient reached this group"
+    if group.left_out is not None and bool(group.left_out.all()):
+        return "one of the two gradients of each pair of steps is exactly 0"
     if group.is_rounding:
         return "the noise is no more than the rounding of the gradient"
     return estimate.note

@@ -57,8 +57,8 @@ class TailIndexMonitor(Monitor[Report]):
             with source "training" for every 2 * num_minibatches.
         max_overhead: Extra minibatch passes per training minibatch that every_n_steps=None may cost, above 0.
         num_minibatches: Noise draws in a measurement, at least 16; more of them narrow the interval.
-        full_gradient_batches: Minibatches averaged into the full gradient, at least 1; None for the whole training
-            set. The draws are part of them, so nothing is computed twice.
+        full_gradient_batches: Minibatches averaged into the full gradient, at least 1; None for those of an epoch.
+            The draws are part of them, so nothing is computed twice.
         group_by: Parameters analysed together: "module" (those of one submodule), "parameter", "model" (nothing finer
             than the whole model), or a function from a parameter's name to its group's.
         parameters: Regular expressions of the names of the parameters to measure; None for all.

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from .reaching import reachable
 
@@ -120,7 +121,7 @@ class SweepPlan:
 
 
 def guess_size(data: object) -> int | None:
-    """Guesses the number of samples in a batch: the first dimension of its first tensor.
+    """Guesses the number of samples in a batch: the first dimension of its first tensor, or those that are packed.
 
     Args:
         data: A tensor, or a mapping, sequence or dataclass with tensors somewhere inside.
@@ -133,6 +134,8 @@ def guess_size(data: object) -> int | None:
         >>> guess_size({"image": torch.zeros(5, 3), "label": torch.zeros(5)})
         5
     """
+    if isinstance(data, PackedSequence):
+        return int(data.batch_sizes[0])  # its own first tensor has a row for each step of each sample
     if isinstance(data, Tensor):
         return (data.size(0) or None) if data.ndim else 1  # an empty tensor tells of no sample, not of none
     if dataclasses.is_dataclass(data) and not isinstance(data, type):

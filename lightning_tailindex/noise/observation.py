@@ -74,7 +74,7 @@ class NoiseObservation:
         num_draws: Minibatches whose gradients are draws, n.
         num_full_minibatches: Minibatches averaged into the full gradient.
         minibatch_size: Samples in a minibatch over all processes; 0 where nobody knows.
-        shares_data: Whether some draws use samples that other draws used too.
+        shares_data: Whether some draws may use samples that other draws used too.
         noise_unit: What a draw is: "step" for what an optimizer step consumes, "loader" for one loader batch.
         draw_samples: For each draw, which samples of the data set it has; empty where nobody knows, as where several
             processes have a share in it.
@@ -91,6 +91,6 @@ class NoiseObservation:
     def note(self, wanted: int) -> str:
         """Says in words what a reader has to know of all groups, given the draws that were asked for."""
         few = f"there are {self.num_draws} draws instead of {wanted}" if self.num_draws < wanted else ""
-        why = "the training set has fewer complete minibatches than draws were asked for"
+        why = "an epoch has fewer complete minibatches than draws were asked for"
         why = why if self.num_full_minibatches > 0 else "their steps are of several epochs"
-        return joined(few, f"draws share data: {why}" if self.shares_data else "")
+        return joined(few, f"draws may share data: {why}" if self.shares_data else "")

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from .groups import listed
+from .sharded import own_part
 
 __all__ = ["FoundGradients", "told_if_touched"]
+
+_WHOLE_NUMBERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""By their bytes."""
 
 
 def _version(tensor: Tensor | None) -> int:
@@ -42,6 +47,31 @@ def _versions(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return versions
 
 
+def _sum_of_bits(parameter: Tensor) -> Tensor:
+    """Adds up what a parameter has as whole numbers, exactly; 0 for one of a kind of its own."""
+    own = own_part(parameter.detach()) if not is_lazy(parameter) else parameter
+    if type(own) is not Tensor or own.layout != torch.strided or own.is_meta:
+        return torch.zeros((), dtype=torch.int64, device="cpu")
+    flat = (torch.view_as_real(own) if own.is_complex() else own).reshape(-1)
+    together = 8 // flat.element_size()  # to convert each by itself would take twenty times as long
+    flat = flat.clone() if flat.storage_offset() % together else flat
+    end = len(flat) - len(flat) % together
+    rest = flat[end:].view(_WHOLE_NUMBERS[flat.element_size()])
+    return flat[:end].view(torch.int64).sum() + rest.sum(dtype=torch.int64)
+
+
+def _sums_of_bits(module: nn.Module) -> dict[int, int]:
+    """The same of all parameters, by their ids: nobody counts what is written by way of ``.data``."""
+    parameters = list(module.parameters())
+    sums = [_sum_of_bits(parameter) for parameter in parameters]
+    found: dict[int, int] = {}
+    for device in {each.device for each in sums}:  # of each, one look at all numbers
+        there = [i for i, each in enumerate(sums) if each.device == device]
+        values = torch.stack([sums[i] for i in there]).tolist()
+        found.update(zip((id(parameters[i]) for i in there), values, strict=True))
+    return found
+
+
 @contextmanager
 def told_if_touched(module: nn.Module, tell: Callable[[str], object]) -> Iterator[None]:
     """Says which parameters, gradients and buffers of a module were written to within.
@@ -52,12 +82,13 @@ def told_if_touched(module: nn.Module, tell: Callable[[str], object]) -> Iterato
         module: The module in training.
         tell: Says a sentence to the user.
     """
-    before = _versions(module)
+    before, had = _versions(module), _sums_of_bits(module)
     try:
         yield
     finally:
-        after = _versions(module)
-        touched = [name for name, version in before.items() if after.get(name, version) != version]
+        after, has = _versions(module), _sums_of_bits(module)
+        written = {name for name, own in module.named_parameters() if has[id(own)] != had.get(id(own), has[id(own)])}
+        touched = [name for name, was in before.items() if name in written or after.get(name, was) != was]
         if touched:
             tell(
                 f"a measurement wrote to {listed(touched)} of the module in training, which is no longer what it would"

@@ -71,7 +71,7 @@ class NoiseSettings:
 def _size_of_workers(trainer: Trainer) -> int | None:
     """Samples in a complete loader batch of a stream whose workers each end an epoch with a batch of their own."""
     combined: Any = trainer.fit_loop._combined_loader
-    loader = next(iter(combined.flattened), None)
+    loader: Any = next(iter(combined.flattened), None)
     is_stream = isinstance(loader, DataLoader) and isinstance(loader.dataset, IterableDataset)
     return loader_batch_size(loader) if is_stream and loader.num_workers > 1 and not loader.drop_last else None
 

@@ -156,6 +156,12 @@ class WritesByHand(Net):
         return super().training_step([batch[0].clone(), batch[1]], batch_idx)
 
 
+class WritesByData(Net):
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self.head.weight.data.mul_(0.999)
+        return super().training_step([batch[0].clone(), batch[1]], batch_idx)
+
+
 class Itself(nn.BatchNorm1d):
     def __deepcopy__(self, memo: dict[int, object]) -> Itself:
         return self
@@ -171,7 +177,12 @@ class HoldsOne(Net):
 
 
 @pytest.mark.parametrize(
-    ("module", "name"), [(WritesByHand, "'head.weight'"), (HoldsOne, "'norm.num_batches_tracked'")]
+    ("module", "name"),
+    [
+        (WritesByHand, "'head.weight'"),
+        (WritesByData, "'head.weight'"),
+        (HoldsOne, "'norm.num_batches_tracked'"),
+    ],
 )
 def test_what_cannot_be_kept_apart_is_told(module: Callable[[], LightningModule], name: str, tmp_path: Path) -> None:
     watcher = TailIndexMonitor(3, num_minibatches=16, on_error="raise", engine="loop")

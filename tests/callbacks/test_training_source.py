@@ -182,6 +182,22 @@ def test_pairs_with_an_exact_zero_are_left_out_as_half_a_difference(tmp_path: Pa
     assert whole.noise_norm == pytest.approx((500 * 0.5) ** 0.5, rel=0.03)  # that of whole pairs would be 11.2
 
 
+class InTurn(Lookup):
+    """Every other step uses other weights."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return (batch[0].mean(0) * self.weight)[self.global_step % 2 :: 2].sum()
+
+
+def test_weights_of_every_other_step_are_told_of(tmp_path: Path) -> None:
+    rows = torch.randn(64, 500, generator=torch.Generator().manual_seed(0))
+    monitor = TailIndexMonitor(every_n_steps=32, num_minibatches=16, source="training", figures=None, on_error="raise")
+    train(tmp_path, InTurn(), 40, loader=DataLoader(TensorDataset(rows), batch_size=1), callbacks=[monitor])
+    whole = monitor.reports[0].whole_model
+    assert whole.alpha != whole.alpha
+    assert whole.note.startswith("one of the two gradients of each pair of steps is exactly 0")
+
+
 class Opaque:
     """A batch whose size nobody knows."""
 
@@ -210,7 +226,7 @@ def test_steps_of_several_epochs_share_data(tmp_path: Path) -> None:
     train(tmp_path, steps=65, loader=DataLoader(batches, batch_size=None), callbacks=[monitor])
     first, second = monitor.reports[:2]
     assert first.note == ""
-    assert second.note == "draws share data: their steps are of several epochs"
+    assert second.note == "draws may share data: their steps are of several epochs"
     assert "mean of training's own" in monitor.logged.setup(first)["full gradient"]
 
 

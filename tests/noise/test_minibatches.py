@@ -4,6 +4,7 @@ from itertools import count
 
 import pytest
 import torch
+from torch.nn.utils.rnn import pack_sequence
 
 from lightning_tailindex.noise.minibatches import LoaderBatch, Minibatch, SweepPlan, guess_size, plan_minibatches
 
@@ -110,6 +111,7 @@ class Slots:
         (Pair("text", torch.zeros(5)), 5),
         (Slots(torch.zeros(7)), 7),
         ([Slots(torch.zeros(()))], 1),
+        ([pack_sequence([torch.zeros(5, 2), torch.zeros(3, 2)]), torch.zeros(2)], 2),
         ("text", None),
         ({"boxes": torch.zeros(0, 4), "image": torch.zeros(6, 3)}, 6),
         ({}, None),

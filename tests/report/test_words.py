@@ -24,7 +24,7 @@ NO_LAW = {
     "effective_coordinates": 40.0,
     "note": "2 of 9 series left out; no stable law fits",
 }
-SHARED = "draws share data: their steps are of several epochs"
+SHARED = "draws may share data: their steps are of several epochs"
 
 
 def sentences(of_report: str = "", /, **fields: Any) -> str:
@@ -134,7 +134,10 @@ def test_tails_are_not_called_heavy_of_an_index_of_2() -> None:
 def test_notes_are_said_before_what_they_qualify() -> None:
     text = sentences(SHARED, note="2 of 9 series left out: constant values")
     assert "16 samples. The full gradient" in sentences()
-    for note in ("Draws share data: their steps are of several epochs.", "2 of 9 series left out: constant values."):
+    for note in (
+        "Draws may share data: their steps are of several epochs.",
+        "2 of 9 series left out: constant values.",
+    ):
         assert note in text
         assert text.index(note) < text.index("The interval excludes 2")
     assert sentences(**NO_LAW).count("o stable law fits") == 1
@@ -166,7 +169,7 @@ def test_of_dependent_draws_only_those_of_finite_variance_are_said_to_climb() ->
 def test_without_a_tail_index_the_reason_is_quoted(note: str, why: str) -> None:
     text = sentences(SHARED, alpha=math.nan, note=note)
     assert text.endswith(
-        f"the whole model has no tail index: {why}. Draws share data: their steps are of several epochs."
+        f"the whole model has no tail index: {why}. Draws may share data: their steps are of several epochs."
     )
 
 
