@@ -86,7 +86,8 @@ def largest_eigenvalues(
         device: Where the products are computed; None for the host.
 
     Returns:
-        The eigenvalues with their residuals. NaN and a note where products are not finite or nothing converged.
+        The eigenvalues that converged, the largest first, with their residuals, and NaN in the place of those that did
+        not, which need not be the smallest. A note says so; it is NaN alone where products are not finite.
 
     References:
         Lehoucq, Sorensen, Yang (1998). ARPACK Users' Guide. SIAM.
@@ -124,7 +125,7 @@ def _lanczos(
     except ArpackNoConvergence as error:
         found = len(error.eigenvalues)
         note = f"{found} of {count} eigenvalues converged within {max_products} products (max_products, tolerance)"
-        more = ", and copies of repeated ones were not looked for" if found and count > 1 else ""
+        more = "; others may be larger, and copies of repeated ones were not looked for" if found else ""
         return error.eigenvalues, error.eigenvectors, note + more
     except ArpackError as error:
         if operator.largest == 0:  # every vector is an eigenvector of the matrix 0, and ARPACK finds no way on

@@ -25,6 +25,9 @@ _RIDGE = 1e-3  # relative: near 2 the logarithms at neighbouring frequencies are
 _NUM_ALPHAS = 181
 _FIRST_ALPHA = 1.9995  # whose weights begin: those of smaller ones read Gaussian samples further below 2
 _PASSES = 3
+# Pooled, below this tail index the unit stays that of all draws where a block is left out: quartiles jump from draw to
+# draw, and the jackknife would take what that makes of the slope for a bias. Above it, the bias is the larger one.
+_UNIT_KEPT_BELOW = 1.25
 _FARTHEST = 1e30  # rough units, of which sine and cosine are still numbers
 
 
@@ -75,11 +78,17 @@ def characteristic(x: Tensor, *, pooled: bool = False) -> TailIndexEstimate:
     """
     x = checked_sample("characteristic", x)
     series, line = as_series(x), _line(_highest_frequency(len(x)))
-    unit, curve = _unit(series), _curve(series, line.t)
+    unit = _unit(series)
+    curve = _curve(series, unit, line.t)
     usable = examine(x, series != 0, {"equal quartiles": unit == 0})
     if pooled:
-        slope = line.slope_at(_estimate(curve[:, usable.mask], line).mean())
-        found = pool(series[:, usable.mask], lambda x: _slope(slope, _curve(x, line.t)), _within, unbiased=True)
+        first, own = _estimate(curve[:, usable.mask], line).mean(), unit[usable.mask]
+        slope, is_kept = line.slope_at(first), bool(first < _UNIT_KEPT_BELOW)
+
+        def slopes(x: Tensor) -> Tensor:
+            return _slope(slope, _curve(x, own if is_kept else _unit(x), line.t))
+
+        found = pool(series[:, usable.mask], slopes, _within, unbiased=True)
         return record_pooled(usable, found, unit * line.scale(curve, found[0]), at_lower_end(found[0]))
     alpha = _estimate(curve, line)
     low, high = _interval(alpha, usable.num_values, line)
@@ -99,11 +108,11 @@ def _unit(x: Tensor) -> Tensor:
     return unit
 
 
-def _curve(x: Tensor, frequencies: Tensor) -> Tensor:
-    """log(-log|phi|) at each frequency, shape [frequencies, series], |phi|^2 free of bias but never below 1 / 4n."""
+def _curve(x: Tensor, unit: Tensor, frequencies: Tensor) -> Tensor:
+    """log(-log|phi|) at frequencies over a unit, [frequencies, series], |phi|^2 free of bias, at least 1 / 4n."""
     present = x != 0
     count = present.sum(0).to(x.dtype)
-    z = torch.where(present, (x / 2 - nonzero_median(x) / 2) / (_unit(x) / 2), 0.0)  # a distance may overflow
+    z = torch.where(present, (x / 2 - nonzero_median(x) / 2) / (unit / 2), 0.0)  # a distance may overflow
     z = z.clamp(-_FARTHEST, _FARTHEST)
     rows = []
     for t in frequencies.tolist():

@@ -43,7 +43,7 @@ def law_fit(
     number of values that would tell as much if they were independent.
 
     The p-value is that of the likelihood ratio of the stable law against the Gaussian. Since 2 is the end of the range
-    of alpha, the ratio has no chi-square law: 5 % of Gaussian series of 1000 exceed 1.2, not 2.71. A series is compared
+    of alpha, the ratio has no chi-square law: 5 % of Gaussian series of 1000 exceed 0.8, not 2.71. A series is compared
     with simulated Gaussian ones. Pooled series, up to 64 of them evenly spaced, are compared with Gaussian surrogates
     of the same covariance, whose coordinates depend on each other as those of ``x`` do, by the ratio of the better of
     1.89 and 1.97 against 2: heavier tails are likelier under both, and no maximum has to be looked for. Exact zeros

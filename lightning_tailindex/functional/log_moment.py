@@ -32,8 +32,9 @@ def log_moment(x: Tensor, *, pooled: bool = False) -> TailIndexEstimate:
     is. The interval is symmetric in the logarithm of the variance, its width from the fourth cumulant of
     the logarithm at the estimate.
 
-    Pooled, the variances are averaged over the series: their mean is unbiased whatever the scales and however few
-    the draws. That interval is from a jackknife over blocks of draws, because coordinates share their draws.
+    Pooled, the variances are averaged over the series, whatever their scales. The median that is subtracted is felt
+    where draws are few: at 16 of them 0.5 reads 0.52 and 2 reads 1.94. That interval is from a jackknife over blocks of
+    draws, because coordinates share their draws.
 
     Args:
         x: Draws along dim 0, shape ``[n, ...]``, in any unit; the other dimensions are independent series. Half

@@ -35,11 +35,12 @@ def power_law(x: Tensor, *, x_min: float | None = None, pooled: bool = False) ->
 
     Where the tail is a power law, alpha times the sum follows Gamma(m), or Gamma(m - 1) where x_min is one of the
     values, which gives the interval, exact for a given x_min. That x_min was chosen by the data is not in it: then
-    it covers the truth in 0.92 of samples of 900 Pareto draws. The draws have to be independent.
+    it covers the truth in 0.91 of samples of 900 Pareto draws. The draws have to be independent.
 
     Pooled, 1/alpha is averaged over the series, and the interval is a jackknife's over 16 blocks of draws, which
     series share. The data choose x_min once for each series, from all draws; where a block is left out, it is the
-    same share of the non-zero values that is the tail.
+    same share of the non-zero values that is the tail. The choice pulls 1/alpha down where draws are few, and the
+    interval does not know: of 300 series a tail index of 1.5 reads 1.56 at 64 draws and 1.52 at 256; give x_min there.
 
     Args:
         x: Draws along dim 0, shape ``[n, ...]``, in any unit; the other dimensions are independent series. Half

@@ -210,7 +210,7 @@ def _fitted(values: Tensor, min_tail: int, rounding: float) -> _Fit:
     alpha, x_min = float(estimate.alpha), float(estimate.scale)
     tail = values[values >= x_min]
     law = 1 - (tail / x_min) ** -alpha
-    below = torch.arange(len(tail), dtype=tail.dtype, device=tail.device) / len(tail)
+    below = torch.searchsorted(tail, tail).to(tail) / len(tail)  # of equal ones the place of the first
     distance = float((law - below).abs().max())  # just below each value, as Clauset
     if len(tail) < min_tail:
         note = f"no density exponent: fewer than {min_tail} eigenvalues in the tail"

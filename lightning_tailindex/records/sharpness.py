@@ -14,8 +14,8 @@ class SharpnessReport:
 
     Attributes:
         step: Optimizer steps taken before it.
-        eigenvalues: The algebraically largest eigenvalues, the largest first, in the unit of the loss over that of the
-            parameters squared; NaN where one did not converge.
+        eigenvalues: The algebraically largest eigenvalues that converged, the largest first, in the unit of the loss
+            over that of the parameters squared; NaN behind them for those that did not.
         residuals: Norm of Hv − λv over that of λv for each of them: how far it is from an eigenvalue, relative to it.
         trace: Hutchinson's estimate of the trace; NaN where none was asked for.
         trace_error: Its standard error over the random vectors.

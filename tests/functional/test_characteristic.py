@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_tailindex.functional import characteristic, grouped_mle
-from lightning_tailindex.functional.characteristic import _covariance, _curve
+from lightning_tailindex.functional.characteristic import _covariance, _curve, _unit
 
 from .samples import generator, noise, stable
 
@@ -43,7 +43,7 @@ def test_gaussian_values_read_two() -> None:
 
 def test_curve_equals_an_obvious_loop() -> None:
     x, t = stable(1.4, (50, 3), generator(2)) + 5, [0.1, 0.7, 1.1]
-    for series, column in zip(x.T, _curve(x, torch.tensor(t, dtype=x.dtype)).T, strict=True):
+    for series, column in zip(x.T, _curve(x, _unit(x), torch.tensor(t, dtype=x.dtype)).T, strict=True):
         values = sorted(series.tolist())
         # Of 50 values the quarter stands at the 13th, (13 - 1/2) / 50.
         unit = (values[37] - values[12]) / 2
@@ -88,6 +88,13 @@ def test_zeros_are_counted_and_left_out() -> None:
 def test_pooled_over_unequal_scales_has_little_bias(alpha: float, draws: int, tolerance: float) -> None:
     estimate = characteristic(noise(alpha, draws, 1500, generator(7)), pooled=True)
     assert estimate.alpha.item() == pytest.approx(alpha, abs=tolerance)
+
+
+@pytest.mark.parametrize("series", [1, 40])
+def test_pooled_interval_covers_where_quartiles_jump(series: int) -> None:
+    estimates = [characteristic(noise(0.7, 64, series, generator(i)), pooled=True) for i in range(60)]
+    assert sum(bool(e.low < 0.7 < e.high) for e in estimates) >= 52
+    assert all(bool(e.alpha > 0.3) for e in estimates)
 
 
 @pytest.mark.parametrize("rank", [None, 3])

@@ -158,6 +158,16 @@ def test_the_fit_is_that_of_powerlaw(name: str) -> None:
     assert found.num_tail == fit.n_tail
 
 
+def test_the_distance_where_eigenvalues_are_equal_is_that_of_powerlaw() -> None:
+    values = torch.cat([torch.ones(45), torch.arange(2.0, 17)]).double()  # an orthogonal layer, some of it grown
+    with redirect_stdout(StringIO()):
+        fit = powerlaw.Fit(values.numpy())
+    found = weight_spectrum(torch.diag(values.sqrt()))
+    assert (found.x_min, found.num_tail) == (pytest.approx(fit.xmin), fit.n_tail)
+    assert found.kolmogorov_distance == pytest.approx(fit.D, rel=1e-6)
+    assert found.kolmogorov_distance < 0.3
+
+
 def test_rounding_belongs_to_no_tail() -> None:
     low = gaussian(100, 20) @ gaussian(20, 90, seed=1)
     found = weight_spectrum(low, min_tail=2)
