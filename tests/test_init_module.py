@@ -154,6 +154,16 @@ def test_a_lightning_module_says_what_cannot_be_told() -> None:
         Net(1.0, None)
 
 
+def test_layers_that_are_tied_to_embeddings_stay_as_they_are() -> None:
+    net = nn.ModuleDict({"tokens": nn.Embedding(9, 8, padding_idx=0), "body": nn.Linear(8, 8), "head": nn.Linear(8, 9)})
+    net["head"].weight = net["tokens"].weight
+    tokens, body, bias = (part.detach().clone() for part in (net["head"].weight, net["body"].weight, net["head"].bias))
+    init_module_(net, 1.0, "relu")
+    assert torch.equal(net["tokens"].weight, tokens)
+    assert torch.equal(net["head"].bias, bias)
+    assert not torch.equal(net["body"].weight, body)
+
+
 class Backwards(nn.Sequential):
     """A Sequential in name."""
 

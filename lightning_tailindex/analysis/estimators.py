@@ -88,6 +88,10 @@ def _ordinary(function: Estimator, x: Tensor, *, pooled: bool = False) -> TailIn
         raise TypeError(
             f"estimators must return a TailIndexEstimate, {_name(function)} returned {type(found).__name__}."
         )
+    shape, own = () if pooled else tuple(x.shape[1:]), tuple(found.alpha.shape)
+    if own != shape:
+        rule = f"alpha of shape {shape} where pooled is {pooled}"
+        raise ValueError(f"estimators must return {rule}, {_name(function)} returned one of shape {own}.")
     return found
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "counted",
     "dress",
     "figure_of",
+    "height_for",
     "legend_outside",
     "look",
     "new_axes",
@@ -78,9 +79,14 @@ def legend_outside(ax: Axes, **arguments: Any) -> None:
     legend.set_alignment("left")
 
 
+def height_for(names: Sequence[str]) -> float:
+    """Inches in which a legend of so many lines, and of one that is explained in two, has room."""
+    return max(4, 0.9 + 0.22 * len(names))
+
+
 def count_along(ax: Axes) -> None:
     """Lets ticks of the x axis be whole numbers, as steps are, even where there is one alone."""
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True, min_n_ticks=1))
 
 
 def titled(what: str, name: str, room: int = _IN_TITLE) -> str:

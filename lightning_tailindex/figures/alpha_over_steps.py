@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from lightning_tailindex.records import Report
 
-from ._canvas import WHOLE_MODEL, count_along, dress, figure_of, look, new_axes, shortened
+from ._canvas import WHOLE_MODEL, count_along, dress, figure_of, height_for, look, new_axes, shortened
 from ._choice import by_group, chosen_groups, in_order, names_of_groups
 from ._intervals import draw_alphas, finish_alphas
 
@@ -46,7 +46,7 @@ def alpha_over_steps(
     """
     ordered = in_order("alpha_over_steps", reports)
     chosen, names = chosen_groups("alpha_over_steps", ordered, groups, most), names_of_groups(ordered)
-    ax = new_axes(8.4, 4)[0] if ax is None else ax
+    ax = new_axes(8.4, height_for(chosen))[0] if ax is None else ax
     steps = [report.step for report in ordered]
     for place, (group, label) in enumerate(zip(chosen, shortened(chosen), strict=True)):
         style = WHOLE_MODEL if group == names[-1] else look(place)

@@ -11,7 +11,17 @@ from matplotlib.figure import Figure
 
 from lightning_tailindex.records import IterateEstimate, IterateReport
 
-from ._canvas import WHOLE_MODEL, count_along, dress, figure_of, legend_outside, look, new_axes, shortened
+from ._canvas import (
+    WHOLE_MODEL,
+    count_along,
+    dress,
+    figure_of,
+    height_for,
+    legend_outside,
+    look,
+    new_axes,
+    shortened,
+)
 from ._choice import by_step, lowest
 from ._intervals import draw_intervals, fit_axis
 
@@ -55,7 +65,7 @@ def iterate_alphas(
     if most < 1:
         raise ValueError(f"iterate_alphas needs most to be at least 1, got {most}.")
     names = _chosen(ordered[-1], what, most)
-    ax = new_axes(8.4, 4)[0] if ax is None else ax
+    ax = new_axes(8.4, height_for(names))[0] if ax is None else ax
     for place, (name, label) in enumerate(zip(names, shortened(names), strict=True)):
         _draw(ax, ordered, name, what, label, WHOLE_MODEL if name == names[-1] else look(place))
     title = f"Tail index of the iterates ({what.replace('_', ' ')}), with 95 % intervals"

@@ -50,7 +50,8 @@ def noise_density(noise: Measurement | Tensor, *, ax: Sequence[Axes] | None = No
         'log'
     """
     sample = standardized_noise("noise_density", noise)
-    axes = new_axes(10, 3.6, columns=2) if ax is None else list(ax)
+    given = [ax] if isinstance(ax, Axes) else ax
+    axes = new_axes(10, 3.6, columns=2) if given is None else list(given)
     if len(axes) != 2:
         raise ValueError(f"noise_density needs ax to be two axes, got {len(axes)}.")
     for panel in axes:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatterSciNotation
 from torch import Tensor
 
 from lightning_tailindex.records import Report
@@ -80,6 +81,7 @@ def noise_norms(
     ax.axhline(float(finite.median()), color="0.4", linewidth=1, label="median")
     ax.axhline(fence, color=GAUSSIAN["color"], linewidth=1, linestyle="--", label="fence of outliers")
     ax.set_yscale("log")
+    ax.yaxis.set_minor_formatter(LogFormatterSciNotation(minor_thresholds=(1, 0.7)))  # within a decade, too
     named = norms.where(outlying, -1.0).topk(min(most, int(outlying.sum()))).indices.tolist()
     _name(ax, named, norms, names)
     if isinstance(noise, Report) and indices is None:

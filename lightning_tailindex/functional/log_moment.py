@@ -33,7 +33,7 @@ def log_moment(x: Tensor, *, pooled: bool = False) -> TailIndexEstimate:
     the logarithm at the estimate.
 
     Pooled, the variances are averaged over the series, whatever their scales. The median that is subtracted is felt
-    where draws are few: at 16 of them 0.5 reads 0.52 and 2 reads 1.94. That interval is from a jackknife over blocks of
+    where draws are few: at 16 of them 0.5 reads 0.52 and 2 reads 1.95. That interval is from a jackknife over blocks of
     draws, because coordinates share their draws.
 
     Args:

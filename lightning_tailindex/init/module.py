@@ -82,7 +82,8 @@ def init_module_(
 
     What stands elsewhere, or before a module that is none of these, is as ``nonlinearity``, ``a`` and ``keep_prob``
     say. An activation called in ``forward`` cannot be seen: a Sequential whose result goes through one ends linear.
-    Other parameters, of attention with the layers in it, of recurrence, embedding or normalization, stay as they are.
+    Other parameters, of attention with the layers in it, of recurrence, embedding (layers tied to one, too) or
+    normalization, stay as they are.
     Of transposed convolutions fan_in is what one output sees on average: channels times kernel size over stride. A
     weight without elements is passed over with a warning, as in torch.nn.init.
 
@@ -119,7 +120,8 @@ def init_module_(
     if untold and nonlinearity is None:
         unknown = ", ".join(untold)
         raise ValueError(
-            f"init_module_ needs nonlinearity for what follows {unknown}, got None: only nn.Sequential tells it."
+            f"init_module_ needs nonlinearity for what follows {unknown}, got None: only an nn.Sequential tells it, by"
+            " a kind of ReLU, a softmax, another layer, or its end."
         )
     otherwise = _Follower(nonlinearity or "linear", a, keep_prob)
     fractional_moment_gain(1, 2.0, otherwise.nonlinearity, a, keep_prob)  # refused even where no layer needs it
@@ -137,11 +139,12 @@ def init_module_(
 
 
 def _layers(module: nn.Module) -> Iterator[tuple[str, Weighted]]:
-    """The layers by name, but for those of attention: its ``out_proj`` is a linear layer that it starts by itself."""
+    """The layers by name, but for those of attention, which starts its ``out_proj`` itself, and embeddings' weights."""
     attention = (part for part in module.modules() if isinstance(part, nn.MultiheadAttention))
     others = {layer for part in attention for layer in part.modules()}
+    tied = {id(part.weight) for part in module.modules() if isinstance(part, (nn.Embedding, nn.EmbeddingBag))}
     for name, layer in module.named_modules():
-        if isinstance(layer, _WEIGHTED) and layer not in others:
+        if isinstance(layer, _WEIGHTED) and layer not in others and id(layer.weight) not in tied:
             yield name or "the module", layer
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from numbers import Integral
 from typing import TypeVar, get_args
 
 from torch import Tensor, nn
@@ -106,8 +107,9 @@ def gradient_noise(
         >>> {group: tuple(draws.shape) for group, draws in noise.items()}
         {'weight': (20, 3), 'bias': (20, 1), 'whole_model': (20, 4)}
     """
-    if max_coordinates is not None and max_coordinates < 1:
-        raise ValueError(f"max_coordinates must be None or at least 1, got {max_coordinates}.")
+    is_number = isinstance(max_coordinates, Integral) and not isinstance(max_coordinates, bool)
+    if max_coordinates is not None and not (is_number and max_coordinates >= 1):
+        raise ValueError(f"max_coordinates must be None or an integer of at least 1, got {max_coordinates!r}.")
     if engine not in get_args(Engine):
         raise ValueError(f"engine must be among {', '.join(get_args(Engine))}, got {engine!r}.")
     check_seed(seed)
@@ -140,6 +142,8 @@ def gradient_noise(
         recorder = collected(engine)
     if recorder is None or (engine != "loop" and _is_nothing(recorder)):  # here, where what the first try kept is gone
         recorder = collected("loop")
+    if batches and recorder.num_draws == 0:
+        raise ValueError("loss_fn must return a loss, got None for each minibatch.")
     if recorder.num_draws and not recorder.is_reached:
         raise ValueError(
             "loss_fn must use the module that it is given, and what is measured of it, got losses that reach none."

@@ -218,6 +218,21 @@ def test_an_estimator_may_be_a_function(data: DataLoader[Any]) -> None:
     assert small(estimators=torch.std).reports == []  # of what is no Python function, no arguments are known
 
 
+@pytest.mark.parametrize(
+    ("is_pooled", "rule"),
+    [
+        (False, r"alpha of shape \(\) where pooled is True, own returned one of shape \(\d+,\)"),
+        (True, r"alpha of shape \(\d+,\) where pooled is False, own returned one of shape \(\)"),
+    ],
+)
+def test_a_function_that_pools_otherwise_is_told_of(is_pooled: bool, rule: str, data: DataLoader[Any]) -> None:
+    def own(x: Tensor, *, pooled: bool = False) -> Any:
+        return grouped_mle(x, pooled=is_pooled)
+
+    with pytest.raises(ValueError, match=f"estimators must return {rule}"):
+        fit(TwoLayers(), data, small(estimators=own))
+
+
 def test_a_function_that_returns_something_else_is_told_of(data: DataLoader[Any]) -> None:
     def own(x: Tensor, *, pooled: bool = False) -> float:
         return 1.5

@@ -180,6 +180,24 @@ def test_a_heat_map_makes_room_for_long_names() -> None:
     assert ax.title.get_window_extent().x1 <= fig.bbox.width
 
 
+def test_a_legend_of_many_groups_stays_on_the_page() -> None:
+    groups = [f"layers.{i}" for i in range(20)]
+    fig, ax = alpha_over_steps(report(0, **dict.fromkeys(groups, 1.5)), groups)
+    fig.draw_without_rendering()
+    assert ax.get_legend().get_window_extent().y0 >= 0
+
+
+@pytest.mark.parametrize(("width", "most"), [(8.4, 10), (4.5, 5)])
+def test_steps_have_round_ticks_as_many_as_have_room(width: float, most: int) -> None:
+    fig = Figure((width, 3), layout="constrained")
+    _, ax = alpha_over_steps([report(step, fc1=1.5) for step in range(0, 700, 100)], ax=fig.subplots())
+    fig.draw_without_rendering()
+    low, high = ax.get_xlim()
+    ticks = [tick for tick in ax.get_xticks() if low <= tick <= high]
+    assert 2 < len(ticks) <= most
+    assert all(tick % 50 == 0 for tick in ticks)
+
+
 def test_one_report_has_one_whole_step() -> None:
     for step in (0, 15):
         _, ax = alpha_over_steps(report(step, fc1=1.5))

@@ -169,6 +169,8 @@ def test_the_density_needs_two_axes() -> None:
     assert not axes[2].has_data()
     with pytest.raises(ValueError, match="noise_density needs ax to be two axes, got 3"):
         noise_density(of_law(1.5), ax=axes)
+    with pytest.raises(ValueError, match="noise_density needs ax to be two axes, got 1"):
+        noise_density(of_law(1.5), ax=axes[0])
 
 
 def draws(*norms: float) -> Tensor:
@@ -223,6 +225,15 @@ def test_few_norms_and_norms_that_are_gaps(norms: tuple[float, ...]) -> None:
     finite = [norm if 0 < norm < math.inf else math.nan for norm in norms]
     assert_allclose(ax.lines[0].get_ydata(), finite, rtol=1e-6)
     assert ax.get_legend() is not None
+
+
+def test_norms_within_a_decade_have_numbers_beside_them() -> None:
+    fig, ax = noise_norms(draws(*(0.72 * 1.045 ** (i % 20) for i in range(64))))
+    low, high = 0.67, 1.84
+    ax.set_ylim(low, high)
+    fig.draw_without_rendering()
+    labels = [*ax.get_yticklabels(), *ax.get_yticklabels(minor=True)]
+    assert sum(bool(label.get_text()) and low <= label.get_position()[1] <= high for label in labels) > 1
 
 
 def test_norms_say_what_they_need() -> None:

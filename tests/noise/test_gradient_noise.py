@@ -88,7 +88,9 @@ def test_no_minibatches_give_no_draws() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"max_coordinates": 0}, "max_coordinates must be None or at least 1, got 0"),
+        ({"max_coordinates": 0}, "max_coordinates must be None or an integer of at least 1, got 0"),
+        ({"max_coordinates": 2.5}, "max_coordinates must be None or an integer of at least 1, got 2.5"),
+        ({"max_coordinates": "all"}, "max_coordinates must be None or an integer of at least 1, got 'all'"),
         ({"engine": "vectorised"}, "engine must be among auto, loop, vectorized, got 'vectorised'"),
         ({"seed": -1}, r"seed must be an integer in \[0, 2\*\*63\), got -1"),
         ({"seed": 0.5}, r"seed must be an integer in \[0, 2\*\*63\), got 0.5"),
@@ -178,6 +180,11 @@ def test_modules_of_fabric(batches: list[Tensor], precision: Any) -> None:
     if precision == "bf16-mixed":  # a control: the module itself still asks for Fabric's
         with pytest.raises(RuntimeError, match="requires you to call"):
             square_loss(module, batches[0]).backward()
+
+
+def test_a_loss_that_is_forgotten_is_said(batches: list[Tensor]) -> None:
+    with pytest.raises(ValueError, match="loss_fn must return a loss, got None for each minibatch"):
+        gradient_noise(nn.Linear(3, 2), lambda module, x: None, batches)  # type: ignore[arg-type, return-value]
 
 
 class Zoo(nn.Module):

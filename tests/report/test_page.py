@@ -172,7 +172,7 @@ def crowded() -> Elements:
 
 
 def test_more_hyperparameters_than_there_is_room_for(crowded: Elements) -> None:
-    assert "8 more hyperparameters differ" in crowded.text
+    assert "8 more settings differ" in crowded.text
     assert "Drawn are 12 of 14" in crowded.text
 
 
