@@ -50,9 +50,11 @@ def _versions(module: nn.Module) -> dict[str, tuple[int, ...]]:
 def _sum_of_bits(parameter: Tensor) -> Tensor:
     """Adds up what a parameter has as whole numbers, exactly; 0 for one of a kind of its own."""
     own = own_part(parameter.detach()) if not is_lazy(parameter) else parameter
-    if type(own) is not Tensor or own.layout != torch.strided or own.is_meta:
+    is_odd = type(own) is not Tensor or own.layout != torch.strided or own.is_quantized or own.is_nested
+    if is_odd or own.is_meta or own.untyped_storage().nbytes() == 0:
         return torch.zeros((), dtype=torch.int64, device="cpu")
-    flat = (torch.view_as_real(own) if own.is_complex() else own).reshape(-1)
+    # contiguous, as of what is expanded there is no view of another type
+    flat = (torch.view_as_real(own.resolve_conj()) if own.is_complex() else own).contiguous().view(-1)
     together = 8 // flat.element_size()  # to convert each by itself would take twenty times as long
     flat = flat.clone() if flat.storage_offset() % together else flat
     end = len(flat) - len(flat) % together
@@ -62,7 +64,7 @@ def _sum_of_bits(parameter: Tensor) -> Tensor:
 
 def _sums_of_bits(module: nn.Module) -> dict[int, int]:
     """The same of all parameters, by their ids: nobody counts what is written by way of ``.data``."""
-    parameters = list(module.parameters())
+    parameters = [own for _, own in module.named_parameters()]  # some modules list but a few as their parameters()
     sums = [_sum_of_bits(parameter) for parameter in parameters]
     found: dict[int, int] = {}
     for device in {each.device for each in sums}:  # of each, one look at all numbers

@@ -85,15 +85,20 @@ class UsualSize:
 
     def __init__(self) -> None:
         self.largest = 0
+        self._epoch, self._asks_always = -1, False
 
     def is_cut(self, trainer: Trainer, size: int, loader_batches: int = 1) -> bool:
         """Whether so many samples, of so many loader batches, are fewer than usual, in any process; each has to ask."""
         is_short, self.largest = size < self.largest, max(self.largest, size)
         complete = _size_of_workers(trainer)
+        if trainer.current_epoch != self._epoch:  # processes may have loaders of other settings, and yet ask alike
+            self._epoch = trainer.current_epoch
+            self._asks_always = not processes(trainer).all(complete is None)
         if not trainer.is_last_batch:
-            if complete is None:
+            if not self._asks_always:
                 return False
-            is_short &= self.largest == complete * loader_batches  # else what varies is no number of samples
+            # else what varies is no number of samples
+            is_short &= complete is not None and self.largest == complete * loader_batches
         return not processes(trainer).all(not is_short)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from lightning_tailindex import SharpnessMonitor, TailIndexMonitor
 from lightning_tailindex.callbacks.monitor import Monitor
@@ -39,6 +39,19 @@ class Apart(DDPStrategy):
 
 def shuffled() -> DataLoader[Any]:
     return DataLoader(NoisyData(80), batch_size=4, shuffle=True)
+
+
+class Streamed(IterableDataset[Any]):
+    """The same samples, of which each worker process has its part."""
+
+    def __iter__(self) -> Iterator[Any]:
+        worker, data = get_worker_info(), NoisyData(80)
+        part = range(80) if worker is None else range(worker.id, 80, worker.num_workers)
+        return (data[i] for i in part)
+
+
+def workers_of_one_rank() -> DataLoader[Any]:
+    return DataLoader(Streamed(), batch_size=4, num_workers=2 if os.environ.get("LOCAL_RANK", "0") == "0" else 0)
 
 
 def train(
@@ -96,6 +109,8 @@ def main() -> None:
     results["apart"] = [train(*monitors(), sharpness, *noise, strategy=Apart)]
     of_training = TailIndexMonitor(10, num_minibatches=16, source="training", on_error="raise")
     results["apart of training"] = [train(of_training, strategy=Apart, max_epochs=4)]
+    streamed = TailIndexMonitor(4, num_minibatches=16, on_error="raise")
+    results["workers of one rank"] = [train(streamed, data=workers_of_one_rank)]
     results["naive"] = [without, train(NaiveMeasurement())]
     torch.save(results, Path(sys.argv[1]) / f"rank{os.environ.get('LOCAL_RANK', '0')}.pt")
 

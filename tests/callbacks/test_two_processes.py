@@ -68,6 +68,12 @@ def test_every_rank_sees_the_same_weights(ranks: list[Any]) -> None:
     assert third is None
 
 
+def test_a_stream_with_workers_in_one_process_only(ranks: list[Any]) -> None:
+    steps = [[report["step"] for report in results["workers of one rank"][0]["reports"]] for results in ranks]
+    assert steps[0] == steps[1]
+    assert len(steps[0]) > 1
+
+
 def test_weights_that_differ_between_processes_are_told_of(ranks: list[Any]) -> None:
     own = "weights differ between processes: each measures its own, and loggers have those of the first"
     mean = "weights differ between processes: the Hessian is the mean of theirs"
