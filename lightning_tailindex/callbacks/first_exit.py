@@ -236,9 +236,7 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
         followed = self._weights(module)
         trainable = [name for name, each in module.named_parameters() if each.requires_grad]
         left = sum(name not in followed for name in trainable)
-        others = (
-            f"{left} of {len(trainable)} trainable parameters are not followed: they were frozen, lazy or not there yet"
-        )
+        others = f"{left} of {len(trainable)} trainable parameters are not followed: frozen, lazy or not there yet"
         what = "the module, or names or shapes of its weights, changed at step"
         changed = "" if self._changed is None else f"{what} {self._changed}: reference and exits began anew"
         none = "" if self._path.reference else why_none(self.reference, step)

@@ -186,13 +186,13 @@ class Lazy(Walk):
 def test_lazy_weights_are_counted_as_long_as_they_are_not_followed() -> None:
     watcher = monitor()
     run(Lazy(False), watcher, max_steps=6)
-    note = "2 of 3 trainable parameters are not followed: they were frozen, lazy or not there yet"
+    note = "2 of 3 trainable parameters are not followed: frozen, lazy or not there yet"
     assert {report.note for report in watcher.reports} == {note}
     assert [report.distance for report in watcher.reports] == [0, 5 * EXACT, 6 * EXACT]
     watcher = monitor(reference=2)
     run(Lazy(True), watcher, max_steps=6)
     assert watcher.reports[0].note.endswith(
-        "2 of 2 trainable parameters are not followed: they were frozen, lazy or not there yet"
+        "2 of 2 trainable parameters are not followed: frozen, lazy or not there yet"
     )
     assert watcher.reports[-1].note == ""
     assert watcher.reports[-1].distance == pytest.approx(4 * EXACT * 4)  # four numbers, each by 2 × 0.25 a step
