@@ -86,8 +86,8 @@ def largest_eigenvalues(
         device: Where the products are computed; None for the host.
 
     Returns:
-        The eigenvalues that converged, the largest first, with their residuals, and NaN in the place of those that did
-        not, which need not be the smallest. A note says so; it is NaN alone where products are not finite.
+        The eigenvalues that converged, the largest first, with their residuals; behind them NaN and a note for those
+        that did not, which may be larger. All are NaN where products are not finite.
 
     References:
         Lehoucq, Sorensen, Yang (1998). ARPACK Users' Guide. SIAM.

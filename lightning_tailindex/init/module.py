@@ -83,9 +83,8 @@ def init_module_(
     What stands elsewhere, or before a module that is none of these, is as ``nonlinearity``, ``a`` and ``keep_prob``
     say. An activation called in ``forward`` cannot be seen: a Sequential whose result goes through one ends linear.
     Other parameters, of attention with the layers in it, of recurrence, embedding (layers tied to one, too) or
-    normalization, stay as they are.
-    Of transposed convolutions fan_in is what one output sees on average: channels times kernel size over stride. A
-    weight without elements is passed over with a warning, as in torch.nn.init.
+    normalization, stay as they are. Of transposed convolutions fan_in is what one output sees on average: channels
+    times kernel size over stride. A weight without elements is passed over with a warning, as in torch.nn.init.
 
     Args:
         module: The module, such as a LightningModule in its ``__init__`` or ``configure_model``.

@@ -68,7 +68,7 @@ class NoiseSettings:
         return total if self.noise_unit == "step" else -(-total // trainer.world_size)
 
 
-def _size_of_workers(trainer: Trainer) -> int | None:
+def _batch_size_of_workers(trainer: Trainer) -> int | None:
     """Samples in a complete loader batch of a stream whose workers each end an epoch with a batch of their own."""
     combined: Any = trainer.fit_loop._combined_loader
     loader: Any = next(iter(combined.flattened), None)
@@ -90,7 +90,7 @@ class UsualSize:
     def is_cut(self, trainer: Trainer, size: int, loader_batches: int = 1) -> bool:
         """Whether so many samples, of so many loader batches, are fewer than usual, in any process; each has to ask."""
         is_short, self.largest = size < self.largest, max(self.largest, size)
-        complete = _size_of_workers(trainer)
+        complete = _batch_size_of_workers(trainer)
         if trainer.current_epoch != self._epoch:  # processes may have loaders of other settings, and yet ask alike
             self._epoch = trainer.current_epoch
             self._asks_always = not processes(trainer).all(complete is None)

@@ -106,7 +106,7 @@ class TrainingGradients(NoiseSource):
         consumed = (trainer.accumulate_grad_batches, *sizes)
         if consumed != self._consumed:
             self._forget()
-            self._consumed, self._usual.largest = consumed, 0
+            self._consumed, self._usual.largest = consumed, 0  # what processes agreed upon for the epoch stays
         if batch_idx == 0:
             self._size = 0  # the end of an epoch that took no step
         size = guess_size(batch)
