@@ -170,7 +170,7 @@ class IterateTailIndexMonitor(Monitor[IterateReport]):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Looks how large the batch is, which the step may take apart."""
         with self._failures.told(f"the minibatch of step {optimizer_steps(trainer)} could not be counted"):
-            self._watched(trainer).begin_batch(batch)
+            self._watched(trainer).begin_batch(trainer, batch)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Looks how large the step will be."""
@@ -184,7 +184,7 @@ class IterateTailIndexMonitor(Monitor[IterateReport]):
         step = steps_after_batch(trainer)
         with self._failures.told(f"the minibatch of step {step} could not be counted"):
             # not as the batch begins: a step may fetch it itself, or be left out by the module's on_train_batch_start
-            self._watched(trainer).see_batch(batch)
+            self._watched(trainer).see_batch(trainer, batch)
         with self._failures.told(f"the loss of step {step} could not be kept"):
             self._watched(trainer).see_loss(trainer, pl_module, outputs)
         with self._failures.told(f"the iterate of step {step} could not be kept"):

@@ -158,7 +158,7 @@ class SharpnessMonitor(Monitor[SharpnessReport]):
         self._measure_if_due(trainer, pl_module)
         with self._failures.told(f"the minibatch of step {optimizer_steps(trainer)} could not be kept"):
             if self._minibatches is not None:
-                self._minibatches.see(batch)
+                self._minibatches.see(trainer, batch)
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, step: int) -> SharpnessReport:
         assert self._source is not None

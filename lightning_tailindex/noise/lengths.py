@@ -12,7 +12,7 @@ from torch.utils.data import BatchSampler, DataLoader
 from .cloning import full_clone
 from .random_state import isolated_random_state
 
-__all__ = ["ends_short", "is_cut_short", "known_length", "length_if_copied", "loader_batch_size"]
+__all__ = ["ends_short", "is_cut_short", "known_length", "last_batch_size", "length_if_copied", "loader_batch_size"]
 
 
 @contextmanager
@@ -96,6 +96,25 @@ def ends_short(loader: DataLoader[Any], sweep_length: int) -> bool:
         return False
     with _to_be_asked(loader) as asked:
         return is_cut_short(asked, sweep_length)
+
+
+def last_batch_size(loader: DataLoader[Any], sweep_length: float) -> int | None:
+    """Returns the samples in the last of the batches that training takes in an epoch.
+
+    Args:
+        loader: The loader that training uses, with a stock batch sampler.
+        sweep_length: Loader batches that training takes from it in an epoch.
+
+    Returns:
+        The number; None where nobody knows, as of streams, and where the loader was begun anew on the way.
+    """
+    sampler: Any = loader.batch_sampler
+    if sampler.drop_last:
+        return int(sampler.batch_size)
+    with _to_be_asked(loader) as asked:
+        length = known_length(asked.batch_sampler.sampler)
+    rest = 0 if length is None else length - (sweep_length - 1) * sampler.batch_size
+    return int(min(rest, sampler.batch_size)) if rest > 0 else None
 
 
 def _may_be_short(loader: DataLoader[Any]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import Any, TypeAlias
 
@@ -19,7 +19,7 @@ from lightning_tailindex.noise.reaching import is_a
 
 from .flavour import Trainer, move_data_to_device
 
-__all__ = ["Batches", "Data", "Replay", "can_read_again", "check_dataloader", "data_of", "why_not_again"]
+__all__ = ["Batches", "Data", "Replay", "can_read_again", "check_dataloader", "data_of", "is_endless", "why_not_again"]
 
 Batches: TypeAlias = DataLoader | Iterable[Any]  # type: ignore[type-arg]
 """What batches can be read from; command lines build a DataLoader, without its argument, and no other iterable."""
@@ -48,7 +48,8 @@ def _is_combined(loader: object) -> bool:
     return is_a(loader, "CombinedLoader")
 
 
-def _is_endless(loaders: list[Any], mode: str) -> bool:
+def is_endless(loaders: list[Any], mode: str) -> bool:
+    """Whether loaders that are read side by side in a mode all have a part in each batch."""
     return len(loaders) == 1 or mode in _ENDLESS_MODES
 
 
@@ -61,13 +62,13 @@ def can_read_again(trainer: Trainer) -> bool:
     """Whether the training data can be read a second time; streams and what cannot be copied are replayed."""
     combined: Any = trainer.fit_loop._combined_loader
     loaders = combined.flattened
-    return _is_endless(loaders, combined._mode) and all(map(_is_read_again, loaders))
+    return is_endless(loaders, combined._mode) and all(map(_is_read_again, loaders))
 
 
 def why_not_again(trainer: Trainer) -> str:
     """Says in words why the training data are not read a second time."""
     combined: Any = trainer.fit_loop._combined_loader
-    if _is_endless(combined.flattened, combined._mode):
+    if is_endless(combined.flattened, combined._mode):
         return "its data are read only once"
     return f"a CombinedLoader of mode {combined._mode!r} is not read a second time"
 
@@ -124,7 +125,7 @@ def check_dataloader(dataloader: Any) -> None:
     name = type(dataloader).__name__
     if _is_combined(dataloader):  # which is its own iterator
         loaders, mode = dataloader.flattened, dataloader._mode
-        if not _is_endless(loaders, mode):
+        if not is_endless(loaders, mode):
             rule = f"of mode {' or '.join(map(repr, _ENDLESS_MODES))}"
             raise ValueError(f"dataloader must be {rule} where it is a {name}, got mode {mode!r}.")
         unread = [type(getattr(each, "dataset", each)).__name__ for each in loaders if not _is_read_again(each)]
@@ -210,25 +211,21 @@ class Replay:
 
     def __init__(self, length: int) -> None:
         self.length = length
-        self._batches: deque[object] = deque(maxlen=length)
+        self._batches: deque[LoaderBatch] = deque(maxlen=length)
 
     @property
     def is_full(self) -> bool:
         """Whether all the batches asked for have been seen."""
         return len(self._batches) == self.length
 
-    def see(self, batch: object) -> None:
+    def see(self, batch: object, size: int | None) -> None:
         """Keeps a copy of a batch that training is about to use, in main memory; None is yet to be fetched."""
         if batch is not None:
-            self._batches.append(copied(move_data_to_device(batch, "cpu")))
+            self._batches.append(LoaderBatch(copied(move_data_to_device(batch, "cpu")), size))
 
     def data(self) -> Data:
         """Returns what has been seen, in copies, because a training step may write into its batch."""
-        return Data(self.length, None, lambda seed: map(_of_own, self._batches))
-
-
-def _of_own(batch: object) -> LoaderBatch:
-    return LoaderBatch(copied(batch), guess_size(batch))
+        return Data(self.length, None, lambda seed: (replace(own, data=copied(own.data)) for own in self._batches))
 
 
 def data_of(trainer: Trainer, dataloader: Iterable[object] | None, replay: Replay | None) -> Data:

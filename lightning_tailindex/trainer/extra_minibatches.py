@@ -9,18 +9,19 @@ from typing import final
 from lightning_tailindex.noise.combining import combine
 from lightning_tailindex.noise.engine import collect_gradients
 from lightning_tailindex.noise.groups import measured_parameters
-from lightning_tailindex.noise.minibatches import SweepPlan, guess_size, plan_minibatches
+from lightning_tailindex.noise.minibatches import SweepPlan, plan_minibatches
 from lightning_tailindex.noise.observation import NoiseObservation
 from lightning_tailindex.noise.processes import Processes
 from lightning_tailindex.noise.random_state import derived_seed
 from lightning_tailindex.noise.recorder import Recorder
 from lightning_tailindex.noise.vectorized import CannotVectorizeError
 
+from .batch_sizes import BatchSizes, UsualSize
 from .data import Data, Replay, can_read_again, data_of, why_not_again
 from .flavour import LightningModule, Trainer, rank_zero_info
 from .loss import borrowed_loss
 from .progress import MeasurementBar
-from .source import NoiseSettings, NoiseSource, UsualSize
+from .source import NoiseSettings, NoiseSource
 from .state import may_shard, needs_loss_scale, processes
 
 __all__ = ["ExtraMinibatches"]
@@ -43,7 +44,7 @@ class ExtraMinibatches(NoiseSource):
         self._looked_at: object = None
         self._reason = ""
         self._look(trainer)
-        self._usual = UsualSize()
+        self._sizes, self._usual = BatchSizes(), UsualSize()
         self._engine = settings.engine
         self._bar = MeasurementBar("Gradient noise")
 
@@ -87,8 +88,9 @@ class ExtraMinibatches(NoiseSource):
         assert self._replay is not None
         if self._replay.length != self._length(trainer):
             self._replay = Replay(self._length(trainer))
-        if not self._usual.is_cut(trainer, guess_size(batch) or 1):
-            self._replay.see(batch)
+        size = self._sizes.of(trainer, batch)
+        if not self._usual.is_cut(trainer, size or 1):
+            self._replay.see(batch, size)
 
     def see_gradients(self, module: LightningModule) -> None:
         """Needs none of them."""

@@ -7,6 +7,7 @@ from typing import final
 
 from lightning_tailindex.noise.minibatches import Minibatch, SweepPlan, plan_minibatches
 
+from .batch_sizes import BatchSizes
 from .data import Data, Replay, can_read_again, data_of, why_not_again
 from .flavour import MisconfigurationException, Trainer
 
@@ -38,6 +39,7 @@ class FixedMinibatches:
             raise MisconfigurationException("num_minibatches must be a number for data without a length, got None.")
         self._reason = why_not_again(trainer)
         self._replay = Replay((count or 1) * self._accumulation) if is_stream else None
+        self._sizes = BatchSizes()
 
     @property
     def is_replayed(self) -> bool:
@@ -54,10 +56,10 @@ class FixedMinibatches:
         """Whether this process has its minibatches: always, or once training has seen enough of a stream."""
         return self._replay is None or self._replay.is_full
 
-    def see(self, batch: object) -> None:
+    def see(self, trainer: Trainer, batch: object) -> None:
         """Keeps a copy of a batch that training is about to use, of the first ones of a stream."""
         if self._replay is not None and not self._replay.is_full:
-            self._replay.see(batch)
+            self._replay.see(batch, self._sizes.of(trainer, batch))
 
     def count(self, trainer: Trainer) -> int:
         """Counts them."""

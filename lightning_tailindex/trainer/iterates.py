@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_tailindex.iterates import GroupIterates, IterateObservation, IterateRecorder, Repetitions, Settling
-from lightning_tailindex.noise.minibatches import guess_size
 from lightning_tailindex.noise.processes import Processes
 from lightning_tailindex.records import ParameterGroup
 
+from .batch_sizes import BatchSizes
 from .flavour import LightningModule, Trainer
 from .optimizer import StepSizes
 from .sampled_weights import IterateSettings, SampledWeights
@@ -59,6 +59,7 @@ class IterateWatch:
         self._start = None if known is None else max(known, steps)
         self._repetitions = Repetitions(torch.empty(0, device="cpu"), ())
         self._has_ended = False
+        self._sizes = BatchSizes()
         self._shown: tuple[object, int] = (None, 0)
         self._clear(trainer)
 
@@ -68,14 +69,14 @@ class IterateWatch:
         self._steps = StepSizes(trainer.optimizers)
         self._samples = 0
 
-    def begin_batch(self, batch: object) -> None:
+    def begin_batch(self, trainer: Trainer, batch: object) -> None:
         """Looks how many samples a batch has before a step is made of it, if one is."""
-        self._shown = batch, guess_size(batch) or 0
+        self._shown = batch, self._sizes.of(trainer, batch) or 0
 
-    def see_batch(self, batch: object) -> None:
+    def see_batch(self, trainer: Trainer, batch: object) -> None:
         """Counts the samples of the batch that a step was made of: the one that was shown, or one it fetched."""
         (shown, size), self._shown = self._shown, (None, 0)
-        self._samples += size if batch is shown else guess_size(batch) or 0
+        self._samples += size if batch is shown else self._sizes.of(trainer, batch) or 0
 
     def see_optimizer(self, optimizer: Optimizer) -> None:
         """Looks how an optimizer is about to step."""

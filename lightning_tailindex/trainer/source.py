@@ -6,22 +6,18 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_tailindex.noise.engine import Engine
 from lightning_tailindex.noise.groups import Grouping
-from lightning_tailindex.noise.lengths import loader_batch_size
 from lightning_tailindex.noise.observation import NoiseObservation
 from lightning_tailindex.noise.pairs import PairRecorder
 from lightning_tailindex.noise.processes import NoiseUnit, Processes
 
 from .flavour import LightningModule, Trainer
-from .state import processes
 
-__all__ = ["NoiseSettings", "NoiseSource", "UsualSize"]
+__all__ = ["NoiseSettings", "NoiseSource"]
 
 _SAMPLE = 1024  # for what needs all draws at once, where every coordinate is measured
 
@@ -66,40 +62,6 @@ class NoiseSettings:
     def share(self, total: int, trainer: Trainer) -> int:
         """Returns how many of all minibatches a process computes; where they are its own, all compute as many."""
         return total if self.noise_unit == "step" else -(-total // trainer.world_size)
-
-
-def _batch_size_of_workers(trainer: Trainer) -> int | None:
-    """Samples in a complete loader batch of a stream whose workers each end an epoch with a batch of their own."""
-    combined: Any = trainer.fit_loop._combined_loader
-    loader: Any = next(iter(combined.flattened), None)
-    is_stream = isinstance(loader, DataLoader) and isinstance(loader.dataset, IterableDataset)
-    return loader_batch_size(loader) if is_stream and loader.num_workers > 1 and not loader.drop_last else None
-
-
-class UsualSize:
-    """Tells a minibatch at the end of an epoch that has fewer samples than others: it is no draw of the same noise.
-
-    Attributes:
-        largest: Samples of the largest minibatch that this process has seen.
-    """
-
-    def __init__(self) -> None:
-        self.largest = 0
-        self._epoch, self._asks_always = -1, False
-
-    def is_cut(self, trainer: Trainer, size: int, loader_batches: int = 1) -> bool:
-        """Whether so many samples, of so many loader batches, are fewer than usual, in any process; each has to ask."""
-        is_short, self.largest = size < self.largest, max(self.largest, size)
-        complete = _batch_size_of_workers(trainer)
-        if trainer.current_epoch != self._epoch:  # processes may have loaders of other settings, and yet ask alike
-            self._epoch = trainer.current_epoch
-            self._asks_always = not processes(trainer).all(complete is None)
-        if not trainer.is_last_batch:
-            if not self._asks_always:
-                return False
-            # else what varies is no number of samples
-            is_short &= complete is not None and self.largest == complete * loader_batches
-        return not processes(trainer).all(not is_short)
 
 
 class NoiseSource(ABC):

@@ -13,15 +13,15 @@ from torch.utils.data import DataLoader
 from lightning_tailindex.noise.coordinates import CoordinateSample, kept_dtype, real_coordinates, sample_parameters
 from lightning_tailindex.noise.groups import group_names, measured_parameters
 from lightning_tailindex.noise.lengths import loader_batch_size
-from lightning_tailindex.noise.minibatches import guess_size
 from lightning_tailindex.noise.observation import GroupNoise, NoiseObservation
 from lightning_tailindex.noise.pairs import PairNoise, PairRecorder
 from lightning_tailindex.noise.processes import Processes
 from lightning_tailindex.noise.recorder import flat_gradient
 from lightning_tailindex.noise.sharded import OwnCoordinates
 
+from .batch_sizes import BatchSizes, UsualSize
 from .flavour import LightningModule, MisconfigurationException, Trainer
-from .source import NoiseSettings, NoiseSource, UsualSize
+from .source import NoiseSettings, NoiseSource
 from .state import may_shard, processes
 
 __all__ = ["TrainingGradients"]
@@ -75,7 +75,7 @@ class TrainingGradients(NoiseSource):
         self._last_step = _NONE
         self._size = 0  # samples that this process has seen since the last step
         self._is_sized = True
-        self._usual = UsualSize()
+        self._sizes, self._usual = BatchSizes(), UsualSize()
         self._consumed: tuple[int | None, ...] = ()
         self._num_paired = 0
 
@@ -106,10 +106,11 @@ class TrainingGradients(NoiseSource):
         consumed = (trainer.accumulate_grad_batches, *sizes)
         if consumed != self._consumed:
             self._forget()
-            self._consumed, self._usual.largest = consumed, 0  # what processes agreed upon for the epoch stays
+            self._consumed, self._sizes = consumed, BatchSizes()
+            self._usual.largest = 0  # what processes agreed upon for the epoch stays
         if batch_idx == 0:
             self._size = 0  # the end of an epoch that took no step
-        size = guess_size(batch)
+        size = self._sizes.of(trainer, batch)
         self._size, self._is_sized = self._size + (size or 1), self._is_sized and size is not None
 
     def work(self, trainer: Trainer) -> tuple[str, float]:

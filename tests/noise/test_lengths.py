@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, Sampler
 
-from lightning_tailindex.noise.lengths import ends_short, known_length, length_if_copied
+from lightning_tailindex.noise.lengths import ends_short, known_length, last_batch_size, length_if_copied
 
 from .test_loaders import Numbers
 
@@ -141,3 +141,17 @@ def test_nobody_knows_whether_a_sampler_without_a_length_ends_short() -> None:
     assert not ends_short(Limited(Numbers(), 6, sampler=Endless()), 4)
     assert ends_short(Limited(Numbers(), 6, sampler=range(23)), 4)
     assert not ends_short(Limited(Numbers(), 6, sampler=range(24)), 4)
+
+
+@pytest.mark.parametrize(("taken", "last"), [(4, 5), (3, 6), (1, 6), (5, None), (float("inf"), None)])
+def test_the_last_batch_has_what_is_left(taken: float, last: int | None) -> None:
+    assert last_batch_size(DataLoader(Numbers(), 6, sampler=range(23)), taken) == last
+    assert last_batch_size(DataLoader(Numbers(), 6, sampler=range(23), drop_last=True), taken) == 6
+
+
+def test_nobody_knows_what_is_left_of_a_stream() -> None:
+    class Stream(IterableDataset[int]):
+        def __iter__(self) -> Iterator[int]:
+            return iter(range(23))
+
+    assert last_batch_size(DataLoader(Stream(), 6), 4) is None
