@@ -25,6 +25,7 @@ from lightning_tailindex.trainer import (
     check_measurable,
     check_parameters,
     note_on_gradients,
+    note_on_hooks,
     optimizer_steps,
     processes,
 )
@@ -198,6 +199,7 @@ class TailIndexMonitor(Monitor[Report]):
         assert self._source is not None
         observation = self._source.observe(trainer, pl_module, step)
         weights = note_on_gradients(trainer, pl_module, self.settings.patterns, are_own=self.source == "training")
+        hooks = note_on_hooks(pl_module, self.settings.patterns) if self.source == "extra" else ""
         seed = derived_seed(self.settings.seed, step)
 
         def analysis() -> Report:
@@ -208,7 +210,7 @@ class TailIndexMonitor(Monitor[Report]):
                     self._estimators,
                     step=step,
                     seed=seed,
-                    note=joined(observation.note(self.settings.num_minibatches), weights),
+                    note=joined(observation.note(self.settings.num_minibatches), weights, hooks),
                     clock=lambda: time.perf_counter() - start,
                 )
 

@@ -5,7 +5,7 @@ from .extra_minibatches import ExtraMinibatches
 from .fixed_minibatches import FixedMinibatches
 from .iterates import IterateWatch, Window
 from .optimizer import step_sizes
-from .replicas import note_on_gradients, note_on_replicas
+from .replicas import note_on_gradients, note_on_hooks, note_on_replicas
 from .sampled_weights import IterateSettings, Replicas
 from .sharpness import SharpnessSettings, SharpnessSource, check_sharpness
 from .source import NoiseSettings, NoiseSource
@@ -45,6 +45,7 @@ __all__ = [
     "is_stepping",
     "last_step",
     "note_on_gradients",
+    "note_on_hooks",
     "note_on_replicas",
     "optimizer_steps",
     "processes",

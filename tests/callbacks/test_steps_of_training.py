@@ -251,3 +251,28 @@ def test_a_group_without_coordinates_is_nan_and_the_others_are_measured(tmp_path
     groups = {each.group: each for each in watching.reports[-1].measurements}
     assert groups["nothing"].alpha != groups["nothing"].alpha
     assert groups["whole_model"].alpha > 1.5
+
+
+class Clipped(Mean):
+    """Its gradients are clipped number by number, by hooks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body.weight.register_hook(lambda gradient: gradient.clamp(max=3))
+        self.head.weight.register_post_accumulate_grad_hook(self.clip)
+
+    def clip(self, parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        parameter.grad.clamp_(max=6)
+
+
+@pytest.mark.parametrize("module", [Mean, Clipped])
+def test_hooks_of_parameters_are_in_trainings_gradients_and_told_of_for_others(module: Any, tmp_path: Path) -> None:
+    training, extra = monitor(), monitor(source="extra")
+    fit(tmp_path, module(), training)
+    fit(tmp_path, module(), extra)
+    has_hooks = module is Clipped
+    assert ("hooks on the gradients of 'body.weight', 'head.weight' are not run" in extra.reports[-1].note) == has_hooks
+    assert "hooks" not in training.reports[-1].note
+    norms = [each.reports[-1].whole_model.noise_norm for each in (training, extra)]
+    assert (norms[0] < 0.8 * norms[1]) == has_hooks
