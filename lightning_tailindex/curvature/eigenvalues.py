@@ -157,7 +157,8 @@ class _Search:
         """The largest eigenvalues, and their vectors; ArpackError where they are not found."""
         start = self.rng.standard_normal(self.operator.shape[0]).astype(self.operator.array_type)
         left = self.max_products - self.operator.num_products
-        restarts = max(1, (left - num_vectors - 1) // (num_vectors - count))
+        renewed = num_vectors // 2 if count == 1 else num_vectors - count  # of one, ARPACK keeps half of the vectors
+        restarts = max(1, (left - num_vectors - 1) // renewed)
         matrix = LinearOperator(self.operator.shape, matvec=product, dtype=self.operator.array_type)
         options = {"v0": start, "ncv": num_vectors, "maxiter": restarts, "tol": self.tolerance}
         found: tuple[Vector, Vector] = eigsh(matrix, count, which="LA", **options)

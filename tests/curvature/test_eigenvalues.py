@@ -148,6 +148,14 @@ def test_no_more_products_are_computed_than_may_be(count: int, more: int, tolera
         assert product.calls <= most
 
 
+def test_one_eigenvalue_is_looked_for_with_all_products() -> None:
+    product = Counted(torch.diag(torch.linspace(0, 1, 500)))
+    found = largest_eigenvalues(product, 500)
+    assert found.values[0] == pytest.approx(1, abs=1e-3)
+    assert found.note == ""
+    assert 61 < product.calls <= 100  # what a restart costs is 10 products, not 19
+
+
 def test_those_that_converged_are_kept() -> None:
     diagonal = torch.cat([torch.tensor([100.0]), torch.linspace(0, 1, 1999)])
     found = largest_eigenvalues(lambda vector: diagonal * vector, 2000, 2, tolerance=1e-6, max_products=41)

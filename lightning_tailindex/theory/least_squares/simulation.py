@@ -83,7 +83,7 @@ def simulate(
     iterates = torch.zeros(num_chains, dim, dtype=dtype, device=device)
     kind = iterates.device.type
     with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
-        for chains in torch.split(iterates, max(1, _LARGEST_DRAW // (batch_size * dim))):
+        for chains in torch.split(iterates, max(1, _LARGEST_DRAW // int(batch_size * dim))):
             for _ in range(steps):
                 _step(chains, step_size / batch_size, batch_size, scale, noise_scale, generator)
     return iterates
