@@ -24,6 +24,8 @@ from lightning_tailindex import TailIndexMonitor
 
 from .training_trace import NaiveMeasurement, Net, NoisyData, train
 
+pytestmark = pytest.mark.uncounted
+
 
 class Captures(Net):
     """Calls itself through closures, hooks and a partial list of functions."""

@@ -17,6 +17,8 @@ from lightning_tailindex import TailIndexMonitor
 
 from .training_trace import NaiveMeasurement, Net, NoisyData, train
 
+pytestmark = pytest.mark.uncounted
+
 
 class DropsInPlace(NoisyData):
     """Lets go of what it has open when somebody asks for its state, instead of leaving it out of a copy of that."""

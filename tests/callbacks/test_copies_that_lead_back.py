@@ -19,6 +19,8 @@ from lightning_tailindex import TailIndexMonitor
 
 from .training_trace import Net, NoisyData, train
 
+pytestmark = pytest.mark.uncounted
+
 
 class ByHand(Net):
     """Clears gradients after the step, and not before: what a measurement leaves there is trained with."""

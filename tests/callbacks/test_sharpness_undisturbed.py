@@ -15,6 +15,8 @@ from .fragile import FAILS_AT, Armed, FragileNet, raises
 from .test_undisturbed import SCENARIOS, run
 from .training_trace import NaiveMeasurement, NoisyData, train
 
+pytestmark = pytest.mark.uncounted
+
 NAMES = ["plain", "accumulation of 4", "bf16-mixed", "a stream without a length"]
 MORE = ["2 workers", "stateful sampler", "dictionary of loaders", "SGD with momentum", "overfit_batches"]
 

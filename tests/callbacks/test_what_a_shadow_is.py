@@ -20,6 +20,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_tailindex import SharpnessMonitor, TailIndexMonitor, gradient_noise
 from lightning_tailindex.noise.shadow import alias_shadow
 
+pytestmark = pytest.mark.uncounted
+
 
 class Net(LightningModule):
     def __init__(self) -> None:
