@@ -3,9 +3,10 @@
 from .data import Batches, check_dataloader
 from .extra_minibatches import ExtraMinibatches
 from .fixed_minibatches import FixedMinibatches
+from .hooks import note_on_hooks
 from .iterates import IterateWatch, Window
 from .optimizer import step_sizes
-from .replicas import note_on_gradients, note_on_hooks, note_on_replicas
+from .replicas import note_on_gradients, note_on_replicas
 from .sampled_weights import IterateSettings, Replicas
 from .sharpness import SharpnessSettings, SharpnessSource, check_sharpness
 from .source import NoiseSettings, NoiseSource

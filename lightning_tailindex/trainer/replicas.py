@@ -1,4 +1,4 @@
-"""What holds of the measured parameters: whether processes have the same weights, and what changes gradients."""
+"""Whether processes that train together have the same weights."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from lightning_tailindex.noise.groups import listed, measured_parameters
+from lightning_tailindex.noise.groups import measured_parameters
 from lightning_tailindex.noise.processes import Processes
 
 from .flavour import LightningModule, Trainer
 from .state import processes
 
-__all__ = ["note_on_gradients", "note_on_hooks", "note_on_replicas"]
+__all__ = ["note_on_gradients", "note_on_replicas"]
 
 _DIFFERENCE = 1e-9
 """Relative difference of sums of the same weights; processes of other processors may round otherwise."""
@@ -70,24 +70,6 @@ def note_on_gradients(
     """
     then = _OWN if are_own else "the gradients of each are taken at its own"
     return note_on_replicas(processes(trainer), lambda: measured_parameters(module, patterns).values(), then)
-
-
-def note_on_hooks(module: LightningModule, patterns: Iterable[re.Pattern[str]]) -> str:
-    """Says which measured parameters have hooks of their own, which may change the gradients that training uses.
-
-    Extra minibatches are computed without them: they may write to what training uses, or step an optimizer.
-
-    Args:
-        module: The module in training.
-        patterns: Expressions of the parameters' names; none for all.
-
-    Returns:
-        A sentence; empty where there are none.
-    """
-    measured = measured_parameters(module, patterns).items()
-    names = [name for name, each in measured if each._backward_hooks or each._post_accumulate_grad_hooks]
-    why = "what they do to gradients is not in the noise of extra minibatches"
-    return f"hooks on the gradients of {listed(names)} are not run: {why}" if names else ""
 
 
 def _sums(weights: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
