@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from numbers import Integral
 from typing import Any, Literal
 
 import torch
@@ -84,18 +85,18 @@ class TailIndex(Metric):
     ) -> None:
         super().__init__(**kwargs)
         for name, value, least in (("num_series", num_series, 1), ("max_draws", max_draws, 8)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            if not _is_integer(value) or value < least:
                 raise ValueError(f"TailIndex needs {name} to be an integer of at least {least}, got {value!r}.")
         if center not in ("pairs", "none"):
             raise ValueError(f'TailIndex needs center "pairs" or "none", got {center!r}.')
         if not isinstance(pooled, bool):
             raise ValueError(f"TailIndex needs pooled to be True or False, got {pooled!r}.")
-        if not isinstance(cells_per_octave, int) or cells_per_octave not in (4, 8):
+        if not _is_integer(cells_per_octave) or cells_per_octave not in (4, 8):
             raise ValueError(f"TailIndex needs cells_per_octave 4 or 8, got {cells_per_octave!r}.")
         # a default type of half precision is not asked for, and would round the draws that are kept
         super().set_dtype(torch.promote_types(self.dtype, torch.float32))
         self.num_series, self.pooled, self.center = num_series, pooled, center
-        self.cells_per_octave, self.max_draws = cells_per_octave, max_draws
+        self.cells_per_octave, self.max_draws = cells_per_octave, int(max_draws)
         self.estimator, self._function = estimator, _resolved(estimator)
         # Metrics of a collection share states of one name if they are equal after the first update: the name tells
         # what is kept, and how many draws of it.
@@ -207,6 +208,10 @@ class TailIndex(Metric):
             else:  # a function that is given may need some
                 estimate = record_nothing(draws.new_empty(self.num_series), self.pooled, "there are no draws")
         return without_pairing(estimate, self.center)
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _resolved(estimator: str | Callable[..., TailIndexEstimate]) -> Callable[..., TailIndexEstimate] | None:

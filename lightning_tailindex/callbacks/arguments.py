@@ -3,12 +3,40 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["check_at_least", "check_choice", "check_positive", "given", "resolve_figures", "resolve_radii"]
+__all__ = [
+    "check_at_least",
+    "check_choice",
+    "check_positive",
+    "given",
+    "resolve_figures",
+    "resolve_radii",
+    "with_plain_numbers",
+]
 
 NameT = TypeVar("NameT", bound=str)
+ParametersT = ParamSpec("ParametersT")
+
+
+def with_plain_numbers(constructor: Callable[ParametersT, None]) -> Callable[ParametersT, None]:
+    """Makes a constructor take numbers of NumPy and torch, and arrays of one dimension, as Python's numbers and lists.
+
+    Arguments are kept in checkpoints, which are loaded with ``weights_only=True``, and in tables of hyperparameters.
+    """
+
+    @wraps(constructor)
+    def constructed(*args: ParametersT.args, **kwargs: ParametersT.kwargs) -> None:
+        constructor(*map(_plain, args), **{name: _plain(value) for name, value in kwargs.items()})
+
+    return constructed
+
+
+def _plain(value: Any) -> Any:
+    is_of_numbers = hasattr(value, "tolist") and getattr(value, "ndim", 2) <= 1
+    return value.tolist() if is_of_numbers else value
 
 
 def given(names: Mapping[str, Any]) -> dict[str, Any]:
@@ -26,10 +54,11 @@ def resolve_figures(figures: object, known: Collection[NameT]) -> tuple[NameT, .
 
 def resolve_radii(radii: float | Sequence[float] | None) -> tuple[float, ...]:
     """Returns radii, of which one or none may be given too, in ascending order; refuses what is not above 0."""
-    several = () if radii is None else radii if isinstance(radii, (list, tuple)) else (radii,)
-    for radius in several:
+    several = radii if isinstance(radii, (list, tuple)) else () if radii is None else (radii,)
+    numbers = [_plain(radius) for radius in several]
+    for radius in numbers:
         check_positive("radii", radius)
-    return tuple(sorted({float(radius) for radius in several}))
+    return tuple(sorted({float(radius) for radius in numbers}))
 
 
 def check_at_least(name: str, value: object, minimum: int, *, or_none: bool = False) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, Literal, final
 
 from torch import Tensor
@@ -22,9 +23,9 @@ from lightning_tailindex.trainer import (
 from lightning_tailindex.trainer.flavour import LightningModule, Trainer
 from lightning_tailindex.weights import Unseen, WeightPath
 
-from .arguments import check_at_least, given, resolve_radii
+from .arguments import check_at_least, given, resolve_radii, with_plain_numbers
 from .monitor import Monitor
-from .references import check_reference, followed_weights, in_words, is_read, unlike, why_none
+from .references import checked_reference, followed_weights, in_words, is_read, unlike, why_none
 
 __all__ = ["FirstExitMonitor"]
 
@@ -80,10 +81,11 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
         []
     """
 
+    @with_plain_numbers
     def __init__(
         self,
         radii: float | Sequence[float] | None = None,
-        reference: int | str = "start",
+        reference: int | str | Path = "start",
         every_n_steps: int = 100,
         window: int | None = 100,
         on_error: Literal["warn", "raise"] = "warn",
@@ -91,13 +93,12 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
         arguments = given(locals())
         check_at_least("every_n_steps", every_n_steps, 1)
         check_at_least("window", window, 2, or_none=True)
-        check_reference(reference)
+        self.reference = checked_reference(reference)
         self.radii = resolve_radii(radii)
-        where = in_words(reference)
-        super().__init__(FirstExitReport, FirstExitPresentation(where, window is not None), arguments)
+        presentation = FirstExitPresentation(in_words(self.reference), window is not None)
+        super().__init__(FirstExitReport, presentation, arguments)
         self.every_n_steps = every_n_steps
         self.window = window
-        self.reference = reference
         # its id: the trainer keeps the module before until it has the next, and no reference could be pickled
         self._module: int | None = None
         self._forget()

@@ -26,7 +26,7 @@ from lightning_tailindex.trainer import (
 )
 from lightning_tailindex.trainer.flavour import LightningModule, Trainer
 
-from .arguments import check_at_least, check_choice, given, resolve_figures
+from .arguments import check_at_least, check_choice, given, resolve_figures, with_plain_numbers
 from .monitor import Monitor
 
 __all__ = ["IterateTailIndexMonitor"]
@@ -96,6 +96,7 @@ class IterateTailIndexMonitor(Monitor[IterateReport]):
     _measures_after_steps = True
     _is_ready_alike = True
 
+    @with_plain_numbers
     def __init__(
         self,
         window: int = 1000,

@@ -11,21 +11,23 @@ from torch.nn.parameter import is_lazy
 from lightning_tailindex.noise.groups import listed
 from lightning_tailindex.weights import shaped_parameters
 
-__all__ = ["check_reference", "followed_weights", "in_words", "is_read", "unlike", "why_none"]
+__all__ = ["checked_reference", "followed_weights", "in_words", "is_read", "unlike", "why_none"]
 
 
-def check_reference(reference: int | str) -> None:
-    """Refuses what names no weights.
+def checked_reference(reference: int | str | Path) -> int | str:
+    """Returns a reference, a path as a string; refuses what names no weights.
 
     Raises:
         ValueError: If it is none of "start", an optimizer step and the path of a file.
     """
-    is_step = isinstance(reference, int) and not isinstance(reference, bool) and reference >= 0
-    is_place = isinstance(reference, str) and (reference == "start" or Path(reference).is_file())
+    named = str(reference) if isinstance(reference, Path) else reference
+    is_step = isinstance(named, int) and not isinstance(named, bool) and named >= 0
+    is_place = isinstance(named, str) and (named == "start" or Path(named).is_file())
     if not is_step and not is_place:
         rule = "'start', an optimizer step of at least 0, or the path of a checkpoint"
-        why = ": there is no such file" if isinstance(reference, str) else ""
-        raise ValueError(f"reference must be {rule}, got {reference!r}{why}.")
+        why = ": there is no such file" if isinstance(named, str) else ""
+        raise ValueError(f"reference must be {rule}, got {named!r}{why}.")
+    return named
 
 
 def is_read(reference: int | str) -> bool:

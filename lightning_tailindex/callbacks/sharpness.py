@@ -28,7 +28,7 @@ from lightning_tailindex.trainer import (
 )
 from lightning_tailindex.trainer.flavour import LightningModule, Trainer
 
-from .arguments import check_at_least, check_positive, given, resolve_figures
+from .arguments import check_at_least, check_positive, given, resolve_figures, with_plain_numbers
 from .monitor import Monitor
 
 __all__ = ["SharpnessMonitor"]
@@ -98,6 +98,7 @@ class SharpnessMonitor(Monitor[SharpnessReport]):
         []
     """
 
+    @with_plain_numbers
     def __init__(
         self,
         every_n_steps: int = 1000,

@@ -31,7 +31,7 @@ from lightning_tailindex.trainer import (
 )
 from lightning_tailindex.trainer.flavour import LightningModule, Trainer
 
-from .arguments import check_at_least, check_choice, check_positive, given, resolve_figures
+from .arguments import check_at_least, check_choice, check_positive, given, resolve_figures, with_plain_numbers
 from .monitor import Monitor
 
 __all__ = ["TailIndexMonitor"]
@@ -105,6 +105,7 @@ class TailIndexMonitor(Monitor[Report]):
         []
     """
 
+    @with_plain_numbers
     def __init__(
         self,
         every_n_steps: int | None = None,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, final, get_args
 
 from lightning_tailindex.functional.weight_spectrum import Convolutions
-from lightning_tailindex.loggers import SpectrumPresentation
+from lightning_tailindex.loggers import SpectrumFigureName, SpectrumPresentation
 from lightning_tailindex.noise.groups import check_patterns, compile_patterns
 from lightning_tailindex.noise.resharding import gather_no_more
 from lightning_tailindex.records import SpectrumReport
@@ -24,7 +24,7 @@ from lightning_tailindex.weights import (
     without_exponent,
 )
 
-from .arguments import check_at_least, check_choice, given
+from .arguments import check_at_least, check_choice, given, resolve_figures, with_plain_numbers
 from .monitor import Monitor
 
 __all__ = ["WeightSpectrumMonitor"]
@@ -62,7 +62,8 @@ class WeightSpectrumMonitor(Monitor[SpectrumReport]):
             those with fewer than 8 in all.
         max_dim: The largest smaller dimension of a matrix that is decomposed, at least 1; None for any. Larger ones
             are not measured, and the reports say so.
-        figures: Whether to draw the spectra of the four largest matrices, for the loggers that show figures.
+        figures: "weight_spectrum" to draw the spectra of the four largest matrices, for the loggers that show figures;
+            None for no figures.
         figures_every: Measurements between figures, at least 1; the last state of a training is drawn too.
         max_detailed_matrices: Matrices, the largest, that are logged in detail, at least 1; None for all. Of the
             others the density exponent is logged, and reports have everything.
@@ -87,6 +88,7 @@ class WeightSpectrumMonitor(Monitor[SpectrumReport]):
         []
     """
 
+    @with_plain_numbers
     def __init__(
         self,
         every_n_steps: int = 1000,
@@ -95,15 +97,15 @@ class WeightSpectrumMonitor(Monitor[SpectrumReport]):
         normalize: bool = False,
         min_tail: int = 8,
         max_dim: int | None = 4096,
-        figures: bool = True,
+        figures: SpectrumFigureName | Sequence[SpectrumFigureName] | None = "weight_spectrum",
         figures_every: int = 10,
         max_detailed_matrices: int | None = 12,
         on_error: Literal["warn", "raise"] = "warn",
     ) -> None:
         arguments = given(locals())
         _check(arguments)
-        names = ("weight_spectrum",) if figures else ()
-        super().__init__(SpectrumReport, SpectrumPresentation(names, figures_every, max_detailed_matrices), arguments)
+        drawn = resolve_figures(figures, get_args(SpectrumFigureName))
+        super().__init__(SpectrumReport, SpectrumPresentation(drawn, figures_every, max_detailed_matrices), arguments)
         self.every_n_steps = every_n_steps
         self.settings = SpectrumSettings(compile_patterns(parameters), convolutions, normalize, min_tail, max_dim)
 
@@ -155,6 +157,5 @@ def _check(arguments: dict[str, Any]) -> None:
     for name in ("max_dim", "max_detailed_matrices"):
         check_at_least(name, arguments[name], 1, or_none=True)
     check_choice("convolutions", arguments["convolutions"], get_args(Convolutions))
-    for name in ("normalize", "figures"):
-        if not isinstance(arguments[name], bool):
-            raise ValueError(f"{name} must be True or False, got {arguments[name]!r}.")
+    if not isinstance(arguments["normalize"], bool):
+        raise ValueError(f"normalize must be True or False, got {arguments['normalize']!r}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
@@ -12,6 +13,7 @@ from lightning_tailindex.records import Measurement, Report, ReportT
 __all__ = [
     "by_group",
     "by_step",
+    "check_kind",
     "checked_group",
     "chosen_groups",
     "few_enough",
@@ -25,17 +27,26 @@ _MOST_REPORTS = 100
 """In one figure: drawing time does not grow with the length of training."""
 
 
-def by_step(function: str, reports: ReportT | Iterable[ReportT]) -> list[ReportT]:
-    """Sorts one or several reports of any kind by their steps."""
+def check_kind(function: str, given: object, *kinds: type) -> None:
+    """Refuses what is of none of these kinds."""
+    if not isinstance(given, kinds):
+        wanted = " or a ".join(kind.__name__ for kind in kinds)
+        raise TypeError(f"{function} needs a {wanted}, got {reprlib.repr(given)}.")
+
+
+def by_step(function: str, kind: type[ReportT], reports: ReportT | Iterable[ReportT]) -> list[ReportT]:
+    """Sorts one or several reports of a kind by their steps."""
     several = list(reports) if isinstance(reports, Iterable) else [reports]
     if not several:
         raise ValueError(f"{function} needs at least one report, got {reports!r}.")
+    for report in several:
+        check_kind(function, report, kind)
     return sorted(several, key=lambda report: report.step)
 
 
 def in_order(function: str, reports: Report | Sequence[Report]) -> list[Report]:
     """Sorts one or several reports by their steps; a report without measurements is none."""
-    several = by_step(function, reports)
+    several = by_step(function, Report, reports)
     empty = [report.step for report in several if not report.measurements]
     if empty:
         raise ValueError(f"{function} needs reports with measurements, got none at step {empty[0]}.")

@@ -16,6 +16,7 @@ from lightning_tailindex.functional.median import NOISE_REACH, NUM_NOISE_BINS, n
 from lightning_tailindex.records import Measurement
 
 from ._canvas import counted, titled
+from ._choice import check_kind
 
 __all__ = ["StandardizedNoise", "best_gaussian", "stable_law", "standardized_noise"]
 
@@ -58,8 +59,10 @@ def standardized_noise(function: str, noise: Measurement | Tensor) -> Standardiz
         The noise in bins.
 
     Raises:
+        TypeError: If it is neither.
         ValueError: If there is nothing to draw.
     """
+    check_kind(function, noise, Measurement, Tensor)
     if isinstance(noise, Measurement):
         found, what, note = _of_measurement(noise), f"group {noise.group!r}", noise.note
     else:

@@ -55,6 +55,7 @@ def alpha_across_runs(
         The figure and its axes; x is the hyperparameter, y the tail index without a unit.
 
     Raises:
+        TypeError: If something is no report.
         ValueError: If there is no run, one without a report, not one value or rest for each, or ``last`` is below 1.
 
     Example:

@@ -9,7 +9,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from lightning_tailindex.records import Report
 
 from ._canvas import STABLE, dress, figure_of, new_axes, titled
-from ._choice import by_group, checked_group, in_order
+from ._choice import by_group, check_kind, checked_group, in_order
 from ._intervals import draw_alphas, finish_alphas
 
 __all__ = ["alpha_by_minibatch_size"]
@@ -32,6 +32,7 @@ def alpha_by_minibatch_size(report: Report, group: str | None = None, *, ax: Axe
         logarithmic scale; y is the tail index without a unit.
 
     Raises:
+        TypeError: If it is no report.
         ValueError: If the report has no such group.
 
     Example:
@@ -39,6 +40,7 @@ def alpha_by_minibatch_size(report: Report, group: str | None = None, *, ax: Axe
         >>> ax.get_xlabel()
         'minibatch size (samples)'
     """
+    check_kind("alpha_by_minibatch_size", report, Report)
     group = checked_group("alpha_by_minibatch_size", in_order("alpha_by_minibatch_size", report), group)
     measurement = by_group(report)[group]
     averaged = [1, *(average.num_minibatches for average in measurement.aggregated)]

@@ -37,6 +37,7 @@ def alpha_heatmap(reports: Report | Sequence[Report], *, ax: Axes | None = None)
         The figure and its axes; x is the optimizer step, y the group.
 
     Raises:
+        TypeError: If something is no report.
         ValueError: If there is no report.
 
     Example:

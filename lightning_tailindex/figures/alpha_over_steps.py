@@ -37,6 +37,7 @@ def alpha_over_steps(
         The figure and its axes; x is the optimizer step, y the tail index without a unit.
 
     Raises:
+        TypeError: If something is no report.
         ValueError: If there is no report, no such group, or ``most`` is below 1.
 
     Example:

@@ -33,6 +33,7 @@ def coordinate_alphas(
         The figure and its axes; x is the tail index without a unit, y the share of the coordinates in a bin in percent.
 
     Raises:
+        TypeError: If something is no report.
         ValueError: If there is no report, no such group, ``most`` is below 1, or no coordinate has a tail index.
 
     Example:

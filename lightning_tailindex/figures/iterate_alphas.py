@@ -49,6 +49,7 @@ def iterate_alphas(
         The figure and its axes; x is the optimizer step at the end of a window, y the tail index without a unit.
 
     Raises:
+        TypeError: If something is no report.
         ValueError: If there is no report, the last one has no such tail index, or ``most`` is below 1.
 
     Example:
@@ -58,7 +59,7 @@ def iterate_alphas(
         >>> [text.get_text() for text in ax.get_legend().get_texts()]
         ['whole_model']
     """
-    ordered = by_step("iterate_alphas", reports)
+    ordered = by_step("iterate_alphas", IterateReport, reports)
     known = [estimate.what for estimate in ordered[-1].whole_model.estimates]
     if what not in known:
         raise ValueError(f"iterate_alphas needs what to be among {known}, got {what!r}.")

@@ -41,6 +41,7 @@ def noise_density(noise: Measurement | Tensor, *, ax: Sequence[Axes] | None = No
         The figure and its two axes. x is in units of the coordinate's scale, the density in its inverse.
 
     Raises:
+        TypeError: If it is neither.
         ValueError: If there is no usable value, draws are not ``[n, d]``, or ``ax`` are not two axes.
 
     Example:

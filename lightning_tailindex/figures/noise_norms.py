@@ -24,6 +24,7 @@ from ._canvas import (
     percent,
     shortened,
 )
+from ._choice import check_kind
 
 __all__ = ["noise_norms"]
 
@@ -56,6 +57,7 @@ def noise_norms(
         The figure and its axes; x is the draw's number, y the norm over the d coordinates in the unit of the gradient.
 
     Raises:
+        TypeError: If it is neither.
         ValueError: If draws are not ``[n, d]``, all norms are gaps or a report has none, there are not n indices, or
             ``most`` is negative.
 
@@ -96,6 +98,7 @@ def _checked(
     noise: Report | Tensor, indices: Sequence[object] | None, most: int
 ) -> tuple[Tensor, Sequence[object], str]:
     """Norms, names of the draws, and what they are the noise of."""
+    check_kind("noise_norms", noise, Report, Tensor)
     norms, own_names, what = _of_report(noise) if isinstance(noise, Report) else _of_draws(noise)
     if most < 0:
         raise ValueError(f"noise_norms needs most to be at least 0, got {most}.")

@@ -40,6 +40,7 @@ def noise_qq(noise: Measurement | Tensor, *, ax: Axes | None = None) -> tuple[Fi
         The figure and the axes, both of them in units of the coordinate's scale.
 
     Raises:
+        TypeError: If it is neither.
         ValueError: If there is no usable value, or draws are not ``[n, d]``.
 
     Example:

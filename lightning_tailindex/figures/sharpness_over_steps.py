@@ -32,6 +32,7 @@ def sharpness_over_steps(
         parameters squared.
 
     Raises:
+        TypeError: If something is no report.
         ValueError: If there is no report.
 
     Example:
@@ -39,7 +40,7 @@ def sharpness_over_steps(
         >>> [text.get_text() for text in ax.get_legend().get_texts()]
         ['largest eigenvalue', 'eigenvalue 2', 'stable below this\n(limit / step size)']
     """
-    ordered = by_step("sharpness_over_steps", reports)
+    ordered = by_step("sharpness_over_steps", SharpnessReport, reports)
     ax = new_axes(8.4, 4)[0] if ax is None else ax
     steps = [report.step for report in ordered]
     for place in range(max(len(report.eigenvalues) for report in ordered)):

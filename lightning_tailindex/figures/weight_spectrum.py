@@ -13,6 +13,7 @@ from lightning_tailindex.noise.groups import listed
 from lightning_tailindex.records import SpectrumMeasurement, SpectrumReport
 
 from ._canvas import GAUSSIAN, NOISE, STABLE, counted, dress, figure_of, legend_outside, new_axes, titled
+from ._choice import check_kind
 
 __all__ = ["weight_spectrum"]
 
@@ -39,6 +40,7 @@ def weight_spectrum(
         The figure and its axes; x is the eigenvalue, y its density, in the inverse unit.
 
     Raises:
+        TypeError: If it is neither.
         ValueError: If a report has no such matrix, or the matrix has no eigenvalue above rounding.
 
     Example:
@@ -70,6 +72,7 @@ def weight_spectrum(
 
 
 def _chosen(spectrum: SpectrumReport | SpectrumMeasurement, matrix: str | None) -> SpectrumMeasurement:
+    check_kind("weight_spectrum", spectrum, SpectrumReport, SpectrumMeasurement)
     several = spectrum.matrices if isinstance(spectrum, SpectrumReport) else (spectrum,)
     if not several:
         raise ValueError("weight_spectrum needs a report with matrices, got one without.")

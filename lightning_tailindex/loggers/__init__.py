@@ -11,7 +11,7 @@ from .presentation import Presentation
 from .publishing import SINKS, Publisher, sink_of
 from .sharpness import SharpnessFigureName, SharpnessPresentation
 from .sink import Sink
-from .spectrum import SpectrumPresentation
+from .spectrum import SpectrumFigureName, SpectrumPresentation
 
 __all__ = [
     "FIGURES",
@@ -26,6 +26,7 @@ __all__ = [
     "SharpnessFigureName",
     "SharpnessPresentation",
     "Sink",
+    "SpectrumFigureName",
     "SpectrumPresentation",
     "callback_metrics",
     "check_names",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 from lightning_tailindex import figures
 from lightning_tailindex.noise.groups import WHOLE_MODEL
@@ -15,7 +15,9 @@ from .pictures import rendered
 from .presentation import Presentation
 from .sink import MOST_LINES, Band, Lines, Picture, Table
 
-__all__ = ["SpectrumPresentation"]
+__all__ = ["SpectrumFigureName", "SpectrumPresentation"]
+
+SpectrumFigureName = Literal["weight_spectrum"]
 
 _EXPONENT, _DETAIL = "weight_density_exponent", "weight_spectrum"
 _DETAILS = (
@@ -47,7 +49,7 @@ class SpectrumPresentation(Presentation[SpectrumReport]):
         max_detailed_matrices: Matrices, the largest, that are logged in detail; None for all.
     """
 
-    figures: tuple[str, ...]
+    figures: tuple[SpectrumFigureName, ...]
     figures_every: int
     max_detailed_matrices: int | None
 

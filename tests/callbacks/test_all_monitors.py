@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
@@ -51,6 +54,23 @@ def test_it_can_be_pickled_after_training(name: str, tmp_path: Path) -> None:
     trained(monitor, default_root_dir=tmp_path)
     again = pickle.loads(pickle.dumps(monitor))
     assert repr(again.reports) == repr(monitor.reports)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", MONITORS)
+def test_numbers_of_numpy_are_pythons_own(name: str, tmp_path: Path) -> None:
+    kind = getattr(lightning_tailindex, name)
+    arguments = {key: each.default for key, each in inspect.signature(kind).parameters.items()} | MONITORS[name]
+    numbers = {key: each for key, each in arguments.items() if type(each) in (int, float)}
+    assert "every_n_steps" in numbers or name in ("TailIndexMonitor", "IterateTailIndexMonitor")
+    monitor = kind(**arguments | {key: np.asarray(each)[()] for key, each in numbers.items()})
+    trainer = trained(monitor, default_root_dir=tmp_path)
+    trainer.save_checkpoint(tmp_path / "end.ckpt")
+    torch.load(tmp_path / "end.ckpt", weights_only=True)  # which refuses NumPy's
+    given = {key: getattr(monitor, key) for key in numbers if hasattr(monitor, key)}
+    settings = {key: getattr(monitor.settings, key) for key in numbers if hasattr(getattr(monitor, "settings", 0), key)}
+    assert given or settings
+    for key, value in (given | settings).items():
+        assert (type(value), value) == (type(numbers[key]), numbers[key]), key
 
 
 def test_what_can_be_monitored_is_there_before_it_is_measured(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -348,6 +349,16 @@ def test_what_stands_in_a_tensorboard_file(tmp_path: Path) -> None:
 def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         FirstExitMonitor(**arguments)
+
+
+@pytest.mark.parametrize("radii", [np.geomspace(0.5, 2, 3), torch.tensor([2.0, 1.0, 0.5]), (1, np.float32(2), 0.5)])
+def test_radii_are_any_numbers(radii: Any) -> None:
+    found = FirstExitMonitor(radii).radii
+    assert found == pytest.approx((0.5, 1, 2))
+    assert {type(radius) for radius in found} == {float}
+    assert FirstExitMonitor(np.float64(2.5)).radii == (2.5,)
+    with pytest.raises(ValueError, match=r"radii must be a number above 0, got -1\.0"):
+        FirstExitMonitor(np.array([1.0, -1.0]))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -30,7 +30,7 @@ def run(module: LightningModule, *callbacks: Callback, size: int = 200, **option
 
 @pytest.mark.parametrize("is_read", [False, True])
 def test_a_second_fit_that_goes_on_keeps_its_exits(is_read: bool, tmp_path: Path) -> None:
-    net, path = Walk(), str(tmp_path / "start.pt")
+    net, path = Walk(), tmp_path / "start.pt"
     torch.save(net.state_dict(), path)
     watcher = monitor(reference=path if is_read else "start")
     trainer = run(net, watcher, max_steps=6)

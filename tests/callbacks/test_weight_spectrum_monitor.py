@@ -203,7 +203,7 @@ def test_what_stands_in_a_tensorboard_file(tmp_path: Path) -> None:
 
 
 def test_no_figures_where_none_are_wanted(tmp_path: Path) -> None:
-    fit(monitor(figures=False), logger=TensorBoardLogger(tmp_path, "", ""))
+    fit(monitor(figures=None), logger=TensorBoardLogger(tmp_path, "", ""))
     assert events_in(tmp_path).Tags()["images"] == []
 
 
@@ -216,7 +216,7 @@ def test_no_figures_where_none_are_wanted(tmp_path: Path) -> None:
         ({"normalize": 1}, "normalize must be True or False, got 1"),
         ({"min_tail": 1}, "min_tail must be an integer of at least 2, got 1"),
         ({"max_dim": 0}, "max_dim must be None or an integer of at least 1, got 0"),
-        ({"figures": "weight_spectrum"}, "figures must be True or False, got 'weight_spectrum'"),
+        ({"figures": True}, "figures must be None or among weight_spectrum, got True"),
         ({"figures_every": 0}, "figures_every must be an integer of at least 1, got 0"),
         ({"max_detailed_matrices": 0}, "max_detailed_matrices must be None or an integer of at least 1, got 0"),
         ({"on_error": "ignore"}, "on_error must be 'warn' or 'raise', got 'ignore'"),

@@ -11,6 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lightning_tailindex import figures
 from lightning_tailindex.distributions import SymmetricStable
 from lightning_tailindex.figures import (
     alpha_by_minibatch_size,
@@ -35,6 +36,15 @@ def test_reports_are_asked_for(figure: Callable[..., Any]) -> None:
         figure([*training(), Report(7, (), 90, 16, 0.1)])
 
 
+@pytest.mark.parametrize("name", figures.__all__)
+def test_what_is_no_report_is_refused_by_its_kind(name: str) -> None:
+    figure = getattr(figures, name)
+    wanted = "needs a (Iterate|Sharpness|Spectrum|)(Report|Measurement)( or a (Tensor|SpectrumMeasurement))?, got "
+    for given in (torch.nn.Linear(1, 1), [3], "report", [torch.zeros(3)]):
+        with pytest.raises(TypeError, match=f"{name} {wanted}"):
+            figure([1.0], [given], "step size") if name == "alpha_across_runs" else figure(given)
+
+
 def test_groups_and_numbers_are_checked() -> None:
     reports, among = training(), "needs a group among 'conv1', 'fc1', 'whole_model', got 'fc9'"
     for draw in (
@@ -56,7 +66,7 @@ def test_groups_and_numbers_are_checked() -> None:
 
 def test_figures_draw_to_given_axes_and_leave_pyplot_alone() -> None:
     noise = SymmetricStable(torch.tensor(1.5)).sample((64, 5))
-    figures: list[Callable[[Any], tuple[Figure, Axes]]] = [
+    drawing: list[Callable[[Any], tuple[Figure, Axes]]] = [
         lambda ax: alpha_heatmap(training(), ax=ax),
         lambda ax: alpha_over_steps(training(), ax=ax),
         lambda ax: coordinate_alphas(training(), ax=ax),
@@ -65,7 +75,7 @@ def test_figures_draw_to_given_axes_and_leave_pyplot_alone() -> None:
         lambda ax: noise_norms(noise, ax=ax),
     ]
     before = dict(plt.rcParams)
-    for draw in figures:
+    for draw in drawing:
         fig, ax = draw(None)
         assert ax in fig.axes
         outer = Figure()

@@ -105,7 +105,7 @@ class WithCharts(TwoLayers):
 
 
 def test_the_modules_own_charts_stay(tmp_path: Path) -> None:
-    spectra = WeightSpectrumMonitor(min_tail=2, figures=False, on_error="raise")
+    spectra = WeightSpectrumMonitor(min_tail=2, figures=None, on_error="raise")
     watchers = [monitor(figures=None), spectra]
     for module, name in ((WithCharts(), "own"), (TwoLayers(), "none")):
         fit(TensorBoardLogger(tmp_path, name, ""), *watchers, module=module)
