@@ -58,9 +58,9 @@ class Operator:
 
     def _raw(self, flat: Vector) -> Vector:
         # copied: ARPACK goes on writing into what it hands out
-        product: Vector = self._product(torch.from_numpy(flat.copy()).to(self._device)).to("cpu", self._dtype).numpy()
+        product = self._product(torch.from_numpy(flat.copy()).to(self._device))
         self.num_products += 1
-        return _checked(product)
+        return _checked(product.detach().to("cpu", self._dtype).numpy())
 
     def _in_unit(self, products: Vector) -> Vector:
         return _checked(products / self.array_type.type(self.unit))

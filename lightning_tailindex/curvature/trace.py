@@ -68,7 +68,7 @@ def hutchinson_trace(
     values = []
     for _ in range(num_samples):
         signs = 2 * torch.randint(2, (size,), generator=generator, device="cpu") - 1
-        answer = product(signs.to(device or "cpu", dtype))
+        answer = product(signs.to(device or "cpu", dtype)).detach()
         # added on the host: Apple's GPUs have no double precision
         values.append((signs.double() @ answer.cpu().double()).item())
     samples = torch.tensor(values, dtype=torch.float64, device="cpu")

@@ -108,10 +108,11 @@ class WeightPath:
             return
         self.awaited = step if self.awaited is None else self.awaited
         self._reference = {name: weight.detach().clone() for name, weight in reference.items()}
-        exits, device = self.exits, next(iter(self._reference.values())).device
-        self._limits = torch.tensor(self._radii, dtype=torch.float32, device=device)
+        exits, first = self.exits, next(iter(self._reference.values()))
+        dtype = torch.promote_types(first.dtype, torch.float32).to_real()  # that of the distance
+        self._limits = torch.tensor(self._radii, dtype=dtype, device=first.device)
         # -1 stands for a radius that was not left, in a tensor that only the device looks at
-        self._exits = torch.tensor([exits.get(r, -1) for r in self._radii], dtype=torch.long, device=device)
+        self._exits = torch.tensor([exits.get(r, -1) for r in self._radii], dtype=torch.long, device=first.device)
 
     def see(self, weights: Mapping[str, Tensor], step: int, *, has_stepped: bool = True) -> None:
         """Looks at the weights after an optimizer step; a second look at the same step is none.

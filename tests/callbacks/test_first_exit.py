@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from lightning_tailindex import FirstExitMonitor
 from lightning_tailindex.records import FirstExit, FirstExitReport, from_plain, to_plain
+from lightning_tailindex.weights import WeightPath
 from tests.loggers.training import events_in, layout
 
 from .test_cli import start, write
@@ -73,6 +74,15 @@ def test_distances_and_exits_are_those_of_the_walk() -> None:
         [3, 3, 8, None],
     ]
     assert trainer.callback_metrics["first_exit_distance"] == 3.75
+
+
+def test_radii_are_as_precise_as_the_weights() -> None:
+    paths = {dtype: WeightPath((0.1,), None) for dtype in (torch.float64, torch.complex128)}
+    for dtype, path in paths.items():
+        path.leave_from({"w": torch.zeros(1, dtype=dtype)}, 0)
+        for step, weight in enumerate((0.1, math.nextafter(0.1, 1)), 1):  # both are float32's 0.1
+            path.see({"w": torch.full((1,), weight, dtype=dtype)}, step)
+        assert path.exits == {0.1: 2}
 
 
 def test_jumps_are_told_from_steps() -> None:

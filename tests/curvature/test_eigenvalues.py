@@ -227,6 +227,12 @@ def test_the_number_of_vectors() -> None:
     assert [num_lanczos_vectors(count) for count in (1, 9, 10, 30)] == [20, 20, 21, 61]
 
 
+def test_products_may_carry_gradients() -> None:
+    matrix = torch.diag(torch.arange(5.0)).requires_grad_()
+    assert largest_eigenvalues(lambda vector: matrix @ vector, 5).values == pytest.approx((4,))
+    assert hutchinson_trace(lambda vector: matrix @ vector, 5, 2).value == 10
+
+
 def test_the_trace_of_a_diagonal_matrix_is_exact() -> None:
     diagonal = torch.arange(50.0)
     found = hutchinson_trace(lambda vector: diagonal * vector, 50, 5)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from scipy.integrate import quad
@@ -191,6 +192,13 @@ def test_moments_beyond_the_range_of_floats_are_infinite() -> None:
     assert moment(100, 1e6, 1, 1) == math.inf
     assert math.isfinite(moment(10, 1e6, 1, 1))
     assert lyapunov_exponent(1e9, 3, 4) == pytest.approx(math.log(1e9) + lyapunov_exponent(1e12, 3, 4) - math.log(1e12))
+
+
+@pytest.mark.parametrize("kind", [np.float32, torch.tensor])
+def test_numbers_in_single_precision_give_results_in_double(kind: Callable[[float], Any]) -> None:
+    for function, arguments in ((critical_step_size, (5, 100, 3.0, 1.5)), (moment, (1.5, 0.5, 5, 100, 0.125))):
+        found = function(*(kind(each) if isinstance(each, float) else each for each in arguments))
+        assert (type(found), found) == (float, function(*arguments))
 
 
 @pytest.mark.parametrize(

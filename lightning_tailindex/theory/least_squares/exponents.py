@@ -87,6 +87,7 @@ def moment(order: float, step_size: float, batch_size: int, dim: int, scale: flo
     """
     checked_training("moment", step_size, batch_size, dim, scale)
     checked_order("moment", order=order)
+    order = float(order)  # NumPy's and torch's single precision would be the result's
     log_moment = order * contraction(step_size, batch_size, dim, scale, order).rate(order)
     return math.exp(log_moment) if log_moment < _LARGEST_LOG else math.inf
 
@@ -184,6 +185,7 @@ def critical_step_size(batch_size: int, dim: int, scale: float = 1.0, tail_index
     checked_positive("critical_step_size", scale=scale)
     checked_order("critical_step_size", tail_index=tail_index)
 
+    scale, tail_index = float(scale), float(tail_index)
     b, size = int(batch_size), int(dim) + int(batch_size) + 1
     second = 2 * b / size
 
