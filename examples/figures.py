@@ -1,6 +1,6 @@
 """Draw every figure of `lightning_tailindex.figures` from trainings on the digits of scikit-learn.
 
-python examples/figures.py            # some minutes; writes runs/figures/*.png
+python examples/figures.py            # some ten minutes; writes runs/figures/*.png
 python examples/figures.py --quick    # the same in seconds, of few steps
 """
 

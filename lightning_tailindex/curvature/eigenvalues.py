@@ -157,7 +157,9 @@ class _Search:
         """The largest eigenvalues, and their vectors; ArpackError where they are not found."""
         start = self.rng.standard_normal(self.operator.shape[0]).astype(self.operator.array_type)
         left = self.max_products - self.operator.num_products
-        renewed = num_vectors // 2 if count == 1 else num_vectors - count  # of one, ARPACK keeps half of the vectors
+        # of one, ARPACK keeps half of the vectors, but not where it has found others exactly, as among copies
+        keeps_half = count == 1 and num_vectors > _FEW_VECTORS
+        renewed = num_vectors // 2 if keeps_half else num_vectors - count
         restarts = max(1, (left - num_vectors - 1) // renewed)
         matrix = LinearOperator(self.operator.shape, matvec=product, dtype=self.operator.array_type)
         options = {"v0": start, "ncv": num_vectors, "maxiter": restarts, "tol": self.tolerance}

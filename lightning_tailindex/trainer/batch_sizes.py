@@ -17,11 +17,16 @@ __all__ = ["BatchSizes", "UsualSize"]
 
 
 def _first_loader(trainer: Trainer) -> DataLoader[Any] | None:
-    """The loader of training whose part of a batch its first tensor is in; None where batches need not have one."""
+    """The loader of training's first part of a batch; None where it is of another kind."""
     combined: Any = trainer.fit_loop._combined_loader
     loader = next(iter(combined.flattened), None)
-    is_told = isinstance(loader, DataLoader) and is_endless(combined.flattened, combined._mode)
-    return loader if is_told else None
+    return loader if isinstance(loader, DataLoader) else None
+
+
+def _is_in_each_batch(trainer: Trainer) -> bool:
+    """Whether the first loader has a part in each batch, which the first tensor is of."""
+    combined: Any = trainer.fit_loop._combined_loader
+    return is_endless(combined.flattened, combined._mode)
 
 
 def _ends_in_each_worker(loader: DataLoader[Any]) -> bool:
@@ -30,11 +35,11 @@ def _ends_in_each_worker(loader: DataLoader[Any]) -> bool:
 
 
 class BatchSizes:
-    """Tells how many samples the batches have that training uses: by its loader, or else by their first dimension.
+    """Tells how many samples the batches have that training uses: by their first dimension, or else by the loader.
 
-    A loader with a stock batch sampler says how many are in a complete batch. Only for batches that may be cut the
-    first dimension is asked: the last of an epoch, and any that one of several workers read from a stream. Where
-    complete batches have shown that it is something else, as of graphs the nodes or of series the steps, it is not.
+    A loader with a stock batch sampler says how many are in a complete batch. The first batch that is complete shows
+    whether its first dimension says the same, or is something else, as of graphs the nodes or of series the steps.
+    Batches of 1 show nothing, because a loader's one item may be a batch.
     """
 
     def __init__(self) -> None:
@@ -48,20 +53,22 @@ class BatchSizes:
         may be cut.
         """
         guess, loader = guess_size(batch), _first_loader(trainer)
-        complete = None if loader is None else loader_batch_size(loader)
-        if batch is None or loader is None or complete is None:
+        if batch is None or loader is None or not _is_in_each_batch(trainer):
             return guess  # None is a batch that a step is yet to fetch
-        may_be_cut = _ends_in_each_worker(loader)
-        if not (trainer.is_last_batch or may_be_cut):
-            self._is_of_samples = guess == complete and self._is_of_samples is not False
-            return complete
+        complete = loader_batch_size(loader)
+        if complete is None or (complete == 1 and guess is not None):
+            return guess
+        is_last = trainer.is_last_batch
         if guess is None or guess > complete:
             self._is_of_samples = False
-        if guess == complete or self._is_of_samples or (may_be_cut and self._is_of_samples is None):
+        elif self._is_of_samples is None and not (is_last or _ends_in_each_worker(loader)):
+            self._is_of_samples = guess == complete
+        if self._is_of_samples or (self._is_of_samples is None and not is_last):
             return guess
-        if not trainer.is_last_batch:
+        if not is_last:
             return complete
-        return self._last_of(loader, trainer.num_training_batches) or complete - (complete > 1)
+        nobody_knows = guess if self._is_of_samples is None else complete - (complete > 1)
+        return self._last_of(loader, trainer.num_training_batches) or nobody_knows
 
     def _last_of(self, loader: DataLoader[Any], sweep_length: float) -> int | None:
         """Asks the loader, once as long as epochs are as long."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from lightning_tailindex import IterateTailIndexMonitor, TailIndexMonitor
 
@@ -39,6 +41,31 @@ class Stream(IterableDataset[Tensor]):
 
     def __iter__(self) -> Iterator[Tensor]:
         return iter(self.x)
+
+
+class Shared(IterableDataset[Tensor]):
+    """The same samples, shared out to workers."""
+
+    def __init__(self, samples: int) -> None:
+        self.x = Series(samples).x.mean(1)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        worker = get_worker_info()
+        return iter(self.x if worker is None else self.x[worker.id :: worker.num_workers])
+
+
+class MoreThanThereAre(Stream):
+    """It says that it had more samples than it has."""
+
+    def __len__(self) -> int:
+        return 2 * len(self.x)
+
+
+class Batched(Stream):
+    """Its items are batches of 16, but for the last one."""
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self.x.split(16))
 
 
 @dataclass
@@ -88,13 +115,17 @@ class Mean(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=1e-4)
 
 
-def fit(path: Path, callback: Callback, collate: Callable[[Any], Any], *, samples: int, **options: Any) -> None:
-    seed_everything(0)
+def fit(path: Path, callback: Callback, collate: Callable[[Any], Any] | None, *, samples: int, **options: Any) -> None:
     data = options.pop("data", Series)(samples)
     loader = DataLoader(data, options.pop("batch_size", 16), isinstance(data, Series), collate_fn=collate)
+    train(path, callback, loader, **options)
+
+
+def train(path: Path, callback: Callback, loaders: Any, *, net: LightningModule | None = None, **options: Any) -> None:
+    seed_everything(0)
     own = {"default_root_dir": path, "logger": False, "enable_checkpointing": False, "accelerator": "cpu"}
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "max_steps": 200}
-    Trainer(**{**own, **quiet, **options}, callbacks=[callback]).fit(Mean(), loader)
+    Trainer(**{**own, **quiet, **options}, callbacks=[callback]).fit(net or Mean(), loaders)
 
 
 def watching(**arguments: Any) -> TailIndexMonitor:
@@ -143,3 +174,49 @@ def test_of_a_stream_the_last_batch_is_no_draw_where_nobody_knows(
     for report in watcher.reports:
         assert report.minibatch_size == 16
         assert report.whole_model.noise_norm == pytest.approx((WIDTH / STEPS / 16) ** 0.5, rel=0.25)
+
+
+@pytest.mark.parametrize("source", ["extra", "training"])
+def test_a_loaders_one_item_may_be_a_batch(source: Any, tmp_path: Path) -> None:
+    watcher = watching(source=source, every_n_steps=34, num_minibatches=16)
+    fit(tmp_path, watcher, itemgetter(0), samples=257, data=Batched, batch_size=1)
+    assert {report.minibatch_size for report in watcher.reports} == {16}
+
+
+@pytest.mark.parametrize("data", [Stream, MoreThanThereAre])
+@pytest.mark.filterwarnings("ignore:Your `IterableDataset` has `__len__` defined")
+def test_cut_batches_of_streams_are_counted(data: Any, tmp_path: Path) -> None:
+    watcher = IterateTailIndexMonitor(window=170, burn_in=0, on_error="raise")
+    fit(tmp_path, watcher, None, samples=257, data=data, max_steps=170)
+    assert [report.minibatch_size for report in watcher.reports] == [pytest.approx(257 / 17)]
+
+
+def test_a_stream_of_one_cut_batch_is_counted(tmp_path: Path) -> None:
+    watcher = IterateTailIndexMonitor(window=20, burn_in=0, on_error="raise")
+    fit(tmp_path, watcher, None, samples=24, data=Stream, batch_size=32, max_steps=20)
+    assert [report.minibatch_size for report in watcher.reports] == [24]
+
+
+class First(Mean):
+    """Trains on the first part of a batch, and on another one where there is none."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return super().training_step(batch["b"] if batch["a"] is None else batch["a"], batch_idx)
+
+
+def test_cut_batches_of_a_loader_that_begins_anew_are_counted(tmp_path: Path) -> None:
+    watcher = IterateTailIndexMonitor(window=20, burn_in=0, on_error="raise")
+    loaders = {"a": DataLoader(Series(20), 16), "b": DataLoader(Series(160), 16)}
+    train(tmp_path, watcher, CombinedLoader(loaders, "max_size_cycle"), net=First(), max_steps=20)
+    assert [report.minibatch_size for report in watcher.reports] == [10]
+
+
+@pytest.mark.parametrize("mode", ["max_size", "max_size_cycle"])
+def test_cut_batches_of_workers_are_no_draws_in_any_mode(mode: Any, tmp_path: Path) -> None:
+    watcher = watching()
+    loaders = {"a": DataLoader(Shared(514), 16, num_workers=2), "b": DataLoader(Shared(160), 16)}
+    train(tmp_path, watcher, CombinedLoader(loaders, mode), net=First())
+    assert len(watcher.reports) >= 2
+    for report in watcher.reports:
+        assert report.minibatch_size == 16
+        assert report.whole_model.noise_norm == pytest.approx((WIDTH / STEPS / 16) ** 0.5, rel=0.15)

@@ -156,6 +156,12 @@ def test_one_eigenvalue_is_looked_for_with_all_products() -> None:
     assert 61 < product.calls <= 100  # what a restart costs is 10 products, not 19
 
 
+def test_looking_for_copies_takes_no_more_products_than_there_are() -> None:
+    near_one = Counted(torch.diag(1 - torch.linspace(0, 1, 22) ** 2 * 1e-3))
+    largest_eigenvalues(near_one, 22, 5, tolerance=1e-8, max_products=100)
+    assert near_one.calls <= 100
+
+
 def test_those_that_converged_are_kept() -> None:
     diagonal = torch.cat([torch.tensor([100.0]), torch.linspace(0, 1, 1999)])
     found = largest_eigenvalues(lambda vector: diagonal * vector, 2000, 2, tolerance=1e-6, max_products=41)
