@@ -136,7 +136,7 @@ class TailIndex(Metric):
                 or close to 8e-25 with more than a few percent below, is left out with a note.
 
         Raises:
-            TypeError: If ``x`` is not real floating point.
+            TypeError: If ``x`` is no dense tensor of real floating point.
             ValueError: If there are too few draws, or they are not of ``num_series`` numbers.
         """
         x = checked_sample("TailIndex", x)

@@ -35,8 +35,8 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
     r"""Follows the weights, and says when they first left a ball around a reference and how large their jumps are.
 
     After every optimizer step it compares the weights with the reference and with the step before. They are those that
-    are trainable and have a shape when the reference is taken; reports count the others, and say which steps were not
-    seen:
+    are trainable and have a shape when the reference is taken; reports count those that are trainable only later, and
+    say which steps were not seen:
 
     .. math::
         \tau(r) = \min\{k : \lVert w_k - w_\mathrm{ref}\rVert > r\}, \qquad

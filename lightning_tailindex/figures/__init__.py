@@ -1,6 +1,7 @@
 """Reports and draws, drawn.
 
-Every function makes one figure and returns it with its axes, ``(fig, ax)``; with ``ax`` it draws to axes of yours. New
+Every function makes one figure and returns it with its axes, ``(fig, ax)``; with ``ax`` it draws to axes of yours
+(:func:`noise_density` to a pair of them). New
 figures belong to the caller: pyplot does not know of them, so nothing has to be closed and no window opens. In a
 notebook, let ``fig`` be the last line of a cell, after ``%matplotlib inline``; elsewhere, ``fig.savefig("name.png")``.
 Legends stand to the right of the axes: a figure of yours leaves them room if it is made with ``layout="constrained"``.

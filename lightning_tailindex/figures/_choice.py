@@ -30,8 +30,8 @@ _MOST_REPORTS = 100
 def check_kind(function: str, given: object, *kinds: type) -> None:
     """Refuses what is of none of these kinds."""
     if not isinstance(given, kinds):
-        wanted = " or a ".join(kind.__name__ for kind in kinds)
-        raise TypeError(f"{function} needs a {wanted}, got {reprlib.repr(given)}.")
+        wanted = " or ".join(f"{'an' if kind.__name__[0] in 'AEIO' else 'a'} {kind.__name__}" for kind in kinds)
+        raise TypeError(f"{function} needs {wanted}, got {reprlib.repr(given)}.")
 
 
 def by_step(function: str, kind: type[ReportT], reports: ReportT | Iterable[ReportT]) -> list[ReportT]:

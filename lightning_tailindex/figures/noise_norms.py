@@ -24,7 +24,7 @@ from ._canvas import (
     percent,
     shortened,
 )
-from ._choice import check_kind
+from ._choice import check_kind, in_order
 
 __all__ = ["noise_norms"]
 
@@ -119,6 +119,7 @@ def _of_draws(noise: Tensor) -> tuple[Tensor, Sequence[object], str]:
 
 
 def _of_report(report: Report) -> tuple[Tensor, Sequence[object], str]:
+    in_order("noise_norms", report)
     norms = torch.tensor(report.draw_norms, dtype=torch.float64, device="cpu")
     return norms, range(len(norms)), f"of {report.whole_model.group} at step {report.step}"
 

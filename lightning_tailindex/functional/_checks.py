@@ -14,6 +14,8 @@ FEWEST_VALUES = 8
 
 def checked_sample(name: str, x: Tensor) -> Tensor:
     """Returns the sample in float32 or better, detached, once it is known to be one."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} needs a tensor, got {type(x).__name__}.")
     if not x.is_floating_point():
         raise TypeError(f"{name} needs real floating point values, got {x.dtype}.")
     if x.layout != torch.strided:

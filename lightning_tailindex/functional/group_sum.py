@@ -75,7 +75,7 @@ def group_sum(
         a stable variable with the mean logarithm of the draws, or of their norms.
 
     Raises:
-        TypeError: If ``x`` is not real floating point.
+        TypeError: If ``x`` is no dense tensor of real floating point.
         ValueError: If ``x`` has no dimension or no draws, or none for vectors, a ``group_size`` is below 2, or
             ``permutations`` is negative.
 

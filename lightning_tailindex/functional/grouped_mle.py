@@ -66,7 +66,7 @@ def grouped_mle(
         distances from the centre below 1e-38 of the series' unit.
 
     Raises:
-        TypeError: If ``x`` is not real floating point.
+        TypeError: If ``x`` is no dense tensor of real floating point.
         ValueError: If ``x`` has no dimension or no draws, or ``center`` or ``cells_per_octave`` is unknown.
 
     References:
@@ -110,7 +110,7 @@ def pooled_groups(
         What ``grouped_mle(sample, pooled=True)`` returns for each sample.
 
     Raises:
-        TypeError: If a sample is not real floating point.
+        TypeError: If a sample is no dense tensor of real floating point.
         ValueError: If a sample has no dimension or no draws.
     """
     wide = [checked_sample("grouped_mle", x).reshape(len(x), -1) for x in samples]

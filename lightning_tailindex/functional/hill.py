@@ -35,7 +35,7 @@ def hill(x: Tensor, *, k: int | None = None, pooled: bool = False) -> TailIndexE
     logarithm, are tried in each series, and that is taken whose exceedances have the smallest Kolmogorov-Smirnov
     distance to the Pareto law fitted to them. Where the tail is a power law, k alpha over its estimate follows
     Gamma(k), which gives the interval, exact for a given k. That k was chosen by the data is not in it: then it
-    covers the truth in 0.92 to 0.93 of samples of 900 Pareto draws. The draws have to be independent.
+    covers the truth in 0.92 of samples of 900 Pareto draws. The draws have to be independent.
 
     Pooled, 1/alpha is averaged over the series, and the interval is a jackknife's over 16 blocks of draws, which
     series share. The number k is chosen once for each series, from all draws, and where a block is left out it stays
@@ -56,7 +56,7 @@ def hill(x: Tensor, *, k: int | None = None, pooled: bool = False) -> TailIndexE
         than 8 or k + 1 non-zero values, or no \|x\| beyond the threshold.
 
     Raises:
-        TypeError: If ``x`` is not real floating point.
+        TypeError: If ``x`` is no dense tensor of real floating point.
         ValueError: If ``x`` has no dimension or no draws, or ``k`` is not between 1 and n - 1.
 
     References:

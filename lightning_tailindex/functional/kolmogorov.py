@@ -31,8 +31,9 @@ def kolmogorov_distance(x: Tensor, law: Distribution) -> Tensor:
         The distance, in [1/(2n), 1], of the shape of series and laws together; NaN for series with NaN or infinity.
 
     Raises:
-        TypeError: If ``x`` is not real floating point.
+        TypeError: If ``x`` is no dense tensor of real floating point.
         ValueError: If ``x`` has no dimension or no draws, or the shapes of series and laws do not fit.
+        NotImplementedError: If ``law`` has no ``cdf``, as torch's ``StudentT``.
 
     References:
         Kolmogorov, Sulla determinazione empirica di una legge di distribuzione, Giornale dell'Istituto Italiano

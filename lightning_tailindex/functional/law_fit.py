@@ -42,13 +42,13 @@ def law_fit(
     number N of values, over the dispersion of the pooled score where series are pooled: Schwarz's criterion, for the
     number of values that would tell as much if they were independent.
 
-    The p-value is that of the likelihood ratio of the stable law against the Gaussian. Since 2 is the end of the range
-    of alpha, the ratio has no chi-square law: 5 % of Gaussian series of 1000 exceed 0.8, not 2.71. A series is compared
-    with simulated Gaussian ones. Pooled series, up to 64 of them evenly spaced, are compared with Gaussian surrogates
-    of the same covariance, whose coordinates depend on each other as those of ``x`` do, by the ratio of the better of
-    1.89 and 1.97 against 2: heavier tails are likelier under both, and no maximum has to be looked for. Exact zeros
-    that lie scattered weaken the covariances that the surrogates are drawn from: in Gaussian samples of rank 2 of which
-    half the values are zeros, 9 to 12 % of p-values were below 5 %.
+    The p-value is that of the likelihood ratio of the stable law against the Gaussian. Since 2 is the end of the
+    range of alpha, the ratio has no chi-square law: 5 % of Gaussian series of 1000 exceed 0.8, not 2.71. A series
+    is compared with simulated Gaussian ones. Pooled series, up to 64 of them evenly spaced, are compared with
+    Gaussian surrogates of the same covariance, whose coordinates depend on each other as those of ``x`` do, by the
+    likelihood at 1.89 or 1.97, whichever is larger, over that at 2: heavier tails raise both, so no maximum has to
+    be looked for. Exact zeros that lie scattered weaken the covariances that the surrogates are drawn from: in
+    Gaussian samples of rank 2 of which half the values are zeros, 9 to 12 % of p-values were below 5 %.
 
     Args:
         x: Draws along dim 0, shape ``[n, ...]``, in any unit; the other dimensions are independent series.
@@ -61,7 +61,7 @@ def law_fit(
         The fit, its fields of shape ``[...]``, or ``[]`` where pooled.
 
     Raises:
-        TypeError: If ``x`` is not real floating point.
+        TypeError: If ``x`` is no dense tensor of real floating point.
         ValueError: If ``x`` has no dimension or no draws, or ``num_surrogates`` is below 1.
 
     References:

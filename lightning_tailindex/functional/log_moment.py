@@ -33,7 +33,7 @@ def log_moment(x: Tensor, *, pooled: bool = False) -> TailIndexEstimate:
     the logarithm at the estimate.
 
     Pooled, the variances are averaged over the series, whatever their scales. The median that is subtracted is felt
-    where draws are few: at 16 of them 0.5 reads 0.52 and 2 reads 1.95. That interval is from a jackknife over blocks of
+    where draws are few: at 16 of them 0.5 reads 0.53 and 2 reads 1.95. That interval is from a jackknife over blocks of
     draws, because coordinates share their draws.
 
     Args:
@@ -46,7 +46,7 @@ def log_moment(x: Tensor, *, pooled: bool = False) -> TailIndexEstimate:
         constant ones, fewer than 8 usable values, or a variance too small for any tail index.
 
     Raises:
-        TypeError: If ``x`` is not real floating point.
+        TypeError: If ``x`` is no dense tensor of real floating point.
         ValueError: If ``x`` has no dimension or no draws.
 
     References:

@@ -39,7 +39,7 @@ def anderson_darling(x: Tensor) -> NormalityTest:
         constant ones and fewer than 8 values.
 
     Raises:
-        TypeError: If ``x`` is not real floating point.
+        TypeError: If ``x`` is no dense tensor of real floating point.
         ValueError: If ``x`` has no dimension or no draws.
 
     References:
@@ -86,7 +86,7 @@ def shapiro_wilk(x: Tensor) -> NormalityTest:
         constant ones and fewer than 8 values; beyond 5000 values the p-value alone is.
 
     Raises:
-        TypeError: If ``x`` is not real floating point.
+        TypeError: If ``x`` is no dense tensor of real floating point.
         ValueError: If ``x`` has no dimension or no draws.
 
     References:
@@ -147,7 +147,7 @@ def projection_acceptance(
         test gives no p-value.
 
     Raises:
-        TypeError: If ``noise`` is not real floating point.
+        TypeError: If ``noise`` is no dense tensor of real floating point.
         ValueError: If ``noise`` has no dimension or no draws, or an argument lies outside its range.
 
     References:

@@ -55,7 +55,7 @@ def power_law(x: Tensor, *, x_min: float | None = None, pooled: bool = False) ->
         note, for series with NaN or infinity, constant ones, fewer than 8 non-zero values, or no \|x\| beyond x_min.
 
     Raises:
-        TypeError: If ``x`` is not real floating point.
+        TypeError: If ``x`` is no dense tensor of real floating point.
         ValueError: If ``x`` has no dimension or no draws, or ``x_min`` is not positive and finite, also in the
             precision of the computation.
 

@@ -52,7 +52,7 @@ def quantile(x: Tensor, *, pooled: bool = False) -> TailIndexEstimate:
         constant ones, fewer than 8 usable values, or equal quartiles.
 
     Raises:
-        TypeError: If ``x`` is not real floating point.
+        TypeError: If ``x`` is no dense tensor of real floating point.
         ValueError: If ``x`` has no dimension or no draws.
 
     References:

@@ -30,7 +30,7 @@ def gaussian_surrogate(noise: Tensor, generator: torch.Generator | None = None) 
         Gaussian noise of the shape, dtype and device of ``noise``; NaN in coordinates that have NaN or infinity.
 
     Raises:
-        TypeError: If ``noise`` is not real floating point.
+        TypeError: If ``noise`` is no dense tensor of real floating point.
         ValueError: If ``noise`` has no dimension or no draws.
 
     References:

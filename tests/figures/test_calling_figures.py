@@ -34,12 +34,14 @@ def test_reports_are_asked_for(figure: Callable[..., Any]) -> None:
         figure([])
     with pytest.raises(ValueError, match=f"{figure.__name__} needs reports with measurements, got none at step 7"):
         figure([*training(), Report(7, (), 90, 16, 0.1)])
+    with pytest.raises(ValueError, match="noise_norms needs reports with measurements, got none at step 7"):
+        noise_norms(Report(7, (), 90, 16, 0.1))
 
 
 @pytest.mark.parametrize("name", figures.__all__)
 def test_what_is_no_report_is_refused_by_its_kind(name: str) -> None:
     figure = getattr(figures, name)
-    wanted = "needs a (Iterate|Sharpness|Spectrum|)(Report|Measurement)( or a (Tensor|SpectrumMeasurement))?, got "
+    wanted = "needs an? (Iterate|Sharpness|Spectrum|)(Report|Measurement)( or a (Tensor|SpectrumMeasurement))?, got "
     for given in (torch.nn.Linear(1, 1), [3], "report", [torch.zeros(3)]):
         with pytest.raises(TypeError, match=f"{name} {wanted}"):
             figure([1.0], [given], "step size") if name == "alpha_across_runs" else figure(given)

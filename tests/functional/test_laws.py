@@ -199,6 +199,8 @@ def test_errors(estimator: Estimator) -> None:
     for dtype in (torch.int64, torch.complex64, torch.bool):
         with pytest.raises(TypeError, match=f"{name} needs real floating point values, got {dtype}"):
             estimator(torch.ones(9, dtype=dtype))
+    with pytest.raises(TypeError, match=f"{name} needs a tensor, got ndarray"):
+        estimator(torch.ones(9).numpy())
     with pytest.raises(TypeError, match=rf"{name} needs a dense tensor, got torch.sparse_coo"):
         estimator(torch.ones(9).to_sparse())
     with pytest.raises(ValueError, match=rf"{name} needs at least one draw along dim 0, got shape \(\)"):

@@ -221,6 +221,8 @@ def test_numbers_in_single_precision_give_results_in_double(kind: Callable[[floa
         ("moment", (1.0, 0.5, 1, 0), "moment needs a whole number dim >= 1, got 0."),
         ("critical_step_size", (0, 2), "critical_step_size needs a whole number batch_size >= 1, got 0."),
         ("critical_step_size", (1, 2, 0.0), "critical_step_size needs a finite scale > 0, got 0.0."),
+        ("critical_step_size", (1, 2, 1e200), "needs 1 / scale^2 in the range of floats, got scale=1e+200."),
+        ("critical_step_size", (1, 2, 1e-200), "needs 1 / scale^2 in the range of floats, got scale=1e-200."),
         ("critical_step_size", (1, 2, 1.0, -1), "critical_step_size needs 0 <= tail_index <= 100, got -1."),
         ("critical_step_size", (1, 2, 1.0, math.nan), "critical_step_size needs 0 <= tail_index <= 100, got nan."),
     ],

@@ -203,4 +203,7 @@ def critical_step_size(batch_size: int, dim: int, scale: float = 1.0, tail_index
         while rate(high) < 0:
             high, step = high + step, 2 * step
         low = float(brentq(rate, low, high, xtol=1e-12 * width, rtol=1e-12))
-    return (second + second * low) / scale / scale
+    step_size = (second + second * low) / scale / scale
+    if not 0 < step_size < math.inf:
+        raise ValueError(f"critical_step_size needs 1 / scale^2 in the range of floats, got scale={scale}.")
+    return step_size
