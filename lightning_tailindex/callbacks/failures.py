@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from lightning_tailindex.noise.processes import OtherProcessError
-from lightning_tailindex.trainer.flavour import rank_zero_info, rank_zero_warn
+from lightning_tailindex.trainer import tell
+from lightning_tailindex.trainer.flavour import rank_zero_warn
 
 __all__ = ["Failures"]
 
@@ -54,13 +55,13 @@ class Failures:
         kind = _kind(error)
         if kind not in self._kinds:
             self._kinds.add(kind)
-            tell = rank_zero_warn if isinstance(error, OtherProcessError) else warnings.warn
+            warn = rank_zero_warn if isinstance(error, OtherProcessError) else warnings.warn
             cause = f"{type(error).__name__}: {error}"
             said = f"{self._who}: {what}, training goes on: {cause} (on_error='raise' shows where)"
             try:
-                tell(said)
+                warn(said)
             except Warning:  # where warnings are errors, as by python -W error, this one is none
-                rank_zero_info(said)
+                tell(said)
 
 
 @dataclass(frozen=True)

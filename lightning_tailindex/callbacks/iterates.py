@@ -132,6 +132,7 @@ class IterateTailIndexMonitor(Monitor[IterateReport]):
         )
         self._watch: IterateWatch | None = None
         self._found: int | None = None
+        self._module: int | None = None  # the id of the one that was trained; None after a checkpoint
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what a resumed run goes on from: what every monitor keeps, and the burn-in that was found."""
@@ -139,7 +140,7 @@ class IterateTailIndexMonitor(Monitor[IterateReport]):
 
     def _resume(self, state_dict: dict[str, Any]) -> None:
         super()._resume(state_dict)
-        self._found, self._watch = state_dict.get("burn_in"), None
+        self._found, self._watch, self._module = state_dict.get("burn_in"), None, None
 
     @property
     def _burn_in(self) -> int | None:
@@ -152,7 +153,9 @@ class IterateTailIndexMonitor(Monitor[IterateReport]):
     def _begin(self, trainer: Trainer, module: LightningModule) -> tuple[int, str, str]:
         check_parameters(trainer, module, self.settings.patterns)
         check_grouping(module, self.settings.patterns, self.settings.grouping)
-        self._found = None if trainer.global_step == 0 else self._burn_in
+        is_other = self._module not in (None, id(module))  # whose loss has not settled
+        self._found = None if trainer.global_step == 0 or is_other else self._burn_in
+        self._module = id(module)
         self._watch = None
         self._watched(trainer)
         windows = self.settings.beginning(self._found, optimizer_steps(trainer), last_step(trainer, module))

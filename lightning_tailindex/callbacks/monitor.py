@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Generic
 
 from lightning_tailindex.loggers import Presentation, Publisher, callback_metrics
 from lightning_tailindex.records import ReportT, from_plain, to_plain
-from lightning_tailindex.trainer import check_alone, is_stepping, last_step, optimizer_steps, processes
-from lightning_tailindex.trainer.flavour import Callback, LightningModule, Trainer, rank_zero_info
+from lightning_tailindex.trainer import check_alone, is_stepping, last_step, optimizer_steps, processes, tell
+from lightning_tailindex.trainer.flavour import Callback, LightningModule, Trainer
 
 from .arguments import check_choice
 from .failures import Failures
@@ -57,6 +57,7 @@ class Monitor(Callback, ABC, Generic[ReportT]):
         self._metrics: dict[str, float] = {}
         self._publisher: Publisher[ReportT] | None = None
         self._is_of_fit = True
+        self._is_measured = False  # whether anything was in this run
         self._why_nothing = ""  # was measured in a run, in words, where a subclass knows it
 
     @abstractmethod
@@ -121,12 +122,13 @@ class Monitor(Callback, ABC, Generic[ReportT]):
         self._metrics = {**dict.fromkeys(self.logged.metrics, math.nan), **self._metrics}
         trainer.callback_metrics.update(callback_metrics(self._metrics))
         self._failures = self._new_failures()
+        self._is_measured = False
         interval, what, work = self._begin(trainer, pl_module)
         self._schedule = Schedule(interval, self._schedule.is_waiting)
         start, end = optimizer_steps(trainer), last_step(trainer, pl_module)
         times = self._schedule.announcement(start, end, after=self._measures_after_steps)
         announcement = f"measures {what} {times}, by {work}"
-        rank_zero_info(f"{type(self).__name__}: {announcement}.")
+        tell(f"{type(self).__name__}: {announcement}.")
         self._publisher = Publisher(
             type(self).__name__,
             trainer.loggers if trainer.is_global_zero else (),
@@ -134,7 +136,7 @@ class Monitor(Callback, ABC, Generic[ReportT]):
             self._arguments,
             announcement,
             self._failures.told,
-            rank_zero_info,
+            tell,
             tuple(_publishers(trainer)),
         )
 
@@ -143,9 +145,9 @@ class Monitor(Callback, ABC, Generic[ReportT]):
         if self._publisher is not None:
             with self._failures.told("the last figures could not be drawn"):
                 self._publisher.finish(self.reports)
-        if not self.reports:
+        if not self._is_measured:
             why = f": {self._why_nothing}" if self._why_nothing else ""
-            rank_zero_info(f"{type(self).__name__}: nothing was measured in this run{why}.")
+            tell(f"{type(self).__name__}: nothing was measured in this run{why}.")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Forgets the run's loggers: a monitor that is given to another run while it is under way has none."""
@@ -189,6 +191,7 @@ class Monitor(Callback, ABC, Generic[ReportT]):
         while self.reports and self.reports[-1].step >= step:
             self.reports.pop()  # measured before the run went back to an earlier checkpoint
         self.reports.append(report)
+        self._is_measured = True
         self._metrics = self.logged.monitored(report)
         trainer.callback_metrics.update(callback_metrics(self._metrics))
         publisher.publish(self.reports, list(_publishers(trainer)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Generic
@@ -11,6 +12,9 @@ from lightning_tailindex.records import Histogram, ReportT
 from .sink import Band, Lines, Picture, Table
 
 __all__ = ["Presentation"]
+
+_NUMBER = re.compile(r"(?<![\w.])-?\d+(\.\d+)?(e[-+]?\d+)?(?![\w.]*\w)")
+"""A number, but none that is part of a name as ``body.0.weight``."""
 
 
 class Presentation(ABC, Generic[ReportT]):
@@ -52,7 +56,8 @@ class Presentation(ABC, Generic[ReportT]):
 
     def notes(self, report: ReportT) -> dict[str, str]:
         """Says what the user has to know of a report, each sentence once a run by what it is about."""
-        return {report.note: report.note} if report.note else {}
+        # what it is about has no numbers in it, for these are others in each report
+        return {_NUMBER.sub("#", report.note): report.note} if report.note else {}
 
     @abstractmethod
     def charts(self, report: ReportT) -> tuple[Lines | Band, ...]:

@@ -5,6 +5,7 @@ from .extra_minibatches import ExtraMinibatches
 from .fixed_minibatches import FixedMinibatches
 from .hooks import note_on_hooks
 from .iterates import IterateWatch, Window
+from .lines import tell
 from .optimizer import step_sizes
 from .replicas import note_on_gradients, note_on_replicas
 from .sampled_weights import IterateSettings, Replicas
@@ -53,5 +54,6 @@ __all__ = [
     "stability_limit",
     "step_sizes",
     "steps_after_batch",
+    "tell",
     "weights_of_checkpoint",
 ]

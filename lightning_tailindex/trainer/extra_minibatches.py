@@ -18,7 +18,8 @@ from lightning_tailindex.noise.vectorized import CannotVectorizeError
 
 from .batch_sizes import BatchSizes, UsualSize
 from .data import Data, Replay, can_read_again, data_of, why_not_again
-from .flavour import LightningModule, Trainer, rank_zero_info
+from .flavour import LightningModule, Trainer
+from .lines import tell
 from .loss import borrowed_loss
 from .progress import MeasurementBar
 from .source import NoiseSettings, NoiseSource
@@ -141,7 +142,7 @@ class ExtraMinibatches(NoiseSource):
             self._engine = wanted  # what was wrong was not the engine
             raise
         how = "minibatches are computed one by one from here on, which only takes longer"
-        rank_zero_info(f"Gradient noise: {how}. torch.func cannot vectorize this training_step: {reason}.")
+        tell(f"Gradient noise: {how}. torch.func cannot vectorize this training_step: {reason}.")
         return recorder
 
     def _compute(

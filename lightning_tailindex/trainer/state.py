@@ -169,7 +169,16 @@ def last_step(trainer: Trainer, module: LightningModule) -> float:
     """Returns the step at which training will end; infinity where nobody knows, as for streams."""
     is_known = module.automatic_optimization and math.isfinite(trainer.num_training_batches)
     end = min(trainer.estimated_stepping_batches, _steps_of_schedule(trainer)) if is_known else math.inf
+    if math.isfinite(end) and _ends_without_steps(trainer):
+        end -= math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
     return end if end > 0 else math.inf
+
+
+def _ends_without_steps(trainer: Trainer) -> bool:
+    """Whether stochastic weight averaging has added an epoch of forward passes, for the statistics of batch norms."""
+    every: list[Any] = list(trainer.callbacks)  # type: ignore[attr-defined]
+    adds = any(is_a(c, "StochasticWeightAveraging") and c._model_contains_batch_norm for c in every)
+    return adds and trainer.max_steps == -1
 
 
 def _steps_of_schedule(trainer: Trainer) -> float:

@@ -262,6 +262,17 @@ def test_a_schedule_of_accumulation_is_no_rise_of_the_loss() -> None:
     assert (watcher.reports, watcher.state_dict()["burn_in"]) == ([], None)
 
 
+def test_another_module_has_a_burn_in_of_its_own() -> None:
+    watcher = monitor(burn_in=None, figures=None)
+    trainer = fit(Chains(0.1), watcher, max_steps=60)
+    first = watcher.state_dict()["burn_in"]
+    assert first is not None
+    trainer.fit_loop.epoch_loop.max_steps = 120
+    trainer.fit(Falling(0.1), trainer.train_dataloader)
+    assert watcher.state_dict()["burn_in"] is None
+    assert watcher.reports[-1].step <= 60
+
+
 def test_a_burn_in_that_no_loss_can_tell_is_asked_for() -> None:
     watcher = monitor(burn_in=None, on_error="warn")
     with pytest.warns(UserWarning, match=r"burn_in=None needs the loss .* got none: give it in steps"):
