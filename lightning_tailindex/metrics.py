@@ -95,8 +95,8 @@ class TailIndex(Metric):
             raise ValueError(f"TailIndex needs cells_per_octave 4 or 8, got {cells_per_octave!r}.")
         # a default type of half precision is not asked for, and would round the draws that are kept
         super().set_dtype(torch.promote_types(self.dtype, torch.float32))
-        self.num_series, self.pooled, self.center = num_series, pooled, center
-        self.cells_per_octave, self.max_draws = cells_per_octave, int(max_draws)
+        self.num_series, self.pooled, self.center = int(num_series), pooled, center
+        self.cells_per_octave, self.max_draws = int(cells_per_octave), int(max_draws)
         self.estimator, self._function = estimator, _resolved(estimator)
         # Metrics of a collection share states of one name if they are equal after the first update: the name tells
         # what is kept, and how many draws of it.

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -346,3 +347,9 @@ def test_it_plots() -> None:
         assert axes in figure.axes
         assert axes.has_data()
         plt.close(figure)
+
+
+def test_counts_may_be_numpys_integers() -> None:
+    metric = TailIndex(np.int64(3), cells_per_octave=np.int64(4))  # type: ignore[arg-type]
+    metric.update(torch.randn(200, 3, generator=torch.Generator().manual_seed(0)))
+    assert bool(metric.compute() > 1.5)

@@ -96,7 +96,8 @@ class FirstExitMonitor(Monitor[FirstExitReport]):
         self.reference = checked_reference(reference)
         self.radii = resolve_radii(radii)
         presentation = FirstExitPresentation(in_words(self.reference), window is not None)
-        super().__init__(FirstExitReport, presentation, arguments)
+        own = {**arguments, "reference": self.reference, "radii": radii if radii is None else list(self.radii)}
+        super().__init__(FirstExitReport, presentation, own)
         self.every_n_steps = every_n_steps
         self.window = window
         # its id: the trainer keeps the module before until it has the next, and no reference could be pickled

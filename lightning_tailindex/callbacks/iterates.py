@@ -155,7 +155,6 @@ class IterateTailIndexMonitor(Monitor[IterateReport]):
         check_grouping(module, self.settings.patterns, self.settings.grouping)
         is_other = self._module not in (None, id(module))  # whose loss has not settled
         self._found = None if trainer.global_step == 0 or is_other else self._burn_in
-        self._module = id(module)
         self._watch = None
         self._watched(trainer)
         windows = self.settings.beginning(self._found, optimizer_steps(trainer), last_step(trainer, module))
@@ -166,6 +165,7 @@ class IterateTailIndexMonitor(Monitor[IterateReport]):
         """What follows the run; begun anew where a checkpoint was loaded in the middle of it."""
         if self._watch is None:
             self._watch = IterateWatch(trainer, self.settings, self._found)
+            self._module = id(trainer.lightning_module)
         return self._watch
 
     def _is_ready(self, trainer: Trainer) -> bool:

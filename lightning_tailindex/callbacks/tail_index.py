@@ -174,7 +174,8 @@ class TailIndexMonitor(Monitor[Report]):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws the last state, or says why there is nothing to see."""
-        waits_for = "" if self._source is None or self._is_ready(trainer) else self._source.waits_for
+        has_waited = self._source is not None and self._schedule.is_waiting and not self._is_ready(trainer)
+        waits_for = self._source.waits_for if has_waited and self._source is not None else ""
         self._why_nothing = f"training did not show it {waits_for}" if waits_for else ""
         super().on_train_end(trainer, pl_module)
 

@@ -93,9 +93,9 @@ def group_sum(
         >>> bool(estimate.low < 2 < estimate.high)
         True
     """
-    sizes = _sizes(group_size, len(x) if x.ndim else 0)
-    checked_count("group_sum", 0, permutations=permutations)
     x = checked_sample("group_sum", x)
+    sizes = _sizes(group_size, len(x))
+    checked_count("group_sum", 0, permutations=permutations)
     if vectors and x.ndim < 2:
         raise ValueError(f"group_sum needs a last dimension that holds the vectors, got shape {tuple(x.shape)}.")
     shape = x.shape[1:-1] if vectors else x.shape[1:]

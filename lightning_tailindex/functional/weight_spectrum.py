@@ -155,6 +155,8 @@ def as_matrices(weight: Tensor, convolutions: Convolutions) -> Tensor:
 
 
 def _check(weight: Tensor, convolutions: str, min_tail: int, max_dim: int | None) -> None:
+    if not isinstance(weight, Tensor):
+        raise TypeError(f"weight_spectrum needs a tensor of weights, got {type(weight).__name__}.")
     if not weight.is_floating_point() and not weight.is_complex():
         raise TypeError(f"weight_spectrum needs real or complex floating point weights, got {weight.dtype}.")
     if weight.layout != torch.strided:

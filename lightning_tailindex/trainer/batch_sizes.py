@@ -39,7 +39,7 @@ class BatchSizes:
 
     A loader with a stock batch sampler says how many are in a complete batch. The first batch that is complete shows
     whether its first dimension says the same, or is something else, as of graphs the nodes or of series the steps.
-    Batches of 1 show nothing, because a loader's one item may be a batch.
+    A stream's batches of 1 show nothing, because its items may be batches.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class BatchSizes:
         if batch is None or loader is None or not _is_in_each_batch(trainer):
             return guess  # None is a batch that a step is yet to fetch
         complete = loader_batch_size(loader)
-        if complete is None or (complete == 1 and guess is not None):
+        if complete is None or (complete == 1 and isinstance(loader.dataset, IterableDataset)):
             return guess
         is_last = trainer.is_last_batch
         if guess is None or guess > complete:

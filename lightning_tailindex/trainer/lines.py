@@ -28,15 +28,15 @@ def tell(line: str) -> None:
 @contextmanager
 def _above_live_bars() -> Iterator[None]:
     """Lets log handlers write above rich's live bars, which overwrite what goes to the stream from before them."""
-    now, hidden = sys.stderr, getattr(sys.stderr, "rich_proxied_file", None)
-    moved = [] if hidden is None else [each for each in _handlers() if each.stream is hidden]
-    for handler in moved:
-        handler.setStream(now)
+    proxies: list[Any] = [each for each in (sys.stdout, sys.stderr) if getattr(each, "rich_proxied_file", None)]
+    moved = [(each, proxy) for each in _handlers() for proxy in proxies if each.stream is proxy.rich_proxied_file]
+    for handler, proxy in moved:
+        handler.setStream(proxy)
     try:
         yield
     finally:
-        for handler in moved:
-            handler.setStream(hidden)
+        for handler, proxy in moved:
+            handler.setStream(proxy.rich_proxied_file)
 
 
 def _handlers() -> Iterator[logging.StreamHandler[Any]]:

@@ -169,16 +169,18 @@ def last_step(trainer: Trainer, module: LightningModule) -> float:
     """Returns the step at which training will end; infinity where nobody knows, as for streams."""
     is_known = module.automatic_optimization and math.isfinite(trainer.num_training_batches)
     end = min(trainer.estimated_stepping_batches, _steps_of_schedule(trainer)) if is_known else math.inf
-    if math.isfinite(end) and _ends_without_steps(trainer):
-        end -= math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+    epochs = _epochs_of_steps(trainer)
+    if math.isfinite(end) and epochs > 0:
+        end = min(end, epochs * math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches))
     return end if end > 0 else math.inf
 
 
-def _ends_without_steps(trainer: Trainer) -> bool:
-    """Whether stochastic weight averaging has added an epoch of forward passes, for the statistics of batch norms."""
+def _epochs_of_steps(trainer: Trainer) -> int:
+    """Epochs but for that of forward passes that averaging of weights adds for batch norms; -1 for any number."""
     every: list[Any] = list(trainer.callbacks)  # type: ignore[attr-defined]
-    adds = any(is_a(c, "StochasticWeightAveraging") and c._model_contains_batch_norm for c in every)
-    return adds and trainer.max_steps == -1
+    averages = (c for c in every if is_a(c, "StochasticWeightAveraging"))
+    epochs = trainer.max_epochs or -1
+    return epochs - (epochs > 0 and any(getattr(c, "_model_contains_batch_norm", False) for c in averages))
 
 
 def _steps_of_schedule(trainer: Trainer) -> float:
@@ -188,7 +190,7 @@ def _steps_of_schedule(trainer: Trainer) -> float:
     """
     every: list[Any] = list(trainer.callbacks)  # type: ignore[attr-defined]
     schedules: list[dict[int, int]] = [c.scheduling for c in every if is_a(c, "GradientAccumulationScheduler")]
-    epochs, batches = trainer.max_epochs or -1, trainer.num_training_batches
+    epochs, batches = _epochs_of_steps(trainer), trainer.num_training_batches
     if not schedules or epochs < 0:
         return math.inf
     schedule = schedules[-1]  # which overwrites what the others set

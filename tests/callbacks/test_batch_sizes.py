@@ -183,6 +183,19 @@ def test_a_loaders_one_item_may_be_a_batch(source: Any, tmp_path: Path) -> None:
     assert {report.minibatch_size for report in watcher.reports} == {16}
 
 
+@pytest.mark.parametrize(
+    "watcher",
+    [
+        watching(every_n_steps=34, num_minibatches=16),
+        watching(every_n_steps=34, num_minibatches=16, source="extra"),
+        IterateTailIndexMonitor(64, burn_in=0),
+    ],
+)
+def test_all_monitors_say_the_same_of_loaders_of_single_samples(watcher: Any, tmp_path: Path) -> None:
+    fit(tmp_path, watcher, itemgetter(0), samples=100, batch_size=1)
+    assert {report.minibatch_size for report in watcher.reports} == {1}
+
+
 @pytest.mark.parametrize("data", [Stream, MoreThanThereAre])
 @pytest.mark.filterwarnings("ignore:Your `IterableDataset` has `__len__` defined")
 def test_cut_batches_of_streams_are_counted(data: Any, tmp_path: Path) -> None:

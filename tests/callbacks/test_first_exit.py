@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lightning_tailindex import FirstExitMonitor
+from lightning_tailindex.loggers.setup import hyperparameters
 from lightning_tailindex.records import FirstExit, FirstExitReport, from_plain, to_plain
 from lightning_tailindex.weights import WeightPath
 from tests.loggers.training import events_in, layout
@@ -380,3 +381,11 @@ def test_yaml(lightning: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     cli = start(lightning, write(tmp_path, init_args, "FirstExitMonitor"))
     (watcher,) = [each for each in cli.trainer.callbacks if isinstance(each, FirstExitMonitor)]
     assert (watcher.radii, watcher.reference, watcher.window) == ((0.5, 2.0), 7, None)
+
+
+def test_hyperparameters_name_the_file_and_the_numbers(tmp_path: Path) -> None:
+    (tmp_path / "best.ckpt").touch()
+    watcher = monitor([np.float32(0.5), np.float64(1)], reference=tmp_path / "best.ckpt")
+    told = hyperparameters(watcher._arguments)
+    assert told["reference"] == str(tmp_path / "best.ckpt")
+    assert told["radii"] == "0.5, 1.0"

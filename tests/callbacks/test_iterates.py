@@ -273,6 +273,24 @@ def test_another_module_has_a_burn_in_of_its_own() -> None:
     assert watcher.reports[-1].step <= 60
 
 
+class Restores(Callback):
+    """Loads the state of a monitor in the middle of a run."""
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *rest: Any) -> None:
+        if trainer.global_step == 50:
+            (watcher,) = (each for each in trainer.callbacks if isinstance(each, IterateTailIndexMonitor))  # type: ignore[attr-defined]
+            watcher.load_state_dict(watcher.state_dict())
+
+
+def test_it_has_so_after_a_state_was_loaded_in_mid_run() -> None:
+    watcher = monitor(burn_in=None, figures=None)
+    trainer = fit(Chains(0.1), watcher, Restores(), max_steps=60)
+    assert watcher.state_dict()["burn_in"] is not None
+    trainer.fit_loop.epoch_loop.max_steps = 120
+    trainer.fit(Falling(0.1), trainer.train_dataloader)
+    assert watcher.state_dict()["burn_in"] is None
+
+
 def test_a_burn_in_that_no_loss_can_tell_is_asked_for() -> None:
     watcher = monitor(burn_in=None, on_error="warn")
     with pytest.warns(UserWarning, match=r"burn_in=None needs the loss .* got none: give it in steps"):

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_info
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import StochasticWeightAveraging
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, StochasticWeightAveraging
 from rich.console import Console
 from rich.live import Live
 from torch import Tensor, nn
@@ -28,22 +28,24 @@ from .weight_training import QUIET
 
 
 @contextmanager
-def live_bar() -> Iterator[tuple[io.StringIO, io.StringIO]]:
+def live_bar(stream: str) -> Iterator[tuple[io.StringIO, io.StringIO]]:
     """Lends what rich shows, a live bar in it, and the stream of the log from before, which the bar overwrites."""
     shown, before, log = io.StringIO(), io.StringIO(), logging.getLogger("lightning.pytorch")
-    own, sys.stderr = sys.stderr, before
-    handler = logging.StreamHandler()
+    own = getattr(sys, stream)
+    setattr(sys, stream, before)
+    handler = logging.StreamHandler(before)
     log.addHandler(handler)
     try:
         with Live("bar", console=Console(file=shown, force_terminal=True, width=200), auto_refresh=False):
             yield shown, before
     finally:
-        sys.stderr = own
+        setattr(sys, stream, own)
         log.removeHandler(handler)
 
 
-def test_lines_stand_above_live_bars() -> None:
-    with live_bar() as (shown, before):
+@pytest.mark.parametrize("stream", ["stderr", "stdout"])
+def test_lines_stand_above_live_bars(stream: str) -> None:
+    with live_bar(stream) as (shown, before):
         tell("a note")
         assert "a note\n" in shown.getvalue()
         assert before.getvalue() == ""
@@ -81,18 +83,29 @@ def test_a_note_that_differs_in_numbers_only_is_said_once(tmp_path: Path, caplog
     assert sum("draws instead of 64" in line for line in caplog.messages) == 1
 
 
-def test_a_second_fit_that_measures_nothing_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    watcher, net = TailIndexMonitor(num_minibatches=16, source="training"), TwoLayers()
+class Alternating(TwoLayers):
+    """Trains other parameters at every tenth step."""
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        self.second.requires_grad_(batch_idx % 10 > 0)
+        return super().training_step(batch, batch_idx)
+
+
+# nothing is due before step 64; from then on the second module never does 32 steps in a row alike
+@pytest.mark.parametrize(("net", "epochs", "waits"), [(TwoLayers, 3, False), (Alternating, 5, True)])
+def test_a_second_fit_that_measures_nothing_says_so(
+    net: type[LightningModule], epochs: int, waits: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    watcher = TailIndexMonitor(num_minibatches=16, source="training")
     trainer = Trainer(**QUIET, max_epochs=2, callbacks=watcher, default_root_dir=tmp_path)
-    trainer.fit(net, loader(20))
+    trainer.fit(TwoLayers(), loader(20))
     assert [report.step for report in watcher.reports] == [32]
-    trainer.fit_loop.max_epochs = 3
+    trainer.fit_loop.max_epochs = epochs
     with caplog.at_level("INFO"):
-        trainer.fit(net, loader(20))
+        trainer.fit(net(), loader(20))
     assert len(watcher.reports) == 1
-    assert (
-        "TailIndexMonitor: nothing was measured in this run: training did not show it 32 steps in a row" in caplog.text
-    )
+    assert "TailIndexMonitor: nothing was measured in this run" in caplog.text
+    assert ("training did not show it 32 steps in a row" in caplog.text) == waits
 
 
 class Normalized(TwoLayers):
@@ -113,3 +126,38 @@ def test_the_end_that_is_announced_is_that_of_steps(
     with caplog.at_level("INFO"):
         Trainer(**QUIET, callbacks=callbacks, **options).fit(net(), loader(16))
     assert f"to the end at step {64 // accumulation})" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "more", "end"),
+    [
+        ({"max_steps": 1000}, [], 64),
+        ({"max_steps": 60}, [], 60),
+        ({}, [GradientAccumulationScheduler({0: 1, 2: 4})], 40),
+    ],
+)
+def test_it_is_so_whatever_else_bounds_training(
+    options: dict[str, Any], more: list[Callback], end: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    watcher = IterateTailIndexMonitor(window=16, burn_in=0)
+    callbacks = [StochasticWeightAveraging(0.01, swa_epoch_start=1), *more, watcher]
+    with caplog.at_level("INFO"):
+        Trainer(**QUIET, **options, callbacks=callbacks, max_epochs=4, default_root_dir=tmp_path).fit(
+            Normalized(), loader(16)
+        )
+    assert f"to the end at step {end})" in caplog.text
+
+
+class OwnAveraging(Callback):
+    """Has the name of Lightning's callback and nothing else of it."""
+
+
+OwnAveraging.__name__ = "StochasticWeightAveraging"
+
+
+def test_a_callback_of_that_name_is_let_be(tmp_path: Path) -> None:
+    watcher = IterateTailIndexMonitor(window=16, burn_in=0)
+    Trainer(**QUIET, callbacks=[OwnAveraging(), watcher], max_epochs=1, default_root_dir=tmp_path).fit(
+        Normalized(), loader(16)
+    )
+    assert len(watcher.reports) == 1
