@@ -12,6 +12,8 @@ DOCS_READY := .venv/.ready-docs
 OLDEST_BIN := .venv-oldest/bin
 OLDEST_READY := .venv-oldest/.ready
 
+BUILT := setup.py $(wildcard lightning_tailindex/kernels/*.[ch])
+
 PIP := python -m pip --disable-pip-version-check --no-input install --quiet
 # The tests run in several processes: one thread each, or they fight over the cores.
 test test-long test-loggers test-oldest test-browser pictures: export OMP_NUM_THREADS := 1
@@ -68,9 +70,9 @@ clean: ## remove what builds, tests and demos leave behind; the environments sta
 	find lightning_tailindex tests examples -name __pycache__ -prune -exec rm -rf {} +
 
 # What builds the package comes first, and from the pins: a build in isolation would take whichever is newest.
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt $(BUILT)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/$(PIP) -c constraints.txt hatchling editables
+	$(BIN)/$(PIP) -c constraints.txt setuptools
 	$(BIN)/$(PIP) -c constraints.txt --no-build-isolation -e '.[dev]'
 	touch $@
 
@@ -86,8 +88,8 @@ $(DOCS_READY): $(READY)
 	$(BIN)/$(PIP) -c constraints.txt --no-build-isolation -e '.[docs]'
 	touch $@
 
-$(OLDEST_READY): pyproject.toml constraints-oldest.txt
+$(OLDEST_READY): pyproject.toml constraints-oldest.txt $(BUILT)
 	test -x $(OLDEST_BIN)/python || $(PYTHON) -m venv .venv-oldest
-	$(OLDEST_BIN)/$(PIP) -c constraints-oldest.txt hatchling editables
+	$(OLDEST_BIN)/$(PIP) -c constraints-oldest.txt setuptools
 	$(OLDEST_BIN)/$(PIP) -c constraints-oldest.txt --no-build-isolation -e '.[test]'
 	touch $@

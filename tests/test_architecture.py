@@ -24,6 +24,7 @@ PACKAGE = "lightning_tailindex"
 # The slot that a module belongs to, its layer, and the third-party packages that it may import.
 SLOTS = {
     "records": (0, {"torch"}),
+    "kernels": (0, {"torch"}),
     "distributions": (1, {"torch", "numpy"}),
     "functional": (1, {"torch", "numpy", "scipy"}),
     "theory": (1, {"torch", "numpy", "scipy"}),

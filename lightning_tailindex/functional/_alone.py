@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from ._counts import Cells
-from ._curves import NEAREST, at, highest, maximize
+from ._curves import CHI_SQUARE, NEAREST
 from ._grid import FEWEST_TOGETHER, Grid, by_length
-from ._likelihood import LARGEST_EDGE, as_weights, in_chunks, likelihood, rough
+from ._likelihood import LARGEST_EDGE, in_chunks, rough
+from ._profile import profiles
 
 # Nodes out of 5 that are looked at only where those above, which begin near a tail index of 0.63, are not enough.
 _LOW = 2
@@ -41,13 +42,11 @@ def _find(counts: Tensor, series: Tensor, grid: Grid, alpha: Tensor) -> tuple[Te
 
 def _leaves(counts: Tensor, series: Tensor, grid: Grid, alpha: Tensor) -> tuple[Tensor, Tensor]:
     """Does so for a chunk; masks of the series whose scales or maxima are not within the grid, and of those far off."""
-    weights = as_weights(counts, series, grid)
-    part = likelihood(weights, grid)
-    curve = part.profile
-    place, _ = maximize(curve, at_two=True)
-    alpha[series] = grid.alpha_at(place)
-    too_narrow = (at(part.edge, highest(curve)) > LARGEST_EDGE) & (not grid.is_widest)
+    level = torch.full(series.shape, CHI_SQUARE, device=counts.device)  # of intervals that nobody asked for
+    found = profiles(counts, series, grid, level)
+    alpha[series] = grid.alpha_at(found.place)
+    too_narrow = (found.edge > LARGEST_EDGE) & (not grid.is_widest)
     if grid.nodes[0] == 0:
         return too_narrow, torch.zeros_like(too_narrow)
     every = grid.over(range(0, grid.nodes.stop, grid.nodes.step))
-    return too_narrow | (place < NEAREST), rough(weights, every).is_off
+    return too_narrow | (found.place < NEAREST), rough(counts, series, every).is_off

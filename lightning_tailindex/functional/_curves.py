@@ -15,8 +15,8 @@ _NEWTON_STEPS = 3
 CHI_SQUARE = 3.841458820694124
 # A curve that falls by more from the last node but one to the last has a pole there: a value that is impossible under
 # the law at the end, the Gaussian. Where series repeat each other's evidence, so do their falls.
-_POLE = 8.0
-_BEFORE_POLE = 0.01  # nodes from the last one, at which there is a pole, to where an interval ends before it: 2 - 2e-7
+POLE = 8.0
+BEFORE_POLE = 0.01  # nodes from the last one, at which there is a pole, to where an interval ends before it: 2 - 2e-7
 
 
 def highest(curve: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ def maximize(curve: Tensor, at_two: Tensor | bool = False) -> tuple[Tensor, Tens
         at_two: Whether the last node is that of alpha = 2, where a curve may have a pole.
     """
     end, node = len(curve) - 1, highest(curve)
-    top, pole = at(curve, node), ((curve[-2] - curve[-1] > _POLE) & at_two).long()
+    top, pole = at(curve, node), ((curve[-2] - curve[-1] > POLE) & at_two).long()
     middle = torch.minimum(node, end - 2 - pole).clamp(min=2)
     around = middle + torch.arange(-2, 3, device=node.device)[:, None]
     slopes, bends = _derivatives(curve.gather(0, around) - top)
@@ -102,14 +102,14 @@ def interval(
     """
     root, end = (2 * (top - curve)).clamp(min=0).sqrt(), len(curve) - 1
     nodes, level = torch.arange(end + 1, dtype=curve.dtype, device=curve.device)[:, None], threshold**0.5
-    pole = (curve[-2] - curve[-1] > _POLE * (threshold / CHI_SQUARE)) & at_two
+    pole = (curve[-2] - curve[-1] > POLE * (threshold / CHI_SQUARE)) & at_two
     below, above = (nodes < place) & (root > level), (nodes > place) & (root > level) & ~(pole & (nodes == end))
     outside, beyond = _last(below), _first(above)
     low = torch.where(below.any(0), _crossing(root, outside, (outside + 1).clamp(max=end), place, level), 0.0)
     high = torch.where(
         above.any(0),
         _crossing(root, beyond, (beyond - 1).clamp(min=0), place, level),
-        end - pole.to(curve) * _BEFORE_POLE,
+        end - pole.to(curve) * BEFORE_POLE,
     )
     return low, high
 

@@ -9,11 +9,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ._counts import Cells
+from ._likelihood import Likelihood, as_weights
 from ._precision import for_products
 from ._search import Groups
 from ._series import Series
 from ._tables import HIGHEST_MIDDLE, STENCIL, alpha_grid, like
-from ._windows import WIDTH, Part, Windows
+from ._windows import WIDTH, Windows
 
 # In simulated noise whose coordinates are stable together, with 20, 300 or infinitely many sources behind 300 of them,
 # the variance of the score at its true index is 90 to 140 times that of independent ones, for an index of 1.3 to 1.95.
@@ -60,23 +61,24 @@ def _scores(cells: Cells, windows: Windows, wanted: Tensor, alpha: Tensor) -> tu
         nodes = torch.where(wanted, middle, -1)[group]
         for k in torch.unique(nodes[nodes >= 0]).tolist():
             own = (nodes == k).nonzero()[:, 0]
-            values = _values(cells, part, own, k)
+            values = _values(cells, part.series, own, k)
             draws.index_add_(0, group[own], values.double())
             alone.index_add_(0, group[own], values.square().sum(1).double())
     return draws, alone
 
 
-def _values(cells: Cells, part: Part, own: Tensor, middle: int) -> Tensor:
-    """The scores of the single values of a part's own series, [series, n], at a node of the window.
+def _values(cells: Cells, series: Series, own: Tensor, middle: int) -> Tensor:
+    """The scores of the single values of some of the series, [series, n], at a node of the window.
 
     Their mean over the series, which is not 0 beside the maximum, is subtracted; where a value is left out they are 0.
     """
-    fit, ends = part.likelihood(cells.counts), slice(middle - STENCIL, middle + STENCIL + 1, 2 * STENCIL)
-    share = fit.relative[:, ends] / fit.mass[ends]
-    share = share if len(own) == share.shape[2] else share.index_select(2, own)
-    below, above = torch.einsum("skj,skc->kjc", share, part.series.grid.table(share)[:, ends])
-    scores, index = above - below, part.series.index[own]
-    mean = (scores * cells.counts.index_select(0, index)).sum(1) / cells.num_values[index]
+    index, grid = series.index[own], series.grid
+    weights = as_weights(cells.counts, index, grid)
+    table = grid.table(weights)[:, middle - STENCIL : middle + STENCIL + 1 : 2 * STENCIL]
+    relative = Likelihood(weights, table).relative
+    below, above = torch.einsum("skj,skc->kjc", relative / relative.sum(0), table)
+    scores = above - below
+    mean = (scores * weights).sum(1) / cells.num_values[index]
     return pad(scores - mean[:, None], (1, 0)).gather(1, cells.index.index_select(0, index).long())
 
 

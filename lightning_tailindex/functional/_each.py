@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ._counts import Cells
-from ._curves import CHI_SQUARE, NEAREST, at, highest, interval, maximize
+from ._curves import CHI_SQUARE, NEAREST
 from ._grid import Grid, by_length
-from ._likelihood import LARGEST_EDGE, as_weights, gaussian_profile, in_chunks, likelihood, rough
+from ._likelihood import LARGEST_EDGE, rough
+from ._profile import profiles
 from ._tables import LAST_NODE
 
 # Nodes, a standard deviation apart, on either side of where a rough profile is highest, at least.
@@ -75,9 +76,8 @@ def _looked_at(counts: Tensor, grid: Grid, series: Tensor, gaussian: Tensor) -> 
     """Where rough profiles of series are highest, and whether far from their units; fills in Gaussians' likelihoods."""
     found = []
     for some in torch.split(series, _SERIES):
-        weights = as_weights(counts, some, grid)
-        gaussian[some] = gaussian_profile(weights, grid.per_octave).to(gaussian)
-        found.append(rough(weights, grid))
+        found.append(rough(counts, some, grid))
+        gaussian[some] = found[-1].gaussian.to(gaussian)
     return torch.cat([each.node for each in found]), torch.cat([each.is_off for each in found])
 
 
@@ -90,7 +90,7 @@ def _windows(series: Tensor, middle: Tensor, grid: Grid) -> Iterator[tuple[Tenso
         yield series, grid.nodes[min(first, len(grid.nodes) - 3 * _MARGIN) : last + 1]
         return
     window = (middle // _MARGIN - 1).clamp(0, max(len(grid.nodes) // _MARGIN - 2, 0)) * _MARGIN
-    for k in torch.unique(window).tolist():
+    for k in window.bincount().nonzero()[:, 0].tolist():
         yield series[window == k], grid.nodes[k : k + 3 * _MARGIN]
 
 
@@ -115,24 +115,13 @@ def _fit(counts: Tensor, grid: Grid, series: Tensor, level: Tensor, out: Tensor)
 def _refine(counts: Tensor, series: Tensor, grid: Grid, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Fit of each series, [6, series], with the Gaussian if that is a node; where scales, where nodes are cut off."""
     level = level.index_select(0, series)
-    parts = [_curves(as_weights(counts, part, grid), grid) for part in in_chunks(series, grid)]
-    curve, best, edge = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
-    at_two = grid.nodes[-1] == LAST_NODE
-    place, value = maximize(curve, at_two)
-    low, high = interval(curve, place, value, level, at_two)
-    before = place.long().clamp(max=len(curve) - 2)
-    scale_before, scale_after = (grid.log_scale(at(best, node), node) for node in (before, before + 1))
-    log_ratio = torch.lerp(scale_before, scale_after, (place - before).double())
-    gaussian = value.new_full(value.shape, math.nan) if grid.nodes[-1] < LAST_NODE else curve[-1]
-    cut = torch.tensor([[grid.nodes[0] > 0], [grid.nodes[-1] < LAST_NODE]], device=series.device)
-    near = torch.stack([place < NEAREST, place > len(curve) - 1 - NEAREST])
-    ends = near | (2 * (value - curve[[0, -1]]) < level)
-    leaves = (at(edge, highest(curve)) > LARGEST_EDGE) & (not grid.is_widest)
-    alphas = grid.alpha_at(torch.stack([place, low, high]))
-    return torch.cat([alphas, torch.stack([log_ratio, value.double(), gaussian.double()])]), leaves, (ends & cut).any(0)
-
-
-def _curves(weights: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
-    """Profile, place of the best scale, and share of the outermost scales, each of shape [nodes, series]."""
-    part = likelihood(weights, grid)
-    return part.profile, part.best, part.edge
+    found, last = profiles(counts, series, grid, level), len(grid.nodes) - 1
+    is_first, is_last = grid.nodes[0] == 0, grid.nodes[-1] == LAST_NODE
+    value = found.value
+    below = (found.place < NEAREST) | (2 * (value - found.first) < level)
+    above = (found.place > last - NEAREST) | (2 * (value - found.last) < level)
+    beyond = (below & (not is_first)) | (above & (not is_last))
+    leaves = (found.edge > LARGEST_EDGE) & (not grid.is_widest)
+    alphas = grid.alpha_at(torch.stack([found.place, found.low, found.high]))
+    gaussian = found.last if is_last else torch.full_like(value, math.nan)
+    return torch.cat([alphas, torch.stack([found.log_ratio, value, gaussian]).double()]), leaves, beyond

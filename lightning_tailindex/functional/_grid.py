@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
-from ._counts import Cells, spacing
+from ._centers import spacing
+from ._counts import Cells
 from ._tables import LAST_NODE, alpha_at, alpha_grid, like, log_cells, log_medians, scale_unit
 
 # Distance of the scales in standard deviations of the scale: a sum over such points gives the integral of a Gaussian
@@ -97,7 +97,9 @@ def by_length(cells: Cells, per_octave: int, fewest: int = 1) -> Iterator[tuple[
     """
     series = cells.usable.nonzero()[:, 0]
     halves = cells.num_values[series].double().log2().mul(2).round().long()
-    lengths, sizes = (found.tolist() for found in torch.unique(halves, return_counts=True))
+    number = halves.bincount()
+    filled = number.nonzero()[:, 0]
+    lengths, sizes = filled.tolist(), number[filled].tolist()
     while lengths:
         longest, together = lengths[-1], 0
         while lengths and together < fewest:

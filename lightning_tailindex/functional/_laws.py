@@ -14,7 +14,7 @@ from torch import Tensor
 from ._counts import Cells
 from ._curves import maximize
 from ._grid import Grid
-from ._likelihood import LARGEST_EDGE, Likelihood, as_weights, in_chunks, laplace_profile, likelihood_of
+from ._likelihood import LARGEST_EDGE, Likelihood, as_weights, in_chunks, laplace_profile
 from ._series import Series, parts
 from ._tables import alpha_grid, like, log_cells_of, log_edges
 
@@ -60,7 +60,7 @@ def laplace(half: int, step: float, per_octave: int) -> Tensor:
 def _both(weights: Tensor, grid: Grid) -> tuple[Likelihood, Likelihood]:
     """The likelihood of counts [series, cells] under both laws."""
     tables = (like(weights, law, grid.half, grid.step, grid.per_octave) for law in (student_t, laplace))
-    student, laplacian = (likelihood_of(weights, table) for table in tables)
+    student, laplacian = (Likelihood(weights, table) for table in tables)
     return student, laplacian
 
 
@@ -114,7 +114,7 @@ def _expect(counts: Tensor, index: Tensor, grid: Grid, expected: Tensor) -> None
     """Fills in what some series lead to expect at the one node of a grid, on scales that are wide enough for each."""
     weights = as_weights(counts, index, grid)
     table = grid.table(weights)
-    part = likelihood_of(weights, table)
+    part = Likelihood(weights, table)
     narrow = (part.edge[0] > LARGEST_EDGE) & (not grid.is_widest)
     if bool(narrow.any()):
         _expect(counts, index[narrow], grid.widened(), expected)

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_tailindex.kernels import compiled
+
 from ._curves import highest, maximize
 from ._grid import Grid
 from ._precision import for_products
@@ -17,7 +19,7 @@ from ._tables import FIRST_OCTAVE, NUM_OCTAVES, like, log_cells_of, log_edges
 
 _SERIES, _NUMBERS = 8192, 1 << 22  # series whose likelihood is computed at once, and numbers of it, at most
 LARGEST_EDGE = 1e-3  # share of the outermost scales up to which the grid is wide enough for a series
-_SMALLEST = -40.0  # logarithms of likelihoods over the largest: denormal numbers would take a hundred times as long
+SMALLEST = -40.0  # logarithms of likelihoods over the largest: denormal numbers would take a hundred times as long
 
 
 def in_chunks(series: Tensor, grid: Grid) -> tuple[Tensor, ...]:
@@ -40,27 +42,40 @@ class Likelihood:
     """Log-likelihood of some series over scales and nodes of alpha, summed up over the scales.
 
     Attributes:
-        largest: Its maximum over the scales of the grid, shape [nodes, series].
-        relative: The likelihood over that maximum, shape [scales, nodes, series].
+        weights: Counts, shape [series, cells].
+        table: Log-probabilities of the cells, shape [scales, nodes, cells].
     """
 
-    largest: Tensor
-    relative: Tensor
+    weights: Tensor
+    table: Tensor
 
     @cached_property
-    def _sums(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Sums over the scales of the likelihood, of it times their places, and over the outermost two."""
-        return _sums(self.relative)
+    def _stored(self) -> tuple[Tensor, Tensor]:
+        """Its maximum over the scales, [nodes, series], and the likelihood over that, [scales, nodes, series]."""
+        value = _log_likelihood(self.weights, self.table)
+        largest = value.amax(0)
+        return largest, value.sub_(largest).clamp_(min=SMALLEST).exp_()
 
     @cached_property
-    def _sums_of_squares(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The same for the square of the likelihood."""
-        return _sums(self.relative.square())
+    def _summed(self) -> tuple[Tensor, ...]:
+        """Its maximum over the scales, and the sums of what is relative to it and of the square of that.
+
+        Sums of the numbers themselves, of them times the places of the scales, and over the outermost two scales.
+        """
+        if compiled.suit(self.weights, self.table):
+            return compiled.likelihood_sums(self.weights, self.table, SMALLEST).unbind()
+        largest, relative = self._stored
+        return largest, *_sums(relative), *_sums(relative.square())[:2]
+
+    @property
+    def relative(self) -> Tensor:
+        """The likelihood over its maximum over the scales, shape [scales, nodes, series]."""
+        return self._stored[1]
 
     @property
     def mass(self) -> Tensor:
         """Sum of ``relative`` over the scales, shape [nodes, series]."""
-        return self._sums[0]
+        return self._summed[1]
 
     @property
     def profile(self) -> Tensor:
@@ -69,17 +84,18 @@ class Likelihood:
         Where the likelihood is about Gaussian in the logarithm of the scale, of any width, the sums of it and of its
         square over evenly spaced scales give its height: :math:`M = \log \sum e^{2L} - \log \sum e^L + \log 2 / 2`.
         """
-        return self.largest + (self._sums_of_squares[0] / self.mass).log() + math.log(2) / 2
+        largest, mass, _, _, squares, _ = self._summed
+        return largest + (squares / mass).log() + math.log(2) / 2
 
     @property
     def marginal(self) -> Tensor:
         """Logarithm of the sum over the scales, shape [nodes, series]."""
-        return self.largest + self.mass.log()
+        return self._summed[0] + self.mass.log()
 
     @property
     def edge(self) -> Tensor:
         """Share of the outermost two scales, shape [nodes, series]: where it is not small, the grid is too narrow."""
-        return self._sums[2] / self.mass
+        return self._summed[3] / self.mass
 
     @property
     def best(self) -> Tensor:
@@ -87,8 +103,8 @@ class Likelihood:
 
         The mean under the likelihood differs from it by skewness, that under its square by half as much.
         """
-        mass, first, _ = self._sums_of_squares
-        return 2 * first / mass - self._sums[1] / self.mass
+        _, mass, first, _, squares, first_of_squares = self._summed
+        return 2 * first_of_squares / squares - first / mass
 
 
 def _sum_weights(half: int) -> Tensor:
@@ -106,14 +122,7 @@ def _sums(relative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def likelihood(weights: Tensor, grid: Grid) -> Likelihood:
     """Evaluates the likelihood of counts [series, cells]."""
-    return likelihood_of(weights, grid.table(weights))
-
-
-def likelihood_of(weights: Tensor, table: Tensor) -> Likelihood:
-    """Evaluates the likelihood of counts [series, cells] under log-probabilities [scales, nodes, cells]."""
-    value = _log_likelihood(weights, table)
-    largest = value.amax(0)
-    return Likelihood(largest, value.sub_(largest).clamp_(min=_SMALLEST).exp_())
+    return Likelihood(weights, grid.table(weights))
 
 
 def _log_likelihood(weights: Tensor, table: Tensor) -> Tensor:
@@ -149,12 +158,18 @@ def _laplace_cells(per_octave: int) -> Tensor:
 
 def gaussian_profile(weights: Tensor, per_octave: int) -> Tensor:
     """Maximal log-likelihood of Gaussians to .0002 nats a value, however far their scale is from the unit."""
-    return maximize(like(weights, _gaussian_cells, per_octave) @ weights.T)[1]
+    return _highest(weights, like(weights, _gaussian_cells, per_octave))
 
 
 def laplace_profile(weights: Tensor, per_octave: int) -> Tensor:
     """The same of Laplace's law."""
-    return maximize(like(weights, _laplace_cells, per_octave) @ weights.T)[1]
+    return _highest(weights, like(weights, _laplace_cells, per_octave))
+
+
+def _highest(weights: Tensor, table: Tensor) -> Tensor:
+    if compiled.suit(weights, table):
+        return compiled.peaks(weights, None, [table], [True])[0, 1]
+    return maximize(table @ weights.T)[1]
 
 
 @dataclass(frozen=True)
@@ -164,15 +179,24 @@ class Rough:
     Attributes:
         node: Number of the node, shape [series].
         is_off: Whether that is far from the unit of the cells, as where |x| has two modes, shape [series].
+        gaussian: What :func:`gaussian_profile` tells, shape [series].
     """
 
     node: Tensor
     is_off: Tensor
+    gaussian: Tensor
 
 
-def rough(weights: Tensor, grid: Grid) -> Rough:
+def rough(counts: Tensor, series: Tensor, grid: Grid) -> Rough:
     """Looks at the scale at which the law's median of |X| is the unit, and at a few far from it on either side."""
-    curve = _log_likelihood(weights, replace(grid, half=0).table(weights))[0]
     few = grid.nodes[(len(grid.nodes) - 1) % _FEW_NODES :: _FEW_NODES]  # the last one among them
-    far = replace(grid, nodes=few, half=_NUM_FAR, step=_FAR).table(weights)
-    return Rough(highest(curve), _log_likelihood(weights, far).amax((0, 1)) > curve.amax(0) + _CLEARLY)
+    grids = replace(grid, half=0), replace(grid, nodes=few, half=_NUM_FAR, step=_FAR)
+    if grid.in_single and compiled.suit(counts):
+        near, far = (each.table(counts).flatten(0, 1) for each in grids)
+        tables = near, far, like(counts, _gaussian_cells, grid.per_octave)
+        found = compiled.peaks(counts, series, tables, between=[False, False, True])
+        return Rough(found[0, 0].long(), found[1, 1] > found[0, 1] + _CLEARLY, found[2, 1])
+    weights = as_weights(counts, series, grid)
+    near, far = (_log_likelihood(weights, each.table(weights)) for each in grids)
+    is_off = far.amax((0, 1)) > near[0].amax(0) + _CLEARLY
+    return Rough(highest(near[0]), is_off, gaussian_profile(weights, grid.per_octave))

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._counts import Cells, Center, count_values
+from ._centers import Center
+from ._counts import Cells, count_values
 from ._grid import FEWEST_TOGETHER, by_length, every
 from ._likelihood import LARGEST_EDGE
 from ._series import Series, sums_of_groups

@@ -13,8 +13,9 @@ from torch import Tensor
 from lightning_tailindex.records import TailIndexEstimate
 
 from ._alone import alphas_alone
+from ._centers import Center
 from ._checks import checked_sample
-from ._counts import PER_OCTAVE, Center, count_values
+from ._counts import PER_OCTAVE, count_values
 from ._each import fit_each
 from ._estimates import estimate_each, estimate_groups
 from ._pooled import Pooled

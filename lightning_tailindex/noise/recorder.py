@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from lightning_tailindex.kernels import compiled
+
 from .coordinates import CoordinateSample, kept_dtype, real_coordinates
 from .minibatches import Minibatch
 from .pairs import PairRecorder
@@ -54,6 +56,8 @@ class Recorder:
         }
         self.draw_sum = {name: torch.zeros_like(zero) for name, zero in self.first.items()}
         self.square = {name: zero.new_zeros(()) for name, zero in self.first.items()}
+        sums = [list(kept.values()) for kept in (self.first, self.draw_sum, self.square)]
+        self._compiled = compiled.DrawSums(*sums) if compiled.suit(*sums[0]) else None
         self._parameters = parameters
         self._rest: dict[str, Tensor | None] = dict.fromkeys(parameters)
         self._adjustment: dict[str, Tensor] = {}
@@ -92,19 +96,25 @@ class Recorder:
         sampled = self._sampled_of(dict(zip(self.first, differences, strict=True)))
         self._sampled[self.num_draws : self.num_draws + len(minibatches)] = sampled
         self.is_reached |= bool(gradients)
-        first, draw_sums, squares = (list(kept.values()) for kept in (self.first, self.draw_sum, self.square))
         if self.num_draws == 0:
-            for kept, gradient in zip(first, differences, strict=True):
+            for kept, gradient in zip(self.first.values(), differences, strict=True):
                 kept.copy_(gradient[:1])
-        # one call for all parameters: where they are small, calls take longer than the arithmetic
-        torch._foreach_sub_(differences, first)
-        torch._foreach_add_(draw_sums, [each if len(each) == 1 else each.sum(0, keepdim=True) for each in differences])
-        torch._foreach_add_(squares, [squared(each.flatten()) for each in differences])
-        if any(share != 1 for share in shares):
-            self._adjust(shares, differences)
+        if self._compiled is not None and all(share == 1 for share in shares) and compiled.suit(*differences):
+            self._compiled.add(differences)
+        else:
+            self._add(shares, differences)
         self._draw_shares += sum(shares)
         self.num_draws += len(minibatches)
         self._count(minibatches)
+
+    def _add(self, shares: Sequence[float], gradients: list[Tensor]) -> None:
+        """Adds draws to the sums; one call for all parameters, as calls of small ones take longer than arithmetic."""
+        first, draw_sums, squares = (list(kept.values()) for kept in (self.first, self.draw_sum, self.square))
+        torch._foreach_sub_(gradients, first)
+        torch._foreach_add_(draw_sums, [each if len(each) == 1 else each.sum(0, keepdim=True) for each in gradients])
+        torch._foreach_add_(squares, [squared(each.flatten()) for each in gradients])
+        if any(share != 1 for share in shares):
+            self._adjust(shares, gradients)
 
     def _wide(self, name: str, gradients: Tensor | None, number: int) -> Tensor:
         """Gradients of a parameter, ``[draws, coordinates]``, in the precision that is kept; zeros where are none."""

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from lightning_tailindex.functional import grouped_mle
-from lightning_tailindex.functional._counts import Cells, Center, count_values
+from lightning_tailindex.functional._centers import Center
+from lightning_tailindex.functional._counts import Cells, count_values
 from lightning_tailindex.functional._tables import log_cells
 
 from .samples import generator, noise, stable

@@ -1,0 +1,1 @@
+"""Loops in C for CPUs, and what calls them."""
